@@ -1,0 +1,76 @@
+"""What Airflow discovers of this provider. Airflow calls it while it is being imported, so it imports nothing of Airflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_carbonmark.hooks import connection_form
+
+PACKAGE = "airflow_provider_carbonmark"
+
+CONFIG = {
+    "carbonmark": {
+        "description": "What a deployment decides for all its Carbonmark tasks. What belongs to one account is in the connection.",
+        "options": {
+            "success_url": {
+                "description": "Where the buyer lands after paying, when the task names no success_url. Carbonmark appends "
+                "/<payment id>, so it has no query, no fragment and no trailing slash.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "https://intranet.example.com/offsets/paid",
+                "default": None,
+            },
+            "cancel_url": {
+                "description": "Where the buyer lands after leaving the payment page unpaid, when the task names no cancel_url.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "https://intranet.example.com/offsets/cancelled",
+                "default": None,
+            },
+            "max_concurrent_polls": {
+                "description": "How many payments of one connection a triggerer asks about at the same moment.",
+                "version_added": "0.1.0",
+                "type": "integer",
+                "example": "20",
+                "default": "10",
+            },
+        },
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, which holds to ``airflow/provider_info.schema.json``."""
+    behaviour = connection_form.ui_field_behaviour()
+    return {
+        "package-name": "airflow-provider-carbonmark",
+        "name": "Carbonmark",
+        "description": "Buy and retire carbon credits through Carbonmark's Checkout Service.",
+        "integrations": [
+            {
+                "integration-name": "Carbonmark",
+                "external-doc-url": "https://docs.carbonmark.com",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.hooks.carbonmark"]}],
+        "operators": [
+            {"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.operators.carbonmark"]}
+        ],
+        "sensors": [{"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.sensors.carbonmark"]}],
+        "triggers": [
+            {"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.triggers.carbonmark"]}
+        ],
+        "connection-types": [
+            {
+                "connection-type": connection_form.CONN_TYPE,
+                "hook-class-name": f"{PACKAGE}.hooks.carbonmark.CarbonmarkHook",
+                "hook-name": connection_form.HOOK_NAME,
+                "conn-fields": connection_form.conn_fields(),
+                # The metadata spells the keys with dashes, the hook method of Airflow 3.1 with underscores.
+                "ui-field-behaviour": {key.replace("_", "-"): value for key, value in behaviour.items()},
+            }
+        ],
+        "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],
+        "config": CONFIG,
+    }

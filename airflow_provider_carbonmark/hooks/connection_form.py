@@ -1,0 +1,120 @@
+"""
+The connection form, defined once.
+
+Airflow 3.2 and later read it from the provider's metadata (``conn-fields``, ``ui-field-behaviour``), Airflow 3.1 only
+from the hook's form methods. Both are rendered from what stands here. Airflow reads the metadata while it is being
+imported itself, so nothing of Airflow is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+CONN_TYPE = "carbonmark"
+HOOK_NAME = "Carbonmark"
+
+#: doc: the Checkout Service has this one public address.
+DEFAULT_CHECKOUT_URL = "https://checkout.carbonmark.com"
+#: doc: the host carries the version; the unversioned host follows the latest one and breaks clients.
+DEFAULT_MARKET_URL = "https://v20.api.carbonmark.com"
+#: Seconds for one answer, from connecting to its last byte.
+DEFAULT_TIMEOUT = 30.0
+
+ENVIRONMENTS = ("production", "test")
+
+
+@dataclass(frozen=True)
+class ExtraField:
+    """One field of the form that Airflow keeps in the connection's extra."""
+
+    name: str
+    label: str
+    description: str
+    kind: str = "string"
+    choices: tuple[str, ...] = ()
+    placeholder: str = ""
+    secret: bool = False
+
+
+EXTRA_FIELDS = (
+    ExtraField(
+        "market_url",
+        "Market API URL",
+        "Base URL of the market API, which lists prices. The host carries the API's version.",
+        placeholder=DEFAULT_MARKET_URL,
+    ),
+    ExtraField(
+        "timeout",
+        "Timeout (seconds)",
+        "How long one request may take. 30 when empty.",
+        kind="number",
+        placeholder=f"{DEFAULT_TIMEOUT:g}",
+    ),
+    ExtraField(
+        "environment",
+        "Environment",
+        "production or test. Nothing that comes from test counts as a retirement. When empty: test for a key that starts "
+        "with cm_api_sandbox or a host outside carbonmark.com, else production.",
+        choices=ENVIRONMENTS,
+        placeholder="production",
+    ),
+    ExtraField(
+        "return_url_secret",
+        "Return URL secret",
+        "Signs the address to which the buyer comes back. Derived from the API key when empty.",
+        placeholder="leave empty to derive it from the API key",
+        secret=True,
+    ),
+)
+
+HIDDEN_FIELDS = ["schema", "login", "port", "extra"]
+RELABELING = {"host": "Checkout Service URL", "password": "API key"}
+PLACEHOLDERS = {"host": DEFAULT_CHECKOUT_URL, "password": "cm_api_…"}
+
+
+def conn_fields() -> dict[str, Any]:
+    """Return the extra fields as the provider metadata's ``conn-fields``."""
+    return {field.name: _conn_field(field) for field in EXTRA_FIELDS}
+
+
+def _conn_field(field: ExtraField) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": [field.kind, "null"]}
+    if field.choices:
+        schema["enum"] = [*field.choices, None]
+    if field.kind == "number":
+        schema["exclusiveMinimum"] = 0
+    if field.secret:
+        schema["format"] = "password"
+    return {"label": field.label, "description": field.description, "schema": schema}
+
+
+def ui_field_behaviour() -> dict[str, Any]:
+    """Return what the form does to Airflow's standard fields, in the hook method's spelling."""
+    placeholders = PLACEHOLDERS | {
+        field.name: field.placeholder for field in EXTRA_FIELDS if field.placeholder
+    }
+    return {"hidden_fields": HIDDEN_FIELDS, "relabeling": RELABELING, "placeholders": placeholders}
+
+
+def form_widgets() -> dict[str, Any]:
+    """
+    Return the extra fields as WTForms fields, which only Airflow 3.1 reads.
+
+    Airflow 3.1 calls this with WTForms and Flask-AppBuilder replaced by stand-ins, so they are imported here.
+    """
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from flask_babel import lazy_gettext
+    from wtforms import PasswordField, StringField
+    from wtforms.validators import Optional, any_of
+
+    def widget(field: ExtraField) -> Any:
+        kind, look = (
+            (PasswordField, BS3PasswordFieldWidget) if field.secret else (StringField, BS3TextFieldWidget)
+        )
+        validators = [Optional(), any_of(list(field.choices))] if field.choices else [Optional()]
+        return kind(
+            lazy_gettext(field.label), widget=look(), description=field.description, validators=validators
+        )
+
+    return {field.name: widget(field) for field in EXTRA_FIELDS}
