@@ -1,0 +1,189 @@
+"""The part of Airflow's public REST API that a person or their scripts would use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.e2e.processes import StackError, wait_until
+
+FINISHED = {"success", "failed"}
+
+
+class AirflowApi:
+    """
+    Airflow over HTTP, as an administrator.
+
+    :param url: where the API server listens.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def health(self) -> dict[str, Any] | None:
+        """Return what each component says of itself, or None while nobody answers."""
+        try:
+            answer = self._http.get("/api/v2/monitor/health")
+        except httpx.TransportError:
+            return None
+        return answer.json() if answer.is_success else None
+
+    def log_in(self) -> None:
+        """Get a token; the simple auth manager gives one to anybody when all are admins."""
+        token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        return self._answer(self._http.get(f"/api/v2/{path}", params=params))
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._answer(self._http.post(f"/api/v2/{path}", json=body))
+
+    def dag_ids(self) -> set[str]:
+        return {dag["dag_id"] for dag in self.get("dags")["dags"]}
+
+    def import_errors(self) -> list[str]:
+        return [
+            f"{error['filename']}:\n{error['stack_trace']}"
+            for error in self.get("importErrors")["import_errors"]
+        ]
+
+    def trigger(
+        self,
+        dag_id: str,
+        conf: dict[str, Any] | None = None,
+        *,
+        logical_date: str | None = None,
+        data_interval: tuple[str, str] | None = None,
+    ) -> str:
+        """Start a run and return its id; ``conf`` overrides the DAG's params."""
+        start, end = data_interval or (None, None)
+        body = {
+            "conf": conf or {},
+            "logical_date": logical_date,
+            "data_interval_start": start,
+            "data_interval_end": end,
+        }
+        return str(self.post(f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        return self.get(f"dags/{dag_id}/dagRuns/{run_id}")
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return list(self.get(f"dags/{dag_id}/dagRuns")["dag_runs"])
+
+    def wait_for_run(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout: float = 180,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> str:
+        """
+        Wait until a run has ended and return how: ``success`` or ``failed``.
+
+        :param tell: called with a line whenever the run or one of its tasks changes.
+        :raises StackError: when it has not ended after ``timeout`` seconds.
+        """
+        seen: dict[str, str] = {}
+        deadline = time.monotonic() + timeout
+        while True:
+            state = str(self.run(dag_id, run_id)["state"])
+            now = {task_name(task): task["state"] for task in self.task_instances(dag_id, run_id)}
+            for name, task_state in now.items():
+                if task_state not in (None, "scheduled", "queued", "running", seen.get(name)):
+                    tell(f"{name}: {task_state}")
+            seen = now
+            if state in FINISHED:
+                return state
+            if time.monotonic() > deadline:
+                raise StackError(f"{dag_id} {run_id} is still {state} after {timeout:g} s: {now}")
+            time.sleep(0.4)
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the run's task instances, mapped ones included."""
+        return list(self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"])
+
+    def wait_for_task(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        *,
+        state: str,
+        map_index: int = -1,
+        timeout: float = 60,
+    ) -> dict[str, Any]:
+        """Wait until a task is in a state and return the task instance."""
+
+        def reached() -> dict[str, Any] | None:
+            for task in self.task_instances(dag_id, run_id):
+                if (task["task_id"], task["map_index"], task["state"]) == (task_id, map_index, state):
+                    return task
+            return None
+
+        return wait_until(reached, what=f"{task_id} of {run_id} to be {state}", timeout=timeout)
+
+    def clear(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
+        """Make Airflow run a task of a finished run again."""
+        which: str | list[str | int] = task_id if map_index < 0 else [task_id, map_index]
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [which], "only_failed": False}
+        self.post(f"dags/{dag_id}/clearTaskInstances", body)
+
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = "return_value"
+    ) -> Any:
+        """Return what a task passed on."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.get(path, map_index=map_index, deserialize=True)["value"]
+
+    def links(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> dict[str, str | None]:
+        """Return the buttons of a task's page: name to address."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+        return dict(self.get(path, map_index=map_index)["extra_links"])
+
+    def log(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
+        """Return the log of a task instance's latest try, one event a line, errors with their messages."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        content = self.get(path, map_index=task["map_index"], full_content=True)["content"]
+        return "\n".join(_log_line(event) for event in content)
+
+    def failures(self, dag_id: str, run_id: str, lines: int = 15) -> str:
+        """Return the tail of every failed task's log, for people."""
+        parts = []
+        for task in self.task_instances(dag_id, run_id):
+            if task["state"] == "failed":
+                end = "\n    ".join(self.log(dag_id, run_id, task).splitlines()[-lines:])
+                parts.append(f"{dag_id} / {task_name(task)} failed:\n    {end}")
+        return "\n".join(parts)
+
+    def _answer(self, response: httpx.Response) -> dict[str, Any]:
+        if response.is_error:
+            raise StackError(
+                f"{response.request.method} {response.request.url} answered {response.status_code}: "
+                f"{response.text[:2000]}"
+            )
+        return dict(response.json())
+
+
+def task_name(task: dict[str, Any]) -> str:
+    """Return a task instance's name, with the label or number of a mapped one."""
+    if task["map_index"] < 0:
+        return str(task["task_id"])
+    return f"{task['task_id']} [{task.get('rendered_map_index') or task['map_index']}]"
+
+
+def _log_line(event: Any) -> str:
+    if not isinstance(event, dict):
+        return str(event)
+    errors = [
+        f"{error.get('exc_type')}: {error.get('exc_value')}" for error in event.get("error_detail") or []
+    ]
+    return " ".join([str(event.get("event", "")), *errors])

@@ -1,0 +1,196 @@
+"""
+A real Airflow in a temporary home: API server, scheduler, DAG processor and triggerer on free ports.
+
+Needs Airflow, httpx and the standard library only, so that the demo runs without any test dependency.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tests.e2e.airflow_api import AirflowApi
+from tests.e2e.processes import Process, StackError, free_ports, wait_until
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+HEALTH_NAMES = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+class AirflowStack:
+    """
+    Airflow's processes as one context manager; leaving it stops them all and removes the home.
+
+    :param env: what to add to every process's environment, connections for example.
+    :param dags: folder the DAGs are read from.
+    :param tell: called with a line whenever there is progress to report.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        *,
+        dags: Path = DAGS,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="carbonmark-airflow-"))
+        port, worker_log_port, trigger_log_port = free_ports(3)
+        self.url = f"http://127.0.0.1:{port}"
+        self.env = {
+            **_outer_environment(),
+            **_settings(self.home, dags, port),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
+            **env,
+        }
+        self.api = AirflowApi(self.url)
+        self.processes = {
+            name: Process(
+                name,
+                [sys.executable, "-m", "airflow", name],
+                env=self.env,
+                log=self.home / "processes" / f"{name}.log",
+            )
+            for name in COMPONENTS
+        }
+        self._dag_count = sum(1 for _ in dags.glob("*.py"))
+        self._tell = tell
+
+    def __enter__(self) -> AirflowStack:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """
+        Make the database, start every process and wait until all are healthy and the DAGs are read.
+
+        :raises StackError: with the tail of the log of what did not start.
+        """
+        self._tell(f"Making Airflow's database in {self.home}")
+        self.cli("db", "migrate")
+        self._tell(f"Starting {', '.join(COMPONENTS)}")
+        for process in self.processes.values():
+            process.start()
+        self.wait_until_healthy()
+        self.api.log_in()
+        self._tell(f"Airflow is up at {self.url}; waiting for the DAGs to be read")
+        wait_until(self._dags_are_read, what="the DAGs to be read", timeout=90)
+
+    def stop(self) -> None:
+        """End every process and remove the home; may be called twice."""
+        self.api.close()
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def cli(self, *arguments: str) -> str:
+        """
+        Run an ``airflow`` command against this installation and return what it printed.
+
+        :raises StackError: when it fails, with the end of its output.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.env,
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(f"airflow {' '.join(arguments)} failed:\n{done.stdout[-4000:]}")
+        return done.stdout
+
+    def restart(self, name: str) -> None:
+        """Start a component again, after a kill for example, and wait until all are healthy."""
+        self.processes[name].stop()
+        self.processes[name].start()
+        self.wait_until_healthy()
+
+    def wait_until_healthy(self, timeout: float = 120) -> None:
+        """
+        Wait until the health endpoint calls every component healthy.
+
+        :raises StackError: when one of them has ended, or ``timeout`` seconds have passed.
+        """
+
+        def healthy() -> bool:
+            for process in self.processes.values():
+                process.check()
+            health = self.api.health() or {}
+            return all(health.get(name, {}).get("status") == "healthy" for name in HEALTH_NAMES)
+
+        try:
+            wait_until(healthy, what="a healthy Airflow", timeout=timeout)
+        except StackError as error:
+            raise StackError(f"{error}\n{self.tails()}") from None
+
+    def tails(self, lines: int = 15) -> str:
+        """Return the end of every process's log, for people."""
+        return "\n".join(
+            f"--- {name}, the end of its log\n{process.tail(lines)}"
+            for name, process in self.processes.items()
+        )
+
+    def _dags_are_read(self) -> bool:
+        for process in self.processes.values():
+            process.check()
+        if errors := self.api.import_errors():
+            raise StackError("A DAG cannot be imported. " + "\n".join(errors))
+        return len(self.api.dag_ids()) >= self._dag_count
+
+
+def _outer_environment() -> dict[str, str]:
+    """Return the caller's environment without settings of some other Airflow."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
+
+
+def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
+    """Return Airflow's settings as environment variables."""
+    settings = {
+        "CORE__DAGS_FOLDER": dags,
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__PARALLELISM": 4,
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": port,
+        "API__SECRET_KEY": secrets.token_hex(32),
+        "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        "LOGGING__COLORED_CONSOLE_LOG": False,
+        # Only runs that are asked for: the calendar must not decide what a demo or a test finds.
+        "SCHEDULER__USE_JOB_SCHEDULE": False,
+        "SCHEDULER__JOB_HEARTBEAT_SEC": 2,
+        "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+        "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": 2,
+        "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
+        # How long the waits of a killed triggerer lie idle before the next one takes them over.
+        "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8,
+    }
+    return {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{key}": str(value) for key, value in settings.items()}

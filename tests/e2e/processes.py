@@ -1,0 +1,135 @@
+"""Start, watch, kill and restart real processes, each with a log file of its own."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+Result = TypeVar("Result")
+
+
+class StackError(Exception):
+    """Something that was started did not do what it should; the message holds the log's tail."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports nobody listens on, all different."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def wait_until(
+    probe: Callable[[], Result | None], *, what: str, timeout: float, interval: float = 0.2
+) -> Result:
+    """
+    Call ``probe`` until it gives something, and return that.
+
+    :raises StackError: when ``timeout`` seconds have passed.
+    """
+    deadline = time.monotonic() + timeout
+    while not (result := probe()):
+        if time.monotonic() > deadline:
+            raise StackError(f"Waited {timeout:g} s in vain for {what}")
+        time.sleep(interval)
+    return result
+
+
+class Process:
+    """
+    A program in a session of its own, so that stopping it also stops whatever it started.
+
+    :param name: what to call it in messages.
+    :param command: the program and its arguments.
+    :param env: its whole environment.
+    :param log: file its output is appended to.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.command = command
+        self.env = env
+        self.log = log
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                self.command,
+                env=self.env,
+                cwd=self.log.parent,  # not the caller's: `python -m` would import from there
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        atexit.register(self.kill)
+
+    @property
+    def running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def check(self) -> None:
+        """Raise with the log's tail if the process has ended by itself."""
+        if self._popen is not None and not self.running:
+            raise StackError(f"{self.name} ended with status {self._popen.returncode}:\n{self.tail()}")
+
+    def terminate(self) -> None:
+        """Ask it to end; does not wait."""
+        if self.running:
+            self._signal(signal.SIGTERM)
+
+    def stop(self, grace: float = 15.0) -> None:
+        """Ask it to end, and kill what is left of its session after ``grace`` seconds."""
+        self.terminate()
+        if self._popen is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(grace)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and everything in its session at once, as ``kill -9`` does."""
+        if self._popen is None:
+            return
+        if self.running:
+            self._signal(signal.SIGKILL)
+            self._popen.wait()
+        # Airflow's scheduler and triggerer give their children process groups of their own, but no session.
+        for pid in psutil.pids():
+            with suppress(OSError):
+                if os.getsid(pid) == self._popen.pid:
+                    os.kill(pid, signal.SIGKILL)
+        self._popen = None
+        atexit.unregister(self.kill)
+
+    def tail(self, lines: int = 25) -> str:
+        """Return the last lines of its log."""
+        return tail(self.log, lines)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._popen is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._popen.pid, number)
+
+
+def tail(path: Path, lines: int) -> str:
+    """Return the last lines of a text file, or nothing when there is no such file."""
+    try:
+        with path.open(errors="replace") as file:
+            return "".join(deque(file, maxlen=lines)).rstrip()
+    except FileNotFoundError:
+        return ""
