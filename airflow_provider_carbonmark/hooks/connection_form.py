@@ -34,7 +34,6 @@ class ExtraField:
     kind: str = "string"
     choices: tuple[str, ...] = ()
     placeholder: str = ""
-    secret: bool = False
 
 
 EXTRA_FIELDS = (
@@ -59,13 +58,6 @@ EXTRA_FIELDS = (
         choices=ENVIRONMENTS,
         placeholder="production",
     ),
-    ExtraField(
-        "return_url_secret",
-        "Return URL secret",
-        "Signs the address to which the buyer comes back. Derived from the API key when empty.",
-        placeholder="leave empty to derive it from the API key",
-        secret=True,
-    ),
 )
 
 HIDDEN_FIELDS = ["schema", "login", "port", "extra"]
@@ -84,8 +76,6 @@ def _conn_field(field: ExtraField) -> dict[str, Any]:
         schema["enum"] = [*field.choices, None]
     if field.kind == "number":
         schema["exclusiveMinimum"] = 0
-    if field.secret:
-        schema["format"] = "password"
     return {"label": field.label, "description": field.description, "schema": schema}
 
 
@@ -103,18 +93,17 @@ def form_widgets() -> dict[str, Any]:
 
     Airflow 3.1 calls this with WTForms and Flask-AppBuilder replaced by stand-ins, so they are imported here.
     """
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
     from flask_babel import lazy_gettext
-    from wtforms import PasswordField, StringField
+    from wtforms import StringField
     from wtforms.validators import Optional, any_of
 
-    def widget(field: ExtraField) -> Any:
-        kind, look = (
-            (PasswordField, BS3PasswordFieldWidget) if field.secret else (StringField, BS3TextFieldWidget)
+    return {
+        field.name: StringField(
+            lazy_gettext(field.label),
+            widget=BS3TextFieldWidget(),
+            description=field.description,
+            validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
         )
-        validators = [Optional(), any_of(list(field.choices))] if field.choices else [Optional()]
-        return kind(
-            lazy_gettext(field.label), widget=look(), description=field.description, validators=validators
-        )
-
-    return {field.name: widget(field) for field in EXTRA_FIELDS}
+        for field in EXTRA_FIELDS
+    }

@@ -1,0 +1,46 @@
+# What a newcomer needs is `make demo` and `make test`. Everything is made on the way, below .venv.
+PYTHON ?= python3
+AIRFLOW ?= 3.3.2
+OLDER_AIRFLOWS := 3.2.2 3.1.8
+
+UV := .venv/tools/bin/uv
+BIN := .venv/airflow-$(AIRFLOW)/bin
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: demo test test-older lint bench clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
+	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
+
+test: .venv/airflow-$(AIRFLOW)/ready test-older ## all tests on $(AIRFLOW), unit and integration on the older versions
+	$(BIN)/python -m pytest
+
+test-older: $(OLDER_AIRFLOWS:%=test-on-%)
+
+test-on-%: .venv/airflow-%/ready
+	.venv/airflow-$*/bin/python -m pytest tests/unit tests/integration
+
+lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/airflow-$(AIRFLOW)/ready ## print the README's benchmark table
+	$(UV) pip install --quiet --python $(BIN)/python --group bench
+	$(BIN)/python -m tests.benchmarks
+
+# uv comes through pip into a folder of its own: nothing else is asked of the machine's Python, not even venv.
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .venv/tools uv
+
+.venv/airflow-%/ready: pyproject.toml $(UV)
+	@echo "Making the environment for Airflow $* in .venv/airflow-$*"
+	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv/airflow-$*
+	$(UV) pip install --quiet --python .venv/airflow-$*/bin/python "apache-airflow==$*" --group lint --group test --editable .
+	touch $@
+
+clean: ## remove the environments and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
