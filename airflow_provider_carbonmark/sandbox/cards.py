@@ -1,0 +1,73 @@
+"""The test cards. Which card is used on the payment page decides how payment and retirement end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a paid checkout ends."""
+
+    RETIRED = "retired"
+    FAILED = "failed"
+    STUCK = "stuck"
+    NO_PROOF = "no_proof"
+    PLACEHOLDER = "placeholder"
+    SOMETHING_ELSE = "something_else"
+
+
+@dataclass(frozen=True)
+class Card:
+    """
+    A test card.
+
+    :param number: 16 digits.
+    :param outcome: how a payment with it ends; None if the card is declined.
+    :param description: what happens, for people.
+    """
+
+    number: str
+    outcome: Outcome | None
+    description: str
+
+    @property
+    def spaced_number(self) -> str:
+        """The number in groups of four digits, as printed on cards."""
+        return " ".join(self.number[i : i + 4] for i in range(0, len(self.number), 4))
+
+
+# The first three are Stripe's (docs.stripe.com/testing); the others are made up here, and pass the Luhn check too.
+CARDS: tuple[Card, ...] = (
+    Card("4242424242424242", Outcome.RETIRED, "Pays, and the credits are retired."),
+    Card("4000000000000002", None, "Your card was declined."),
+    Card("4000000000009995", None, "Your card has insufficient funds."),
+    Card("4000000000001018", Outcome.FAILED, "Pays, then the retirement fails."),
+    Card("4000000000001026", Outcome.STUCK, "Pays, then the retirement stays SUBMITTED for ever."),
+    Card("4000000000001034", Outcome.NO_PROOF, "Pays, the retirement is COMPLETED but never proven."),
+    Card("4000000000001042", Outcome.PLACEHOLDER, "Pays, and the shared test-mode placeholder comes back."),
+    Card(
+        "4000000000001059",
+        Outcome.SOMETHING_ELSE,
+        "Pays, and a retirement for somebody else, of another quantity, comes back.",
+    ),
+)
+
+GOOD_CARD = CARDS[0]
+
+
+def find_card(number: str) -> Card | None:
+    """
+    Look a card up.
+
+    :param number: as typed, with or without spaces and hyphens.
+    :return: the card, or None when it is not one of the test cards.
+    """
+    digits = number.replace(" ", "").replace("-", "")
+    return next((card for card in CARDS if card.number == digits), None)
+
+
+def cards_as_markdown() -> str:
+    """Return the table of cards in Markdown, for the OpenAPI description and for READMEs."""
+    rows = [f"| `{card.spaced_number}` | {card.description} |" for card in CARDS]
+    return "\n".join(["| Card | What happens |", "|---|---|", *rows])

@@ -1,0 +1,130 @@
+"""The market: what is for sale, as GET /prices shows it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+MARKET_FILE = Path(__file__).with_name("market.csv")
+
+# seen: 3.78 with fees, 2.7 without.
+FEE_FACTOR = Decimal("1.4")
+SMALLEST_FILL = Decimal("0.001")
+# seen: an expiresAfter in 2030.
+NOT_EXPIRED_UNTIL = 1_897_738_887
+LONG_EXPIRED = 1_735_689_600
+
+
+@dataclass
+class Listing:
+    """
+    Credits for sale.
+
+    :param type: ``listing``, or ``klimaprotocol``, which the Checkout Service does not sell.
+    :param chain_id: 137 is Polygon, 8453 is Base.
+    :param project_id: registry and number, such as ``VCS-191``.
+    :param vintage: year.
+    :param purchase_price: USD per tonne, with fees.
+    :param supply: tonnes offered.
+    :param liquid_supply: tonnes that can be bought now.
+    :param min_fill_amount: smallest quantity sold, in tonnes.
+    :param is_ex_ante: a promise of a future removal.
+    :param expires_after: epoch seconds.
+    """
+
+    type: str
+    chain_id: int
+    project_id: str
+    vintage: int
+    purchase_price: Decimal
+    supply: Decimal
+    liquid_supply: Decimal
+    min_fill_amount: Decimal
+    is_ex_ante: bool
+    expires_after: int
+
+    @property
+    def hash(self) -> str:
+        """The listing's own id, made from what it is, so that it is the same at every start."""
+        return "0x" + hashlib.sha256(f"{self.type} {self.chain_id} {self.credit}".encode()).hexdigest()
+
+    @property
+    def source_id(self) -> str:
+        """What the API calls ``sourceId`` and ``asset_price_source_id``."""
+        return f"{self.type}-{self.chain_id}-{self.hash}"
+
+    @property
+    def credit(self) -> str:
+        """Project and vintage, such as ``VCS-191-2008``."""
+        return f"{self.project_id}-{self.vintage}"
+
+    @property
+    def registry(self) -> str:
+        """The registry's prefix in the project's id, such as ``VCS``."""
+        return self.project_id.partition("-")[0]
+
+    @property
+    def step(self) -> Decimal:
+        """Tonnes the quantity has to be a multiple of: Puro retires whole tonnes only (doc)."""
+        return Decimal(1) if self.registry == "PUR" else SMALLEST_FILL
+
+    def is_expired(self, now: datetime) -> bool:
+        return now.timestamp() > self.expires_after
+
+    def as_price(self) -> dict[str, Any]:
+        """Return the entry of GET /prices (seen; what klimaprotocol entries carry is assumed)."""
+        details = {
+            "id": self.hash,
+            "creditId": {"vintage": self.vintage, "projectId": self.project_id},
+            "token": {
+                "tokenStandard": "erc1155",
+                "symbol": self.credit,
+                "isExAnte": self.is_ex_ante,
+                "tokenId": 1,
+            },
+        }
+        if self.type == "listing":
+            seller = hashlib.sha256(self.hash.encode()).hexdigest()[:40]
+            details |= {"sellerId": f"0x{seller}", "expiresAfter": self.expires_after}
+        return {
+            "sourceId": self.source_id,
+            "type": self.type,
+            "purchasePrice": number(self.purchase_price),
+            "baseUnitPrice": number((self.purchase_price / FEE_FACTOR).quantize(Decimal("0.000001"))),
+            "supply": number(self.supply),
+            "liquidSupply": number(self.liquid_supply),
+            "minFillAmount": number(self.min_fill_amount),
+            self.type: details,
+        }
+
+
+def number(value: Decimal) -> int | float:
+    """Return a decimal as the JSON number that is written with the same digits."""
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
+def open_market() -> dict[str, Listing]:
+    """Return a fresh market by source id: fewer listings than the measured one of August 2026, but its mix."""
+    with MARKET_FILE.open(encoding="ascii", newline="") as file:
+        listings = [_listing(row) for row in csv.DictReader(file)]
+    return {listing.source_id: listing for listing in listings}
+
+
+def _listing(row: dict[str, str]) -> Listing:
+    return Listing(
+        type=row["type"],
+        chain_id=int(row["chain_id"]),
+        project_id=row["project_id"],
+        vintage=int(row["vintage"]),
+        purchase_price=Decimal(row["purchase_price"]),
+        supply=Decimal(row["supply"]),
+        liquid_supply=Decimal(row["liquid_supply"]),
+        min_fill_amount=SMALLEST_FILL,
+        is_ex_ante=row["is_ex_ante"] == "yes",
+        expires_after=LONG_EXPIRED if row["is_expired"] == "yes" else NOT_EXPIRED_UNTIL,
+    )
