@@ -8,14 +8,16 @@ import json
 import logging
 import sys
 import threading
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from airflow_provider_carbonmark.sandbox.cards import CARDS
 from airflow_provider_carbonmark.sandbox.server import SandboxServer
 from airflow_provider_carbonmark.sandbox.switches import Fault, Switches
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -12,7 +14,9 @@ from airflow_provider_carbonmark.sandbox import api, control, pages
 from airflow_provider_carbonmark.sandbox.cards import cards_as_markdown
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, error_answer
 from airflow_provider_carbonmark.sandbox.gate import App, Gate
-from airflow_provider_carbonmark.sandbox.state import SandboxState
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.state import SandboxState
 
 DESCRIPTION = f"""
 A local understudy of Carbonmark's Checkout Service and of its market API's prices. **Nothing is bought, and no

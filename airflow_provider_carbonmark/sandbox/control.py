@@ -1,5 +1,6 @@
 """The control calls: what tests and demos do to the sandbox behind the service's back."""
 
+# ruff: noqa: TC001 - FastAPI reads the annotations when it starts
 from __future__ import annotations
 
 from decimal import Decimal

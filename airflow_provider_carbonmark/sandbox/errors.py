@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.sandbox.switches import ErrorShape
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.switches import ErrorShape
 
 
 class ServiceRefusal(Exception):

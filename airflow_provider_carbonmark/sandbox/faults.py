@@ -7,10 +7,12 @@ import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.sandbox.errors import error_answer
-from airflow_provider_carbonmark.sandbox.switches import ErrorShape, Fault, Switches
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.switches import ErrorShape, Fault, Switches
 
 API_PATHS = ("/checkout", "/quotes", "/payments/", "/prices")
 CONTROL_PATH = "/sandbox"

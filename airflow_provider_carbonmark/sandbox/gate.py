@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.sandbox.faults import CONTROL_PATH, Answer, error, spoil
 from airflow_provider_carbonmark.sandbox.layouts import timestamp
-from airflow_provider_carbonmark.sandbox.state import SandboxState
-from airflow_provider_carbonmark.sandbox.switches import Fault
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.state import SandboxState
+    from airflow_provider_carbonmark.sandbox.switches import Fault
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_carbonmark.sandbox.market import number
-from airflow_provider_carbonmark.sandbox.state import Checkout, PaymentView
-from airflow_provider_carbonmark.sandbox.switches import Switches
+from airflow_provider_carbonmark.sandbox.switches import ProofField, Switches
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.state import Checkout, PaymentView
+
+PROOF_FIELDS: tuple[ProofField, ...] = get_args(ProofField)
 
 
 def timestamp(moment: datetime) -> str:
@@ -86,12 +90,14 @@ def spell(word: str, switches: Switches) -> str:
 
 def _proof(view: PaymentView, base_url: str) -> dict[str, str | None]:
     proof = view.retirement.transaction
-    certificate = proof and base_url + proof.certificate_path
+    if proof is None:
+        return dict.fromkeys(PROOF_FIELDS)
+    certificate = base_url + proof.certificate_path
     return {
         "view_retirement_url": certificate,
         "certificate_url": certificate,
-        "transaction_hash": proof and proof.hash,
-        "on_chain_explorer_url": proof and base_url + proof.explorer_path,
+        "transaction_hash": proof.hash,
+        "on_chain_explorer_url": base_url + proof.explorer_path,
     }
 
 

@@ -78,7 +78,7 @@ class Listing:
 
     def as_price(self) -> dict[str, Any]:
         """Return the entry of GET /prices (seen; what klimaprotocol entries carry is assumed)."""
-        details = {
+        details: dict[str, Any] = {
             "id": self.hash,
             "creditId": {"vintage": self.vintage, "projectId": self.project_id},
             "token": {
