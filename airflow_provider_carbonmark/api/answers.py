@@ -1,0 +1,268 @@
+"""How an answer is taken off the wire and turned into a model, or into the error it stands for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from airflow_provider_carbonmark.api.errors import (
+    CarbonmarkError,
+    TransportError,
+    UnreadableAnswerError,
+    redact,
+    shorten,
+    status_error_class,
+)
+from airflow_provider_carbonmark.api.models import Listing
+from airflow_provider_carbonmark.api.retries import parse_retry_after
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+# Nobody documents one; these are what gateways and frameworks commonly send.
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "cf-ray")
+_REMEDIES = {
+    400: "Check the inputs",
+    401: "Check the API key in the connection's password",
+    403: "Check that the API key in the connection's password may do this",
+    404: "Check the id, and that the connection's host is the Checkout Service",
+    429: "Wait, and ask less often",
+}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    An answer as it came.
+
+    :param body: at most a chunk more than 4 MiB, which tells that there was more.
+    """
+
+    request: httpx.Request
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+class Body:
+    """
+    Collects the parts of an answer's body, and says when to stop.
+
+    :param response: the answer whose body comes in.
+    :param seconds: how long the whole body may take; the HTTP timeout only bounds the silence between two parts.
+    """
+
+    def __init__(self, response: httpx.Response, seconds: float) -> None:
+        self._response = response
+        self._deadline = time.monotonic() + seconds
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._late = False
+
+    def takes(self, part: bytes) -> bool:
+        """Keep a part, and tell whether more are wanted."""
+        self._parts.append(part)
+        self._size += len(part)
+        self._late = time.monotonic() > self._deadline
+        return not self._late and self._size <= MAX_BODY_BYTES
+
+    def answer(self) -> Answer | CarbonmarkError:
+        request = self._response.request
+        if self._late:
+            return TransportError(
+                f"{show_request(request)} was cut off: its answer took too long. Try again later, or raise the timeout"
+            )
+        status = self._response.status_code
+        return Answer(request, status, self._response.headers, b"".join(self._parts))
+
+
+def show_request(request: httpx.Request) -> str:
+    """Name a request in a message: method and address without the query."""
+    return f"{request.method} {request.url.copy_with(query=None)}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Numbers with a fraction go straight from text to Decimal.
+_JSON = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant)
+
+
+class AnswerReader:
+    """
+    Reads answers, and keeps the API key out of the errors even if the other side echoes it.
+
+    :param api_key: the key to keep out, None when there is none.
+    """
+
+    def __init__(self, api_key: str | None) -> None:
+        self._api_key = api_key
+
+    def model(self, answer: Answer, model: type[M], known: Mapping[str, object] | None = None) -> M:
+        """
+        Read an answer that is one object.
+
+        :param answer: the answer.
+        :param model: what it is.
+        :param known: values to assume for fields the answer lacks.
+        :raises StatusError: it is an HTTP error status.
+        :raises UnreadableAnswerError: it is not what is documented.
+        """
+        payload = self.json(answer)
+        if not isinstance(payload, dict):
+            raise self._unreadable(answer, f"is a JSON {_json_type(payload)} instead of an object")
+        try:
+            return model.model_validate({**known, **payload} if known else payload)
+        except ValidationError as error:
+            problem = _first_problem(error)
+        raise self._unreadable(answer, f"is not a {model.__name__.lower()}: {problem}")
+
+    def listings(self, answer: Answer) -> list[Listing]:
+        """
+        Read the market's price list: an array (doc), or ``{"items": […]}`` (seen in older integrations).
+
+        One entry that can't be read must not hide the rest of the market.
+        """
+        payload = self.json(answer)
+        entries = payload.get("items") if isinstance(payload, dict) else payload
+        if not isinstance(entries, list):
+            raise self._unreadable(answer, f"is a JSON {_json_type(payload)} instead of an array of prices")
+        listings: list[Listing] = []
+        problems: list[str] = []
+        for entry in entries:
+            try:
+                listings.append(Listing.model_validate(entry))
+            except ValidationError as error:
+                # doc: price sources of other types (pools) are laid out otherwise, and not for sale.
+                if not isinstance(entry, dict) or entry.get("type") in ("listing", None):
+                    problems.append(_first_problem(error))
+        if problems:
+            log.warning(
+                "%d of %d entries of the price list can't be read and are left out; the first: %s",
+                len(problems),
+                len(entries),
+                self._clean(problems[0]),
+            )
+        return listings
+
+    def json(self, answer: Answer) -> Any:
+        """Read an answer's JSON; numbers with a fraction are Decimal."""
+        if answer.status >= 400:
+            raise self._status_error(answer)
+        if answer.status >= 300:
+            host = urlsplit(answer.headers.get("location", "")).hostname or "the same host"
+            raise self._unreadable(
+                answer,
+                f"is a redirect to {self._clean(host)}, which is not followed. Check the connection's host",
+            )
+        if len(answer.body) > MAX_BODY_BYTES:
+            raise self._unreadable(answer, "is longer than 4 MiB")
+        body = _decoded(answer)
+        if body is None:
+            raise self._unreadable(
+                answer, "is compressed, though that was not asked for, or longer than 4 MiB"
+            )
+        if not body.strip():
+            raise self._unreadable(answer, "is empty")
+        try:
+            return _JSON.decode(body.decode("utf-8-sig"))
+        # ArithmeticError: an exponent out of Decimal's range. RecursionError: brackets nested thousands deep.
+        except (ValueError, ArithmeticError, RecursionError):
+            pass
+        raise self._unreadable(answer, "is not JSON")
+
+    def unlike(self, answer: Answer, problem: str) -> UnreadableAnswerError:
+        """Make the error for an answer that doesn't fit its request."""
+        return self._unreadable(answer, problem)
+
+    def _unreadable(self, answer: Answer, problem: str) -> UnreadableAnswerError:
+        content_type = answer.headers.get("content-type", "none")
+        excerpt = self._clean((_decoded(answer) or b"")[:4096].decode("utf-8", "replace"))
+        return UnreadableAnswerError(
+            f"The answer to {show_request(answer.request)} {self._clean(problem)} "
+            f"(content type {self._clean(content_type)!r}, body {excerpt!r}).",
+            status=answer.status,
+            request_id=self._request_id(answer),
+        )
+
+    def _status_error(self, answer: Answer) -> CarbonmarkError:
+        said, code = self._complaint(answer)
+        remedy = _REMEDIES.get(answer.status, "Try again later" if answer.status >= 500 else _REMEDIES[400])
+        return status_error_class(answer.status)(
+            f"{show_request(answer.request)} failed, Carbonmark says {said!r}. {remedy}.",
+            status=answer.status,
+            code=code,
+            request_id=self._request_id(answer),
+            retry_after=parse_retry_after(answer.headers.get("retry-after")),
+        )
+
+    def _complaint(self, answer: Answer) -> tuple[str, str | None]:
+        """
+        Read the message and the code of an error.
+
+        seen: ``{"message", "name"}``. assumed: ``{"statusCode", "error", "message"}``, sometimes with a ``code``.
+        """
+        body = (_decoded(answer) or b"")[:65536].decode("utf-8", "replace")
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            payload = None
+        if not isinstance(payload, dict):
+            return self._clean(body), None
+        message = payload.get("message")
+        if isinstance(message, list):
+            message = "; ".join(str(part) for part in message)
+        words = (payload.get(name) for name in ("code", "name", "error"))
+        code = next((word for word in words if isinstance(word, str) and word.strip()), None)
+        return self._clean(message if isinstance(message, str) else body), code and self._clean(code)
+
+    def _request_id(self, answer: Answer) -> str | None:
+        found = (answer.headers.get(name) for name in _REQUEST_ID_HEADERS)
+        return next((self._clean(value) for value in found if value), None)
+
+    def _clean(self, text: str) -> str:
+        """Make a text from the other side fit for a message: without the key, on one line, short."""
+        return shorten(" ".join(redact(text, self._api_key).split()))
+
+
+def _decoded(answer: Answer) -> bytes | None:
+    """Undo a compression nobody asked for, never beyond the limit; None when that can't be done."""
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return answer.body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return None
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        body = inflater.decompress(answer.body, MAX_BODY_BYTES)
+    except zlib.error:
+        return None
+    return body if inflater.eof else None
+
+
+def _first_problem(error: ValidationError) -> str:
+    # The input is left out: it is the other side's, and shown shortened elsewhere.
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else problem["msg"]
+
+
+def _json_type(value: object) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

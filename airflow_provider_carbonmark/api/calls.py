@@ -1,0 +1,232 @@
+"""
+The calls to Carbonmark without their I/O: how each request is built and sent again, and what its answer has to be.
+
+A call is a generator (:data:`Exchange`). It yields a request, and is sent the answer or the error it met; or it
+yields seconds to wait. It returns what was asked for. The clients only drive it, so both of them send, retry and
+read alike.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Collection, Generator, Mapping
+from decimal import Decimal
+from typing import Any, TypeAlias, TypeVar
+
+import httpx
+
+from airflow_provider_carbonmark.api.answers import Answer, AnswerReader, show_request
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.models import (
+    MAX_BENEFICIARY_NAME,
+    MAX_ID,
+    MAX_RETIREMENT_MESSAGE,
+    Checkout,
+    Listing,
+    Payment,
+    Quote,
+    parse_payment_id,
+    parse_quantity,
+    parse_text,
+    parse_url,
+)
+from airflow_provider_carbonmark.api.retries import RetryPolicy, full_jitter
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Exchange: TypeAlias = Generator[httpx.Request | float, Answer | CarbonmarkError, T]
+Quantity: TypeAlias = Decimal | int | str
+
+_METADATA_LENGTHS = {
+    "beneficiary_name": MAX_BENEFICIARY_NAME,
+    "retirement_message": MAX_RETIREMENT_MESSAGE,
+}
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class Calls:
+    """
+    Builder of all calls.
+
+    :param checkout_url: base URL of the Checkout Service, without trailing slash.
+    :param market_url: base URL of the market API, without trailing slash.
+    :param api_key: the key; None to send none.
+    :param timeout: seconds for each of connecting, sending, and the silence between two parts of an answer.
+    :param user_agent: what we call ourselves.
+    :param retries: how often and how long a call is tried.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkout_url: str,
+        market_url: str,
+        api_key: str | None,
+        timeout: float,
+        user_agent: str,
+        retries: RetryPolicy,
+    ) -> None:
+        self._checkout_url = checkout_url
+        self._market_url = market_url
+        self._retries = retries
+        self._reader = AnswerReader(api_key)
+        self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
+        # Answers are small; compression would save little and bring decompression bombs.
+        shared = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
+        # seen: /prices is public, so it doesn't get the key.
+        self._public_headers = httpx.Headers(shared)
+        # doc for the market API, assumed for the Checkout Service: a bearer token.
+        self._headers = httpx.Headers({**shared, "Authorization": f"Bearer {api_key}"} if api_key else shared)
+
+    def list_prices(
+        self, project_ids: Collection[str] | None, min_supply: Quantity | None
+    ) -> Exchange[list[Listing]]:
+        if isinstance(project_ids, str):
+            remedy = "Give a list of project keys"
+            raise InvalidInputError("project_ids", "is a single text", value=project_ids, remedy=remedy)
+        # assetPriceType is left to the reader of the list: each entry tells its type.
+        params: list[tuple[str, str | int | float | bool | None]] = [
+            ("projectIds", parse_text(key, "project_ids", MAX_ID)) for key in project_ids or ()
+        ]
+        if min_supply is not None:
+            params.append(("minSupply", f"{parse_quantity(min_supply, 'min_supply'):f}"))
+        request = httpx.Request(
+            "GET",
+            f"{self._market_url}/prices",
+            params=params or None,
+            headers=self._public_headers,
+            extensions=self._extensions,
+        )
+        return self._exchange(request, self._reader.listings)
+
+    def create_quote(self, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
+        order = _order(asset_price_source_id, quantity_tonnes)
+
+        def read(answer: Answer) -> Quote:
+            # assumed: an answer may leave out what we said ourselves; if it says it, it has to be the same.
+            quote = self._reader.model(answer, Quote, known=order)
+            told = (quote.asset_price_source_id.lower(), quote.quantity_tonnes)
+            if told != (order["asset_price_source_id"].lower(), order["quantity_tonnes"]):
+                raise self._reader.unlike(
+                    answer,
+                    f"is a quote for {quote.quantity_tonnes} t of {quote.asset_price_source_id}, which was not asked for",
+                )
+            return quote
+
+        return self._exchange(self._post("/quotes", order), read)
+
+    def create_checkout(
+        self,
+        asset_price_source_id: str,
+        quantity_tonnes: Quantity,
+        metadata: Mapping[str, Any],
+        success_url: str,
+        cancel_url: str,
+        idempotency_key: str | None,
+    ) -> Exchange[Checkout]:
+        order = _order(asset_price_source_id, quantity_tonnes)
+        order["metadata"] = _metadata(metadata)
+        order["success_url"] = parse_url(success_url, "success_url", takes_suffix=True)
+        order["cancel_url"] = parse_url(cancel_url, "cancel_url")
+        # Made once, before the first attempt: every attempt carries the same (assumed harmless where not honoured).
+        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        if not _HEADER_VALUE.fullmatch(key):
+            raise InvalidInputError(
+                "idempotency_key",
+                "doesn't fit into a header",
+                value=key,
+                remedy="Give 1 to 255 visible ASCII characters",
+            )
+        request = self._post("/checkout", order, {"Idempotency-Key": key})
+        return self._exchange(request, lambda answer: self._reader.model(answer, Checkout))
+
+    def get_payment(self, payment_id: str) -> Exchange[Payment]:
+        request = httpx.Request(
+            "GET",
+            f"{self._checkout_url}/payments/{parse_payment_id(payment_id)}",
+            headers=self._headers,
+            extensions=self._extensions,
+        )
+        return self._exchange(request, lambda answer: self._reader.model(answer, Payment))
+
+    def _post(
+        self, path: str, order: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> httpx.Request:
+        try:
+            body = json.dumps(order, default=_json_number, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            # Everything else in it has been checked.
+            raise InvalidInputError(
+                "metadata", f"is not JSON: {error}", remedy="Give plain JSON values"
+            ) from None
+        return httpx.Request(
+            "POST",
+            f"{self._checkout_url}{path}",
+            headers=[
+                *self._headers.multi_items(),
+                ("Content-Type", "application/json"),
+                *(headers or {}).items(),
+            ],
+            content=body.encode(),
+            extensions=self._extensions,
+        )
+
+    def _exchange(self, request: httpx.Request, read: Callable[[Answer], T]) -> Exchange[T]:
+        """Send a request until its answer can be read or the policy gives up: the one algorithm of both clients."""
+        started = time.monotonic()
+        attempt = 1
+        while True:
+            try:
+                answer = yield request
+                if isinstance(answer, CarbonmarkError):
+                    raise answer
+                return read(answer)
+            except CarbonmarkError as error:
+                bounds = self._retries.delay_bounds(
+                    error, method=request.method, attempt=attempt, elapsed=time.monotonic() - started
+                )
+                if bounds is None:
+                    raise
+                reason = str(error)
+            delay = full_jitter(bounds)
+            log.warning(
+                "Attempt %d of %d of %s failed, the next one follows in %.1f s: %s",
+                attempt,
+                self._retries.attempts,
+                show_request(request),
+                delay,
+                reason,
+            )
+            yield delay
+            attempt += 1
+
+
+def _order(asset_price_source_id: str, quantity_tonnes: Quantity) -> dict[str, Any]:
+    return {
+        "asset_price_source_id": parse_text(asset_price_source_id, "asset_price_source_id", MAX_ID),
+        "quantity_tonnes": parse_quantity(quantity_tonnes),
+    }
+
+
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: parse_text(value, name, _METADATA_LENGTHS[name]) if name in _METADATA_LENGTHS else value
+        for name, value in metadata.items()
+    }
+
+
+def _json_number(value: object) -> int | float:
+    """
+    Make a quantity a JSON number without noise.
+
+    A float's shortest text gives back any decimal of up to 15 significant digits, which is as many as
+    :func:`parse_quantity` lets through.
+    """
+    if not isinstance(value, Decimal):
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+    return int(value) if value == value.to_integral_value() else float(value)

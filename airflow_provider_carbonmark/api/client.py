@@ -1,0 +1,344 @@
+"""
+Carbonmark over HTTP, blocking and for asyncio.
+
+Both clients only drive the calls of :mod:`airflow_provider_carbonmark.api.calls`, each with its own transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata as distributions
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import SecretStr
+
+from airflow_provider_carbonmark.api.answers import Answer, Body, show_request
+from airflow_provider_carbonmark.api.calls import Calls, Exchange, Quantity
+from airflow_provider_carbonmark.api.errors import (
+    CarbonmarkError,
+    InvalidInputError,
+    TransportError,
+    UnreadableAnswerError,
+)
+from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote, parse_url
+from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
+
+T = TypeVar("T")
+
+# Few: callers bound their concurrency themselves. Idle for 30 s: below the 60 s after which load balancers hang up.
+_LIMITS = httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=30.0)
+# What may come out of httpx. Anything else is a mistake of ours and stays what it is.
+_HTTP_ERRORS: tuple[type[Exception], ...] = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.CookieConflict,
+    httpx.StreamError,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """
+    Where and as whom to call.
+
+    :param checkout_url: base URL of the Checkout Service.
+    :param market_url: base URL of the market API.
+    :param api_key: the key; None or an empty one sends none.
+    :param timeout: seconds for each of connecting, sending, and waiting for the answer.
+    :raises InvalidInputError: a URL, the key or the timeout can't be used.
+    """
+
+    checkout_url: str
+    market_url: str
+    api_key: SecretStr | None = field(default=None)
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("checkout_url", "market_url"):
+            value = getattr(self, name)
+            base = parse_url(
+                value.strip().rstrip("/") if isinstance(value, str) else value, name, takes_suffix=True
+            )
+            object.__setattr__(self, name, base)
+        object.__setattr__(self, "api_key", _clean_key(self.api_key))
+        timeout = self.timeout
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+            raise InvalidInputError(
+                "timeout",
+                "is not a number of seconds above zero",
+                value=timeout,
+                remedy="Give seconds, such as 30",
+            )
+
+
+def _clean_key(api_key: SecretStr | None) -> SecretStr | None:
+    key = api_key.get_secret_value().strip() if api_key else ""
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInputError(
+            "api_key",
+            "holds characters that no key has (white space, control or non-ASCII ones)",
+            remedy="Copy the key into the connection's password again",
+        )
+    return SecretStr(key) if key else None
+
+
+@cache
+def _user_agent() -> str:
+    return f"airflow-provider-carbonmark/{distributions.version('airflow-provider-carbonmark')}"
+
+
+def _calls(settings: ClientSettings, retries: RetryPolicy) -> Calls:
+    return Calls(
+        checkout_url=settings.checkout_url,
+        market_url=settings.market_url,
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        timeout=settings.timeout,
+        user_agent=_user_agent(),
+        retries=retries,
+    )
+
+
+def map_http_error(error: Exception, request: httpx.Request) -> CarbonmarkError:
+    """
+    Turn an error of the HTTP libraries into one of ours.
+
+    The original isn't chained: it carries the request, whose headers carry the key.
+
+    :param error: what the library raised.
+    :param request: the request it was raised for.
+    """
+    problem = f"{show_request(request)} failed: {type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+        return InvalidInputError(
+            "The request", f"can't be sent: {problem}", remedy="Check the connection's host"
+        )
+    if isinstance(
+        error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.CookieConflict, httpx.HTTPStatusError)
+    ):
+        return UnreadableAnswerError(f"{problem}.")
+    return TransportError(
+        f"{problem}. Check the connection's host, the network and the proxy settings, or try again later."
+    )
+
+
+class CarbonmarkClient:
+    """
+    The blocking client. Use it as a context manager, or :meth:`close` it.
+
+    Every call may raise :class:`InvalidInputError` (before anything is sent), :class:`TransportError`,
+    :class:`UnreadableAnswerError` or a :class:`StatusError`.
+
+    :param settings: where and as whom to call.
+    :param retries: how often and how long each call is tried.
+    """
+
+    def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
+        self._calls = _calls(settings, retries)
+        self._timeout = settings.timeout
+        self._http = httpx.Client(limits=_LIMITS, follow_redirects=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def list_prices(
+        self, project_ids: Collection[str] | None = None, min_supply: Quantity | None = None
+    ) -> list[Listing]:
+        """
+        Read the market's price sources (doc: ``GET /prices``). Public: the key is not sent.
+
+        :param project_ids: only of these projects, e.g. ``["VCS-191"]``.
+        :param min_supply: only with at least that many tonnes.
+        """
+        return self._run(self._calls.list_prices(project_ids, min_supply))
+
+    def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Quote:
+        """
+        Ask what a quantity of a listing costs (doc: ``POST /quotes``).
+
+        :param asset_price_source_id: the listing's ``source_id``.
+        :param quantity_tonnes: tonnes in steps of 0.001.
+        """
+        return self._run(self._calls.create_quote(asset_price_source_id, quantity_tonnes))
+
+    def create_checkout(
+        self,
+        *,
+        asset_price_source_id: str,
+        quantity_tonnes: Quantity,
+        metadata: Mapping[str, Any],
+        success_url: str,
+        cancel_url: str,
+        idempotency_key: str | None = None,
+    ) -> Checkout:
+        """
+        Make a hosted payment page (doc: ``POST /checkout``).
+
+        :param asset_price_source_id: the listing's ``source_id``.
+        :param quantity_tonnes: tonnes in steps of 0.001.
+        :param metadata: goes along with the order; ``beneficiary_name`` (at most 255 characters) and
+            ``retirement_message`` (at most 500) end up in the public record.
+        :param success_url: where the buyer goes after paying; the service adds ``/<payment_id>``.
+        :param cancel_url: where the buyer goes instead.
+        :param idempotency_key: the same for every attempt at one purchase; made up for this call when None.
+        """
+        return self._run(
+            self._calls.create_checkout(
+                asset_price_source_id, quantity_tonnes, metadata, success_url, cancel_url, idempotency_key
+            )
+        )
+
+    def get_payment(self, payment_id: str) -> Payment:
+        """
+        Read a payment and its retirement (doc: ``GET /payments/{id}``).
+
+        :param payment_id: as the service added it to the success URL.
+        """
+        return self._run(self._calls.get_payment(payment_id))
+
+    def _run(self, exchange: Exchange[T]) -> T:
+        try:
+            step = next(exchange)
+            while True:
+                if isinstance(step, httpx.Request):
+                    step = exchange.send(self._send(step))
+                else:
+                    time.sleep(step)
+                    step = next(exchange)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                body = Body(response, self._timeout)
+                for part in response.iter_raw():
+                    if not body.takes(part):
+                        break
+            finally:
+                response.close()
+        except _HTTP_ERRORS as error:
+            return map_http_error(error, request)
+        return body.answer()
+
+
+class AsyncCarbonmarkClient:
+    """
+    The client for asyncio, with the same calls. Use it as an async context manager, or :meth:`aclose` it.
+
+    It belongs to the event loop of its first call. Its transport is aiohttp's, which takes less than half of the
+    CPU of httpx's own; proxies and certificates come from the environment all the same.
+
+    :param settings: where and as whom to call.
+    :param retries: how often and how long each call is tried.
+    """
+
+    def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
+        # Imported late: only waits need it, and it takes a while.
+        import aiohttp
+        from aiohttp.http import HttpProcessingError
+        from httpx_aiohttp import HttpxAiohttpClient
+
+        self._calls = _calls(settings, retries)
+        self._timeout = settings.timeout
+        self._http = HttpxAiohttpClient(limits=_LIMITS, follow_redirects=False)
+        # httpx-aiohttp maps some of aiohttp's errors to httpx's, and lets the others through.
+        self._http_errors: tuple[type[Exception], ...] = (
+            *_HTTP_ERRORS,
+            aiohttp.ClientError,
+            HttpProcessingError,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def list_prices(
+        self, project_ids: Collection[str] | None = None, min_supply: Quantity | None = None
+    ) -> list[Listing]:
+        """Read the market's price sources; see :meth:`CarbonmarkClient.list_prices`."""
+        return await self._run(self._calls.list_prices(project_ids, min_supply))
+
+    async def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Quote:
+        """Ask what a quantity of a listing costs; see :meth:`CarbonmarkClient.create_quote`."""
+        return await self._run(self._calls.create_quote(asset_price_source_id, quantity_tonnes))
+
+    async def create_checkout(
+        self,
+        *,
+        asset_price_source_id: str,
+        quantity_tonnes: Quantity,
+        metadata: Mapping[str, Any],
+        success_url: str,
+        cancel_url: str,
+        idempotency_key: str | None = None,
+    ) -> Checkout:
+        """Make a hosted payment page; see :meth:`CarbonmarkClient.create_checkout`."""
+        return await self._run(
+            self._calls.create_checkout(
+                asset_price_source_id, quantity_tonnes, metadata, success_url, cancel_url, idempotency_key
+            )
+        )
+
+    async def get_payment(self, payment_id: str) -> Payment:
+        """Read a payment and its retirement; see :meth:`CarbonmarkClient.get_payment`."""
+        return await self._run(self._calls.get_payment(payment_id))
+
+    async def _run(self, exchange: Exchange[T]) -> T:
+        try:
+            step = next(exchange)
+            while True:
+                if isinstance(step, httpx.Request):
+                    step = exchange.send(await self._send(step))
+                else:
+                    await asyncio.sleep(step)
+                    step = next(exchange)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
+        try:
+            response = await self._http.send(request, stream=True)
+            try:
+                body = Body(response, self._timeout)
+                async for part in response.aiter_raw():
+                    if not body.takes(part):
+                        break
+            finally:
+                await response.aclose()
+        except self._http_errors as error:
+            return map_http_error(error, request)
+        return body.answer()

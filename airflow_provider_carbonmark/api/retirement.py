@@ -1,0 +1,244 @@
+"""
+The verdict on a payment: waiting, retired, failed, or not what was asked.
+
+A retirement can't be undone, and test orders point at a retirement that is not ours. So nothing counts as retired
+unless the retirement's own status says so, a proof is there, and it describes what was asked.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_carbonmark.api.errors import shorten
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Payment
+
+# doc/seen: COMPLETED on orders. assumed: the others. SUCCESS stands for every word that starts with it.
+DEFAULT_SUCCESS_STATES: tuple[str, ...] = ("COMPLETED", "RETIRED", "SUCCESS", "SUCCEEDED")
+# seen: FAILED and CANCELLED on orders. assumed: the others.
+DEFAULT_FAILED_STATES: tuple[str, ...] = (
+    "FAILED",
+    "CANCELLED",
+    "CANCELED",
+    "EXPIRED",
+    "REFUNDED",
+    "REJECTED",
+)
+# assumed: Stripe's words for a page that nobody has paid. A word that leaves doubt, as PENDING does, is missing on purpose.
+UNPAID_STATES: tuple[str, ...] = ("UNPAID", "OPEN", "REQUIRES_PAYMENT_METHOD", "EXPIRED", "CANCELLED", "CANCELED")
+
+# seen: the beneficiary, and words from the text, of the one retirement that every test order points at.
+PLACEHOLDER_BENEFICIARY = "Developer Tester"
+_PLACEHOLDER_TEXT = re.compile(r"\bTEST[\s_-]*MODE\b", re.IGNORECASE)
+
+_SEPARATORS = re.compile(r"[\W_]+")
+_TRANSACTION_HASH = re.compile(r"\b0x[0-9a-fA-F]{64}\b")
+
+
+class Outcome(StrEnum):
+    """What a payment has come to. Everything but WAITING is final."""
+
+    WAITING = "waiting"
+    RETIRED = "retired"
+    FAILED = "failed"
+    NOT_AS_ASKED = "not_as_asked"
+
+
+@dataclass(frozen=True)
+class RetirementRequest:
+    """
+    What was asked for; None where nothing particular was.
+
+    :param beneficiary_name: in whose name to retire.
+    :param quantity_tonnes: how many tonnes.
+    :param asset_price_source_id: which listing to buy.
+    :param retirement_message: the public message.
+    """
+
+    beneficiary_name: str | None
+    quantity_tonnes: Decimal | None
+    asset_price_source_id: str | None
+    retirement_message: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What a payment has come to, and why.
+
+    :param outcome: the outcome.
+    :param reason: full sentences for logs and errors; the same as long as the payment stays the same.
+    """
+
+    outcome: Outcome
+    reason: str
+
+
+def judge(
+    payment: Payment,
+    asked: RetirementRequest | None,
+    *,
+    test_mode: bool,
+    success_states: Collection[str] = DEFAULT_SUCCESS_STATES,
+    failed_states: Collection[str] = DEFAULT_FAILED_STATES,
+) -> Verdict:
+    """
+    Judge a payment by its two statuses, its proof, and whether it describes what was asked.
+
+    :param payment: the payment as the service tells it now.
+    :param asked: what was asked for; None checks statuses and proof only, and that it is no placeholder.
+    :param test_mode: whether the connection is a test one, where a placeholder is the expected end.
+    :param success_states: words that say a retirement has happened; case and separators don't matter.
+    :param failed_states: words that say a payment or a retirement never will.
+    """
+    for subject, status in (("retirement", payment.retirement_status), ("payment", payment.payment_status)):
+        if _is_one_of(status, failed_states):
+            return Verdict(Outcome.FAILED, f"The status of the {subject} is {_show(status)}.")
+    if not _is_one_of(payment.retirement_status, success_states):
+        return Verdict(Outcome.WAITING, _waiting_reason(payment))
+    proof = _proof(payment)
+    if proof is None:
+        reason = "The retirement's status is {}, but neither a certificate address nor a transaction hash proves it yet."
+        return Verdict(Outcome.WAITING, reason.format(_show(payment.retirement_status)))
+    if _is_placeholder(payment, asked):
+        return _placeholder_verdict(test_mode)
+    if asked is not None and (verdict := _mismatch(payment, asked)):
+        return verdict
+    return Verdict(
+        Outcome.RETIRED, f"The retirement's status is {_show(payment.retirement_status)}, proven by {proof}."
+    )
+
+
+def is_unpaid(payment: Payment) -> bool:
+    """
+    Tell whether the service says, beyond doubt, that nobody has paid.
+
+    :param payment: the payment as the service tells it.
+    """
+    return payment.retirement_status is None and _is_one_of(payment.payment_status, UNPAID_STATES)
+
+
+def is_placeholder(payment: Payment) -> bool:
+    """
+    Tell whether a payment points at the retirement that all test orders share (seen: ``Developer Tester``, ``TEST MODE``).
+
+    :param payment: the payment as the service tells it.
+    """
+    return _is_placeholder(payment, None)
+
+
+def _waiting_reason(payment: Payment) -> str:
+    paid = (
+        f"the payment's is {_show(payment.payment_status)}"
+        if payment.payment_status
+        else "the payment has none"
+    )
+    if payment.retirement_status is None:
+        return f"The retirement has no status yet; {paid}."
+    return f"The retirement's status is {_show(payment.retirement_status)}; {paid}."
+
+
+def _placeholder_verdict(test_mode: bool) -> Verdict:
+    if test_mode:
+        return Verdict(
+            Outcome.RETIRED,
+            "This is the placeholder that test mode shows for every order; nothing was retired.",
+        )
+    return Verdict(
+        Outcome.NOT_AS_ASKED,
+        "This is the placeholder that test mode shows for every order; nothing was retired. "
+        "Use a production API key, or set the connection's environment to test.",
+    )
+
+
+def _mismatch(payment: Payment, asked: RetirementRequest) -> Verdict | None:
+    comparisons: tuple[tuple[str, Any, Any, Callable[[Any], object]], ...] = (
+        ("beneficiary name", asked.beneficiary_name, payment.beneficiary_name, _bare_text),
+        ("quantity in tonnes", asked.quantity_tonnes, payment.quantity_tonnes, Decimal),
+        # The hexadecimal part of a source id may come in either case.
+        ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, str.lower),
+    )
+    differences, missing = [], []
+    for what, wanted, got, bare in comparisons:
+        if wanted is None:
+            continue
+        if got is None:
+            missing.append(what)
+        elif bare(wanted) != bare(got):
+            differences.append(f"its {what} is {_show(got)} instead of {_show(wanted)}")
+    if differences:
+        return Verdict(Outcome.NOT_AS_ASKED, f"Something else was retired: {'; '.join(differences)}.")
+    # Name and quantity are what tells our retirement from the placeholder; the source may stay untold.
+    needed = [what for what in missing if what != "asset price source"]
+    if not needed:
+        return None
+    return Verdict(
+        Outcome.WAITING,
+        f"The retirement is proven, but the answer doesn't tell its {' and '.join(needed)} yet, "
+        "so nothing says it is the one that was asked for.",
+    )
+
+
+def _is_one_of(status: str | None, states: Collection[str]) -> bool:
+    if status is None:
+        return False
+    word = _bare(status)
+    return any(
+        word == (state := _bare(known)) or (state == "SUCCESS" and word.startswith(state)) for known in states
+    )
+
+
+@lru_cache(maxsize=256)  # statuses are a handful of words, looked at in every poll
+def _bare(word: str) -> str:
+    return _SEPARATORS.sub("", word).upper()
+
+
+def _proof(payment: Payment) -> str | None:
+    if payment.certificate_url:
+        return payment.certificate_url
+    for text in (payment.transaction_hash, payment.explorer_url):
+        if text and (found := _TRANSACTION_HASH.search(text)):
+            return f"transaction {found.group()}"
+    return None
+
+
+def _is_placeholder(payment: Payment, asked: RetirementRequest | None) -> bool:
+    # Our own words come back as an echo; they say nothing about what was retired.
+    ours = (
+        {_bare_text(text) for text in (asked.beneficiary_name, asked.retirement_message) if text}
+        if asked
+        else set()
+    )
+    for text in _texts(payment):
+        bare = _bare_text(text)
+        if bare not in ours and (bare == PLACEHOLDER_BENEFICIARY or _PLACEHOLDER_TEXT.search(bare)):
+            return True
+    return False
+
+
+def _texts(payment: Payment) -> Iterator[str]:
+    parts: list[object] = [payment.beneficiary_name, payment.retirement_message, payment.answer]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            parts.extend(part.values())
+        elif isinstance(part, list):
+            parts.extend(part)
+
+
+def _bare_text(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _show(value: object) -> str:
+    return shorten(repr(value) if isinstance(value, str) else str(value))
