@@ -1,0 +1,261 @@
+"""
+Rows of any emissions source become tonnes per entity and month.
+
+The columns and units of the ready-made sources are those that CodeCarbon's ``emissions.csv``, Google Cloud's Carbon
+Footprint export and AWS's carbon emissions data export are documented to have.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import re
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
+from functools import lru_cache
+
+from airflow_provider_carbonmark.offsets.tables import (
+    EmissionsError,
+    EmissionsSource,
+    Table,
+    open_table,
+    shown,
+)
+
+__all__ = [
+    "AWS",
+    "AWS_LOCATION_BASED",
+    "CODECARBON",
+    "GOOGLE_CLOUD",
+    "GOOGLE_CLOUD_LOCATION_BASED",
+    "EmissionsColumns",
+    "EmissionsError",
+    "EntityEmissions",
+    "emissions_of_month",
+]
+
+log = logging.getLogger(__name__)
+
+_STEP = Decimal("0.001")  # the smallest quantity Carbonmark retires, 1 kg (doc)
+_MONTHS_SHOWN = 12
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_PERIOD = re.compile(
+    r"(?P<month>[0-9]{4}-(?:0[1-9]|1[0-2]))"
+    r"(?:-[0-9]{2}"
+    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?"
+    r"(?: ?(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?))?)?)?"
+)
+_PERIODS_ACCEPTED = "write 2026-10, 2026-10-01 or 2026-10-01T00:00:00Z"
+_CARBON_DIOXIDE = re.compile(r"co[2₂](-?eq?)?$", re.IGNORECASE)
+_TONNES_PER_UNIT = {
+    **dict.fromkeys(("g", "gram", "grams"), Decimal("0.000001")),
+    **dict.fromkeys(("kg", "kilogram", "kilograms"), Decimal("0.001")),
+    **dict.fromkeys(
+        ("t", "tonne", "tonnes", "metricton", "metrictons", "metrictonne", "metrictonnes"), Decimal(1)
+    ),
+    **dict.fromkeys(("lb", "lbs", "pound", "pounds"), Decimal("0.00045359237")),  # exact by definition
+}
+_UNITS_ACCEPTED = (
+    "accepted are g, kg, t (tonne, metric ton) and lb in any letter case, also with CO2 or CO2e; MT and MTCO2e in "
+    "capitals are metric tonnes, as AWS writes them, while Mt and mt may be megatonnes and are refused"
+)
+
+
+@dataclass(frozen=True)
+class EmissionsColumns:
+    """
+    The columns of an emissions table that matter.
+
+    Names are case-sensitive. One with a dot (``project.id``) is also found flattened with an underscore
+    (``project_id``) and, in rows that are mappings, nested (``row["project"]["id"]``). To count by another
+    column of a ready-made source, write ``dataclasses.replace(AWS, entity="product_code")``.
+
+    :param period: column of the month: ``YYYY-MM``, an ISO date or timestamp, or a date object. A timestamp
+        belongs to the month it is written in, whatever its zone: ``2026-10-31T23:30:00-05:00`` is October.
+    :param entity: column of what the emissions are counted for: a project, an account, a service.
+    :param amount: column of the emissions of a row.
+    :param unit: the unit of all amounts: g, kg, t or lb, also with CO2 or CO2e. ``MT`` is metric tonnes, as AWS
+        writes it; ``Mt`` is refused, since it may be megatonnes.
+    :param unit_column: column of the unit of each row; exactly one of ``unit`` and ``unit_column`` is needed.
+    :param no_entity: entity of the rows whose entity is empty or null.
+    :raises EmissionsError: when there is no unit, two, or an unknown one.
+    """
+
+    period: str
+    entity: str
+    amount: str
+    unit: str | None = None
+    unit_column: str | None = None
+    no_entity: str = "(no entity)"
+
+    def __post_init__(self) -> None:
+        if (self.unit is None) == (self.unit_column is None):
+            raise EmissionsError(
+                f"unit is {self.unit!r} and unit_column is {self.unit_column!r}: name exactly one of them"
+            )
+        if self.unit is not None and _tonnes_per(self.unit) is None:
+            raise EmissionsError(f"unit is {shown(self.unit)}: {_UNITS_ACCEPTED}")
+
+
+@dataclass(frozen=True)
+class EntityEmissions:
+    """
+    What one entity emitted in one month.
+
+    :param entity: the entity, without surrounding spaces.
+    :param month: ``YYYY-MM``.
+    :param emitted_tonnes: the exact sum in tonnes of CO2e; negative when a provider's corrections outweigh the rest.
+    :param offset_tonnes: that sum rounded up, once, to Carbonmark's step of 0.001 t; 0 unless the sum is positive.
+    """
+
+    entity: str
+    month: str
+    emitted_tonnes: Decimal
+    offset_tonnes: Decimal
+
+
+def _tonnes_per(unit: str) -> Decimal | None:
+    mass = _CARBON_DIOXIDE.sub("", re.sub(r"[\s_]", "", unit))
+    return Decimal(1) if mass == "MT" else _TONNES_PER_UNIT.get(mass.casefold())
+
+
+CODECARBON = EmissionsColumns(period="timestamp", entity="project_name", amount="emissions", unit="kg")
+
+# Market-based and location-based amounts are alternatives: each source reads one of them, never their sum.
+GOOGLE_CLOUD = EmissionsColumns(
+    period="usage_month",
+    entity="project.id",
+    amount="carbon_footprint_total_kgCO2e.market_based",
+    unit="kg",
+    no_entity="(no project)",
+)
+GOOGLE_CLOUD_LOCATION_BASED = replace(GOOGLE_CLOUD, amount="carbon_footprint_total_kgCO2e.location_based")
+
+AWS = EmissionsColumns(
+    period="usage_period_start",
+    entity="usage_account_id",
+    amount="total_mbm_emissions_value",
+    unit_column="total_mbm_emissions_unit",
+)
+AWS_LOCATION_BASED = replace(AWS, amount="total_lbm_emissions_value", unit_column="total_lbm_emissions_unit")
+
+
+def emissions_of_month(
+    source: EmissionsSource, columns: EmissionsColumns, month: str
+) -> list[EntityEmissions]:
+    """
+    Add up one month of a table, row by row, in memory that does not grow with the number of rows.
+
+    Every row must have a readable period; amounts and units are read in the rows of the month only.
+
+    :param source: a path with ``open("rb")`` (``pathlib.Path``, ``ObjectStoragePath``) or a binary file, holding
+        CSV in UTF-8 with a header, plain or gzip whatever its name; or an iterable of mappings, such as the
+        rows of a database cursor, whose values are text, numbers, dates or null.
+    :param columns: :data:`CODECARBON`, :data:`GOOGLE_CLOUD`, :data:`AWS`, or the table's own.
+    :param month: ``YYYY-MM``.
+    :return: one entry per entity that has rows in that month, sorted by entity.
+    :raises EmissionsError: when there is a doubt about any row of the month, or no row for the month at all.
+    """
+    if not isinstance(month, str) or not _MONTH.fullmatch(month):
+        raise EmissionsError(f"month is {shown(month)}: write YYYY-MM, such as 2026-10")
+    wanted = [columns.period, columns.entity, columns.amount]
+    if columns.unit_column is not None:
+        wanted.append(columns.unit_column)
+    with open_table(source, wanted) as table:
+        totals = _add_up(table, columns, month)
+    exact = Context(prec=4000, traps=[Inexact])  # holds any sum of products of what _add_up lets through
+    tonnes: dict[str, Decimal] = {}
+    for (entity, unit), total in totals.items():
+        name = entity.strip() or columns.no_entity
+        tonnes[name] = exact.add(tonnes.get(name, Decimal(0)), exact.multiply(total, totals.tonnes_per[unit]))
+    return [_rounded_up(entity, month, tonnes[entity]) for entity in sorted(tonnes)]
+
+
+def _rounded_up(entity: str, month: str, emitted: Decimal) -> EntityEmissions:
+    if emitted <= 0:
+        log.info("%s emitted %s t in %s: a total that is not positive buys no offset", entity, emitted, month)
+        return EntityEmissions(entity, month, emitted, Decimal(0))
+    offset = emitted.quantize(_STEP, rounding=ROUND_CEILING, context=Context(prec=4000))
+    return EntityEmissions(entity, month, emitted, offset)
+
+
+class _Totals(dict[tuple[str, str], Decimal]):
+    """Sums by entity and unit; the unit of a new pair is checked at the row that brought it."""
+
+    def __init__(self, table: Table, unit_column: str | None) -> None:
+        super().__init__()
+        self.tonnes_per: dict[str, Decimal] = {}
+        self._table = table
+        self._unit_column = unit_column
+
+    def __missing__(self, key: tuple[str, str]) -> Decimal:
+        unit = key[1]
+        factor = _tonnes_per(unit)
+        if factor is None:
+            raise self._table.error(f"column {self._unit_column!r} is {shown(unit)}: {_UNITS_ACCEPTED}")
+        self.tonnes_per[unit] = factor
+        return Decimal(0)
+
+
+def _add_up(table: Table, columns: EmissionsColumns, month: str) -> _Totals:
+    width, (at_period, at_entity, at_amount, *at_unit_column) = table.width, table.positions
+    at_unit = at_unit_column[0] if at_unit_column else 0
+    fixed_unit = columns.unit
+    # Sums are exact or refused. 1,000 digits hold any float; an absurd exponent can't fill the memory.
+    add = Context(prec=1000, Emin=-1000, Emax=900, traps=[Inexact, Overflow, InvalidOperation]).add
+    month_of = lru_cache(maxsize=4096)(_month_of)
+    totals = _Totals(table, columns.unit_column)
+    other_months = set()
+    for row in table.rows:
+        if len(row) != width:
+            if not row:
+                continue
+            raise table.error(f"{len(row)} cells under a header of {width}; quote the cells that hold commas")
+        found = month_of(row[at_period])
+        if found != month:
+            if found is None:
+                raise table.error(
+                    f"column {columns.period!r} is {shown(row[at_period])}: {_PERIODS_ACCEPTED}"
+                )
+            other_months.add(found)
+            continue
+        key = row[at_entity], fixed_unit or row[at_unit]
+        text = row[at_amount]
+        try:
+            amount = Decimal(text)
+            totals[key] = add(totals[key], amount)
+        except DecimalException:
+            raise _bad_amount(table, columns, text) from None
+        if "_" in text or not amount.is_finite():
+            raise _bad_amount(table, columns, text)
+    if not totals:
+        raise _no_rows(table, month, sorted(other_months))
+    return totals
+
+
+def _bad_amount(table: Table, columns: EmissionsColumns, text: str) -> EmissionsError:
+    return table.error(
+        f"column {columns.amount!r} is {shown(text)}: not a number that can be added exactly; write 1234.5, without "
+        "thousands separators or a unit, and 0 where nothing was emitted"
+    )
+
+
+def _no_rows(table: Table, month: str, others: list[str]) -> EmissionsError:
+    if not others:
+        return table.error("the table ends here, without a single row of emissions")
+    earlier = f" and {len(others) - _MONTHS_SHOWN} earlier months" if len(others) > _MONTHS_SHOWN else ""
+    return table.error(
+        f"the table ends here, without a row for {month}; it has rows for {', '.join(others[-_MONTHS_SHOWN:])}{earlier}. "
+        "Providers publish a month two weeks after its end or later: wait for it, or ask for another month"
+    )
+
+
+def _month_of(period: str) -> str | None:
+    found = _PERIOD.fullmatch(period)
+    if found is None:
+        return None
+    try:
+        datetime.date.fromisoformat(f"{period}-01"[:10])
+    except ValueError:  # 31 February
+        return None
+    return found["month"]
