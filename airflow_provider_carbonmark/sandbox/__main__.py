@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import sys
 import threading
+from errno import EACCES, EADDRINUSE
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
@@ -36,11 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except ValidationError as error:
-        problems = [f"--{str(each['loc'][0]).replace('_', '-')}: {each['msg']}" for each in error.errors()]
-        print("\n".join(problems), file=sys.stderr)
+        for each in error.errors():
+            print(f"{'.'.join(map(str, each['loc']))} is {each['input']!r}: {each['msg']}", file=sys.stderr)
     except OSError as error:
         where = f"{options['host']}:{options['port']}"
-        print(f"Cannot serve at {where}: {error.strerror or error}. Try another --port.", file=sys.stderr)
+        remedy = " Try another --port." if error.errno in (EADDRINUSE, EACCES) else ""
+        print(f"Cannot serve at {where}: {error.strerror or error}.{remedy}", file=sys.stderr)
     return 2
 
 
@@ -56,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, default=8787, help="port to bind; 0 takes a free one (default: 8787)"
     )
-    parser.add_argument("--ssl-certfile", help="PEM certificate, to speak HTTPS")
-    parser.add_argument("--ssl-keyfile", help="PEM key of the certificate")
+    parser.add_argument("--ssl-certfile", type=_file, help="PEM certificate, to speak HTTPS")
+    parser.add_argument("--ssl-keyfile", type=_file, help="PEM key of the certificate")
     for name, field in Switches.model_fields.items():
         _add_switch(parser, name, field)
     return parser
@@ -78,14 +80,36 @@ def _add_switch(parser: argparse.ArgumentParser, name: str, field: FieldInfo) ->
     elif get_origin(field.annotation) is tuple:
         parser.add_argument(flag, type=lambda text: text.split(","), metavar="A,B", help=help_text, **options)
     elif get_origin(field.annotation) is dict:
-        parser.add_argument(flag, type=json.loads, metavar="JSON", help=help_text, **options)
+        parser.add_argument(flag, type=_json, metavar="JSON", help=help_text, **options)
     else:
         choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
         parser.add_argument(flag, choices=choices or None, help=help_text, **options)
 
 
 def _fault(text: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in text.split(","))
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(separator for _, separator, _ in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form kind=error,status=503")
+    return {name: value for name, _, value in parts}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use 0 to 65535")
+    return int(text)
+
+
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    return text
 
 
 def _usage(url: str) -> str:
@@ -106,5 +130,4 @@ def _usage(url: str) -> str:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
+    sys.exit(main())

@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
 from airflow_provider_carbonmark.sandbox.layouts import as_json, checkout_answer, payment_answer
-from airflow_provider_carbonmark.sandbox.state import Order, SandboxState
+from airflow_provider_carbonmark.sandbox.records import Order
+from airflow_provider_carbonmark.sandbox.state import SandboxState
 
 # assumed: a page powered by Stripe keeps metadata with Stripe, whose values have at most 500 characters.
 METADATA_LENGTH = 500
@@ -97,15 +98,27 @@ class CheckoutBody(QuoteBody):
     cancel_url: HttpUrl = Field(description="Where a buyer who cancels is sent.")
 
 
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    meanings = {
+        400: "The request is not valid",
+        401: "Missing or wrong key",
+        403: "The key may not do that",
+        404: "No such listing or payment, or not known yet",
+        409: "Sold out or expired",
+        422: "The Idempotency-Key was used with another body",
+    }
+    return {status: {"description": meanings[status]} for status in statuses}
+
+
 router = APIRouter(tags=["Carbonmark"])
 
 
-@router.post("/quotes", summary="Price a quantity of a listing")
+@router.post("/quotes", summary="Price a quantity of a listing", responses=_errors(400, 401, 403, 404, 409))
 async def create_quote(body: QuoteBody, state: State, key: Key) -> JSONResponse:
     return JSONResponse(as_json(state.quote(body.asset_price_source_id, body.quantity)))
 
 
-@router.post("/checkout", summary="Make a payment page")
+@router.post("/checkout", summary="Make a payment page", responses=_errors(400, 401, 403, 404, 409, 422))
 async def create_checkout(
     body: CheckoutBody,
     request: Request,
@@ -128,12 +141,14 @@ async def create_checkout(
     return JSONResponse(checkout_answer(checkout, base_url, state.switches))
 
 
-@router.get("/payments/{payment_id}", summary="Read a payment and its retirement")
+@router.get(
+    "/payments/{payment_id}", summary="Read a payment and its retirement", responses=_errors(401, 403, 404)
+)
 async def get_payment(payment_id: str, state: State, key: Key, base_url: BaseUrl) -> JSONResponse:
     return JSONResponse(payment_answer(state.view_payment(payment_id), base_url, state.switches))
 
 
-@router.get("/prices", summary="List what is for sale")
+@router.get("/prices", summary="List what is for sale", responses=_errors(400))
 async def list_prices(
     state: State,
     project_ids: Annotated[

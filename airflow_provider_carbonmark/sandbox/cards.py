@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 
@@ -56,13 +58,35 @@ CARDS: tuple[Card, ...] = (
 GOOD_CARD = CARDS[0]
 
 
-def find_card(number: str) -> Card | None:
+class CardDeclined(Exception):
+    """The card does not pay; the message says why."""
+
+
+def charge(number: str, expiry: str, cvc: str, today: date) -> Card:
     """
-    Look a card up.
+    Return the card that pays.
 
     :param number: as typed, with or without spaces and hyphens.
-    :return: the card, or None when it is not one of the test cards.
+    :param expiry: month and year, such as ``12 / 34``.
+    :param cvc: three or four digits.
+    :raises CardDeclined: when it doesn't.
     """
+    card = _find_card(number)
+    if card is None:
+        raise CardDeclined("This sandbox takes only the test cards listed below.")
+    typed = re.fullmatch(r"\s*(0?[1-9]|1[0-2])\s*/\s*(?:20)?(\d\d)\s*", expiry, re.ASCII)
+    if typed is None:
+        raise CardDeclined("The expiry is a month and a year, such as 12 / 34.")
+    if (2000 + int(typed[2]), int(typed[1])) < (today.year, today.month):
+        raise CardDeclined("Your card has expired.")
+    if not re.fullmatch(r"\d{3,4}", cvc.strip(), re.ASCII):
+        raise CardDeclined("The CVC is three or four digits.")
+    if card.outcome is None:
+        raise CardDeclined(card.description)
+    return card
+
+
+def _find_card(number: str) -> Card | None:
     digits = number.replace(" ", "").replace("-", "")
     return next((card for card in CARDS if card.number == digits), None)
 

@@ -44,7 +44,7 @@ class PaymentChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    outcome: Outcome | None = Field(default=None, description="How its retirement ends.")
+    outcome: Outcome = Field(default=Outcome.RETIRED, description="How its retirement ends.")
     payment_status: str | None = Field(default=None, description="Word to say, such as `REFUNDED`.")
     retirement_status: str | None = Field(default=None, description="Word to say, such as `CANCELLED`.")
 
@@ -106,6 +106,6 @@ async def change_payment(payment_id: str, change: PaymentChange, state: State) -
         payment = next((c.payment for c in state.checkouts.values() if c.payment_id == payment_id), None)
         if payment is None:
             raise not_found(f"There is no payment {payment_id[:80]!r}.", "PAYMENT_NOT_FOUND")
-        for name in change.model_fields_set:
-            setattr(payment, name, getattr(change, name))
+        for name, value in change.model_dump(exclude_unset=True).items():
+            setattr(payment, name, value)
         return JSONResponse(as_json(state.payment_snapshot(payment_id)))

@@ -39,6 +39,11 @@ def conflict(message: str, code: str) -> ServiceRefusal:
     return ServiceRefusal(409, message, name="ConflictError", code=code)
 
 
+def expired() -> ServiceRefusal:
+    message = "This checkout has expired. Nothing was charged."
+    return ServiceRefusal(410, message, name="GoneError", code="CHECKOUT_EXPIRED")
+
+
 def error_answer(status: int, message: str, *, name: str, code: str, shape: ErrorShape) -> dict[str, Any]:
     """Write an error as JSON: seen at the Checkout Service's predecessor, or assumed from the market API."""
     if shape == "message_name":

@@ -55,7 +55,7 @@ class Answer:
     :param chunked: sent without a Content-Length.
     """
 
-    status: int
+    status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     chunked: bool = False
@@ -79,8 +79,13 @@ def error(fault: Fault, shape: ErrorShape) -> Answer:
     return Answer(fault.status, headers, json.dumps(content).encode())
 
 
+def needs_answer(fault: Fault) -> bool:
+    """Whether the request is worked on before it goes wrong."""
+    return fault.after_work or fault.kind not in ("error", "drop", "html", "redirect", "empty_object")
+
+
 def spoil(answer: Answer, fault: Fault) -> Answer:
-    """Return what is sent instead of a right answer."""
+    """Return what is sent instead of an answer."""
     json_type = {"content-type": "application/json"}
     match fault.kind:
         case "html":
@@ -91,15 +96,19 @@ def spoil(answer: Answer, fault: Fault) -> Answer:
         case "invalid_json":
             return Answer(answer.status, json_type, answer.body[:-1] + b",,")
         case "empty_object":
-            return Answer(answer.status, json_type, b"{}")
+            return Answer(200, json_type, b"{}")
         case "wrong_types":
-            return Answer(answer.status, json_type, json.dumps(_swap(json.loads(answer.body))).encode())
+            return Answer(answer.status, json_type, json.dumps(_swap(_content(answer))).encode())
         case "bad_urls":
-            return Answer(answer.status, json_type, json.dumps(_script(json.loads(answer.body))).encode())
+            return Answer(answer.status, json_type, json.dumps(_script(_content(answer))).encode())
         case "oversized" | "oversized_chunked":
-            body = json.dumps({"padding": "x" * JUST_TOO_MUCH, "answer": json.loads(answer.body)}).encode()
+            body = json.dumps({"padding": "x" * JUST_TOO_MUCH, "answer": _content(answer)}).encode()
             return Answer(answer.status, json_type, body, chunked=fault.kind == "oversized_chunked")
     return answer
+
+
+def _content(answer: Answer) -> Any:
+    return json.loads(answer.body) if answer.headers.get("content-type") == "application/json" else None
 
 
 def _swap(value: Any) -> Any:

@@ -7,17 +7,18 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.sandbox.faults import CONTROL_PATH, Answer, error, spoil
+from airflow_provider_carbonmark.sandbox.faults import CONTROL_PATH, Answer, error, needs_answer, spoil
 from airflow_provider_carbonmark.sandbox.layouts import timestamp
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.state import SandboxState
     from airflow_provider_carbonmark.sandbox.switches import Fault
 
+Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_KEPT = 4096
 PATHS_WITH_ID = ("/payments/", "/pay/", "/retirements/id/", "/transactions/", "/returned/")
@@ -35,15 +36,12 @@ class Gate:
         self._app = app
         self._state = state
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(CONTROL_PATH):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = f"req_{uuid.uuid4().hex}"
-        with self._state.lock:
-            fault = self._state.fault_plan.pick(scope["path"])
-            entry = self._remember(scope, request_id, fault)
-            switches = self._state.switches
+        entry: dict[str, Any] = {"body": ""}
 
         async def listen() -> Message:
             message = await receive()
@@ -56,6 +54,13 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
+        if scope["path"].startswith(CONTROL_PATH):
+            await self._app(scope, receive, answer)
+            return
+        with self._state.lock:
+            fault = self._state.fault_plan.pick(scope["path"])
+            self._remember(entry, scope, request_id, fault)
+            switches = self._state.switches
         if switches.latency:
             await asyncio.sleep(switches.latency)
         if fault is None:
@@ -63,11 +68,9 @@ class Gate:
         else:
             await self._go_wrong(fault, scope, listen, answer)
 
-    def _remember(
-        self, scope: MutableMapping[str, Any], request_id: str, fault: Fault | None
-    ) -> dict[str, Any]:
+    def _remember(self, entry: dict[str, Any], scope: Scope, request_id: str, fault: Fault | None) -> None:
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        entry = {
+        entry |= {
             "id": request_id,
             "at": timestamp(self._state.clock.now()),
             "method": scope["method"],
@@ -76,33 +79,25 @@ class Gate:
             "has_key": "authorization" in headers,
             "idempotency_key": headers.get("idempotency-key"),
             "user_agent": headers.get("user-agent"),
-            "body": "",
             "fault": fault and fault.kind,
             "status": None,
         }
         self._state.requests.append(entry)
         self._state.request_counts[f"{scope['method']} {endpoint(scope['path'])}"] += 1
-        return entry
 
-    async def _go_wrong(
-        self, fault: Fault, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> None:
-        transport: asyncio.Transport = scope["state"]["transport"]
+    async def _go_wrong(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
             await self._app(scope, receive, send)
             return
-        if fault.kind in ("error", "drop") and not fault.after_work:
-            answer = Answer(0)
-        else:
-            answer = await _collect(self._app, scope, receive)
+        answer = await _collect(self._app, scope, receive) if needs_answer(fault) else Answer()
         match fault.kind:
             case "drop":
-                await _close(transport, receive)
+                await _close(scope, receive)
             case "drop_mid_body":
                 await _start(answer, send)
                 await send({"type": "http.response.body", "body": answer.body[:-1], "more_body": True})
-                await _close(transport, receive)
+                await _close(scope, receive)
             case "error":
                 await _send(error(fault, self._state.switches.error_shape), send)
             case _:
@@ -115,8 +110,8 @@ def endpoint(path: str) -> str:
     return f"{prefix}{{id}}" if prefix else path
 
 
-async def _collect(app: App, scope: MutableMapping[str, Any], receive: Receive) -> Answer:
-    answer = Answer(500)
+async def _collect(app: App, scope: Scope, receive: Receive) -> Answer:
+    answer = Answer()
 
     async def keep(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -142,7 +137,8 @@ async def _send(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _close(transport: asyncio.Transport, receive: Receive) -> None:
-    transport.close()
+async def _close(scope: Scope, receive: Receive) -> None:
+    # Put there by the server: ASGI has no way to close a connection.
+    scope["state"]["transport"].close()
     while (await receive())["type"] != "http.disconnect":
         pass

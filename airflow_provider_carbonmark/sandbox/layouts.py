@@ -10,7 +10,7 @@ from airflow_provider_carbonmark.sandbox.market import number
 from airflow_provider_carbonmark.sandbox.switches import ProofField, Switches
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.sandbox.state import Checkout, PaymentView
+    from airflow_provider_carbonmark.sandbox.records import Checkout, PaymentView
 
 PROOF_FIELDS: tuple[ProofField, ...] = get_args(ProofField)
 

@@ -13,10 +13,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_carbonmark.sandbox.api import BaseUrl, State
-from airflow_provider_carbonmark.sandbox.cards import CARDS, GOOD_CARD, find_card
-from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
+from airflow_provider_carbonmark.sandbox.cards import CARDS, GOOD_CARD, CardDeclined, charge
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, expired
+from airflow_provider_carbonmark.sandbox.records import Checkout
 from airflow_provider_carbonmark.sandbox.retirement import PLACEHOLDER
-from airflow_provider_carbonmark.sandbox.state import Checkout
 
 TEMPLATES = Path(__file__).with_name("templates")
 PAGES = ("/pay/", "/retirements/", "/transactions/", "/returned/", "/cancelled")
@@ -89,7 +89,7 @@ async def show_checkout(checkout_id: str, state: State) -> Response:
     if checkout.payment is not None:
         return page("paid.html", checkout=checkout, next_url=success_url(checkout))
     if state.is_expired(checkout):
-        return notice(410, "This checkout has expired. Nothing was charged.")
+        raise expired()
     return payment_page(checkout)
 
 
@@ -103,20 +103,17 @@ async def pay(
     action: Annotated[str, Form()] = "pay",
 ) -> Response:
     checkout = state.find_checkout(checkout_id)
-    if checkout.payment is None and not state.is_expired(checkout):
+    if checkout.payment is None:
         if action == "cancel":
             return RedirectResponse(checkout.order.cancel_url, 303, HEADERS)
-        card = find_card(card_number)
-        if card is None:
-            return payment_page(checkout, 402, "This sandbox takes only the test cards listed below.")
-        if card.outcome is None:
-            return payment_page(checkout, 402, card.description)
         try:
-            state.pay(checkout_id, card)
+            state.pay(checkout_id, charge(card_number, expiry, cvc, state.clock.now().date()))
+        except CardDeclined as decline:
+            return payment_page(checkout, 402, str(decline))
         except ServiceRefusal as refusal:
+            if refusal.status == 410:
+                raise
             return payment_page(checkout, refusal.status, refusal.message)
-    elif checkout.payment is None:
-        return notice(410, "This checkout has expired. Nothing was charged.")
     return RedirectResponse(success_url(checkout), 303, HEADERS)
 
 

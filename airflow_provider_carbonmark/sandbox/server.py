@@ -33,6 +33,7 @@ class SandboxServer:
     :param log_level: how much uvicorn says, such as ``info`` for a line per request.
     :param switches: any of :class:`~airflow_provider_carbonmark.sandbox.switches.Switches`.
     :raises pydantic.ValidationError: when a switch or its value is unknown.
+    :raises OSError: on entering, when the port is taken or a PEM file can't be read.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SandboxServer:
         self.url = ""
 
     def __enter__(self) -> Self:
+        self._config.load()
         host, port = self._address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=2048)

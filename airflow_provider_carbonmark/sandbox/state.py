@@ -6,16 +6,22 @@ import hashlib
 import threading
 import uuid
 from collections import Counter, deque
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
 from airflow_provider_carbonmark.sandbox.clock import Clock, TimeSource, utc_now
-from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, conflict, not_found
+from airflow_provider_carbonmark.sandbox.errors import (
+    ServiceRefusal,
+    bad_request,
+    conflict,
+    expired,
+    not_found,
+)
 from airflow_provider_carbonmark.sandbox.faults import FaultPlan
 from airflow_provider_carbonmark.sandbox.market import Listing, open_market
+from airflow_provider_carbonmark.sandbox.records import Checkout, Order, Payment, PaymentView
 from airflow_provider_carbonmark.sandbox.retirement import (
     PLACEHOLDER,
     Retirement,
@@ -25,84 +31,8 @@ from airflow_provider_carbonmark.sandbox.retirement import (
 )
 from airflow_provider_carbonmark.sandbox.switches import Switches
 
-CENT = Decimal("0.01")
 MICRO_USDC = Decimal("0.000001")
 REQUESTS_KEPT = 1000
-
-
-@dataclass(frozen=True)
-class Order:
-    """What POST /checkout is asked for, checked."""
-
-    asset_price_source_id: str
-    quantity_tonnes: Decimal
-    metadata: dict[str, str]
-    success_url: str
-    cancel_url: str
-
-
-@dataclass
-class Payment:
-    """
-    A paid checkout.
-
-    :param payment_status: a word to say instead of ``PAID``, set by a control call.
-    :param retirement_status: likewise for the retirement.
-    """
-
-    id: str
-    paid_at: datetime
-    outcome: Outcome
-    takes: Takes
-    transaction: Transaction
-    payment_status: str | None = None
-    retirement_status: str | None = None
-
-
-@dataclass
-class Checkout:
-    """
-    A payment page.
-
-    :param payment_id: the id its payment has, or will have.
-    :param test_mode: made with a key that retires nothing.
-    :param payment_announced: the answer named the payment's id before it was paid.
-    """
-
-    id: str
-    order: Order
-    listing: Listing
-    price: Decimal
-    test_mode: bool
-    created_at: datetime
-    expires_at: datetime
-    payment_id: str
-    payment_announced: bool
-    payment: Payment | None = None
-
-    @property
-    def amount(self) -> Decimal:
-        """USD charged: in whole cents, rounded up."""
-        return (self.order.quantity_tonnes * self.price).quantize(CENT, ROUND_UP)
-
-    def asked(self) -> Retirement:
-        return Retirement(
-            status="SUBMITTED",
-            quantity_tonnes=self.order.quantity_tonnes,
-            asset_price_source_id=self.order.asset_price_source_id,
-            beneficiary_name=self.order.metadata["beneficiary_name"],
-            retirement_message=self.order.metadata["retirement_message"],
-        )
-
-
-@dataclass(frozen=True)
-class PaymentView:
-    """A payment at one moment, before it is laid out as an answer."""
-
-    checkout: Checkout
-    payment_status: str
-    retirement_status: str | None
-    retirement: Retirement
 
 
 class SandboxState:
@@ -116,7 +46,6 @@ class SandboxState:
     def __init__(self, switches: Switches | None = None, time_source: TimeSource = utc_now) -> None:
         self.lock = threading.RLock()
         self.clock = Clock(time_source)
-        self.connections = 0
         self._first_switches = switches or Switches()
         self.reset()
 
@@ -124,6 +53,7 @@ class SandboxState:
         """Forget everything, and behave as at the start."""
         with self.lock:
             self.clock.reset()
+            self.connections = 0
             self.switches = self._first_switches
             self.fault_plan = FaultPlan(self.switches)
             self.listings = open_market()
@@ -233,9 +163,7 @@ class SandboxState:
             if checkout.payment is not None:
                 return checkout.payment
             if self.is_expired(checkout):
-                raise ServiceRefusal(
-                    410, "This checkout has expired.", name="GoneError", code="CHECKOUT_EXPIRED"
-                )
+                raise expired()
             listing, quantity = checkout.listing, checkout.order.quantity_tonnes
             if quantity > listing.liquid_supply:
                 raise conflict(

@@ -54,7 +54,8 @@ class Fault(BaseModel):
     )
     after_work: bool = Field(
         default=False,
-        description="For error and drop: do what was asked first, so that only the answer is lost.",
+        description="Do what was asked first, so that only the answer is lost. Kinds that need the right answer do so"
+        " anyway.",
     )
     status: Annotated[int, Field(ge=400, le=599)] = Field(
         default=503, description="HTTP status of kind error."
