@@ -1,0 +1,155 @@
+"""What every wait for a retirement shares, whether a worker pokes or the triggerer polls: its terms, its verdicts, its pace."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, StatusError
+from airflow_provider_carbonmark.api.retirement import (
+    DEFAULT_FAILED_STATES,
+    DEFAULT_SUCCESS_STATES,
+    Outcome,
+    RetirementRequest,
+    Verdict,
+    judge,
+)
+from airflow_provider_carbonmark.api.retries import is_passing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_carbonmark.api.models import Payment
+
+#: Seconds for which 404 may mean that the payment isn't there yet (assumed: the buyer can be back before it is).
+NOT_FOUND_GRACE = 300.0
+
+#: The pause between two polls grows by this factor: a retirement usually takes 3 seconds (seen) and may take days.
+PAUSE_GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class WaitTerms:
+    """
+    What is waited for and what counts.
+
+    :param payment_id: the payment, as Carbonmark appended it to the success URL.
+    :param asked: what the checkout asked for; None when nobody knows, then only proof and placeholder rules apply.
+    :param test_mode: whether the link was made in test mode.
+    :param allow_test_mode: whether something that retired nothing may end the wait well.
+    :param success_states: retirement status words that mean done.
+    :param failed_states: status words that mean it never will be.
+    """
+
+    payment_id: str
+    asked: RetirementRequest | None = None
+    test_mode: bool = False
+    allow_test_mode: bool = False
+    success_states: tuple[str, ...] = tuple(DEFAULT_SUCCESS_STATES)
+    failed_states: tuple[str, ...] = tuple(DEFAULT_FAILED_STATES)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the terms as plain JSON; quantities as decimal strings."""
+        terms = asdict(self) | {
+            "success_states": list(self.success_states),
+            "failed_states": list(self.failed_states),
+        }
+        if self.asked and self.asked.quantity_tonnes is not None:
+            terms["asked"]["quantity_tonnes"] = f"{self.asked.quantity_tonnes:f}"
+        return terms
+
+    @classmethod
+    def from_json(cls, terms: Mapping[str, Any]) -> WaitTerms:
+        """Return the terms that :meth:`to_json` wrote."""
+        asked = terms["asked"]
+        if asked is not None:
+            quantity = asked["quantity_tonnes"]
+            asked = RetirementRequest(
+                **asked | {"quantity_tonnes": None if quantity is None else Decimal(quantity)}
+            )
+        states = {name: tuple(terms[name]) for name in ("success_states", "failed_states")}
+        return cls(**{**terms, "asked": asked, **states})
+
+
+def weigh(answer: Payment | CarbonmarkError, terms: WaitTerms, *, test_mode: bool, waited: float) -> Verdict:
+    """
+    Say what one poll means for the wait; pure.
+
+    :param answer: the payment, or what the poll ended with.
+    :param terms: what is waited for.
+    :param test_mode: whether the connection retires nothing.
+    :param waited: seconds since the first poll.
+    """
+    test_mode = test_mode or terms.test_mode
+    if test_mode and not terms.allow_test_mode:
+        return Verdict(
+            Outcome.NOT_AS_ASKED,
+            f"Payment {terms.payment_id!r} was made in test mode, where nothing is retired. Use a production key, or set "
+            "allow_test_mode where a rehearsal may count.",
+        )
+    if isinstance(answer, CarbonmarkError):
+        return _weigh_error(answer, terms.payment_id, waited)
+    return judge(
+        answer,
+        terms.asked,
+        test_mode=test_mode,
+        success_states=terms.success_states,
+        failed_states=terms.failed_states,
+    )
+
+
+def _weigh_error(error: CarbonmarkError, payment_id: str, waited: float) -> Verdict:
+    if isinstance(error, NotFoundError):
+        if waited < NOT_FOUND_GRACE:
+            return Verdict(Outcome.WAITING, f"Carbonmark doesn't know payment {payment_id!r} yet: {error}")
+        return Verdict(
+            Outcome.FAILED,
+            f"Carbonmark still doesn't know payment {payment_id!r} after {NOT_FOUND_GRACE:.0f} s: check the payment id, and that "
+            f"the connection's API key belongs to the account that made the checkout. {error}",
+        )
+    if is_passing(error):
+        return Verdict(Outcome.WAITING, f"This poll failed, the wait goes on: {error}")
+    return Verdict(Outcome.FAILED, str(error))
+
+
+def pauses(first: float, longest: float) -> Iterator[float]:
+    """
+    Yield the pauses between polls: they start at ``first``, grow to ``longest``, and are shortened at random by up to a quarter.
+
+    :param first: seconds.
+    :param longest: seconds.
+    """
+    pause = min(first, longest)
+    while True:
+        # Jitter keeps waits that began together from polling together for days.
+        yield pause * random.uniform(0.75, 1.0)
+        pause = min(pause * PAUSE_GROWTH, longest)
+
+
+def asked_to_pause(answer: Payment | CarbonmarkError) -> float:
+    """Return for how many seconds the service asked to be left alone (``Retry-After``), 0 when it didn't."""
+    return (answer.retry_after or 0.0) if isinstance(answer, StatusError) else 0.0
+
+
+def retirement_result(payment: Payment, terms: WaitTerms, *, test_mode: bool) -> dict[str, Any]:
+    """
+    Return what a finished wait hands on (the sensor's XCom value): plain JSON, tonnes as a decimal string.
+
+    :param payment: the payment whose retirement is done.
+    :param terms: what was waited for.
+    :param test_mode: whether the connection retires nothing.
+    """
+    return {
+        "payment_id": terms.payment_id,
+        "payment_status": payment.payment_status,
+        "retirement_status": payment.retirement_status,
+        "quantity_tonnes": None if payment.quantity_tonnes is None else f"{payment.quantity_tonnes:f}",
+        "beneficiary_name": payment.beneficiary_name,
+        "certificate_url": payment.certificate_url,
+        "transaction_hash": payment.transaction_hash,
+        "explorer_url": payment.explorer_url,
+        "test_mode": test_mode or terms.test_mode,
+        "retired_at": payment.retired_at.isoformat() if payment.retired_at else None,
+    }

@@ -1,0 +1,288 @@
+"""An Airflow connection, and the Carbonmark client made from it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from pydantic import SecretStr
+
+from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
+from airflow_provider_carbonmark.api.errors import (
+    AccessDeniedError,
+    CarbonmarkError,
+    InvalidInputError,
+    NotFoundError,
+    StatusError,
+    TransportError,
+)
+from airflow_provider_carbonmark.api.models import parse_url
+from airflow_provider_carbonmark.api.retries import RetryPolicy, is_passing
+from airflow_provider_carbonmark.hooks import connection_form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow.sdk import Connection
+
+    from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
+
+#: seen: keys that start so retire nothing (carbonmark-api, section 4).
+TEST_KEY_PREFIX = "cm_api_sandbox"
+CARBONMARK_DOMAIN = "carbonmark.com"
+
+#: Well formed, and no payment has it: a right key gets 404 for it, a wrong one 401 or 403.
+IMPOSSIBLE_PAYMENT_ID = "airflow-connection-test"
+
+
+@dataclass(frozen=True)
+class CarbonmarkConnection:
+    """
+    What an Airflow connection of type ``carbonmark`` says, read once. Empty fields mean the default.
+
+    :param settings: the two base URLs, the API key and the timeout.
+    :param test_mode: whether what comes from this connection retires nothing.
+    """
+
+    settings: ClientSettings
+    test_mode: bool
+
+    @classmethod
+    def of(cls, connection: Connection) -> CarbonmarkConnection:
+        """
+        Read an Airflow connection.
+
+        :raises InvalidInputError: when a field can't be used; names the connection, the field, the value and the remedy.
+        """
+        extra = connection.extra_dejson
+        field = f"connection {connection.conn_id!r}, {{}}".format
+        checkout_url = _base_url(connection) or connection_form.DEFAULT_CHECKOUT_URL
+        market_url = (extra.get("market_url") or "").strip() or connection_form.DEFAULT_MARKET_URL
+        key = (connection.password or "").strip()
+        settings = ClientSettings(
+            checkout_url=parse_url(checkout_url, field("host")),
+            market_url=parse_url(market_url, field("extra market_url")),
+            api_key=SecretStr(key) if key else None,
+            timeout=_timeout(extra.get("timeout"), field("extra timeout")),
+        )
+        return cls(
+            settings, _test_mode(extra.get("environment"), key, checkout_url, field("extra environment"))
+        )
+
+
+def _base_url(connection: Connection) -> str:
+    """Return the base URL that host and port name; a host without a scheme is reached over https."""
+    host = (connection.host or "").strip().rstrip("/")
+    if not host:
+        return ""
+    url = host if "://" in host else f"https://{host}"
+    return f"{url}:{connection.port}" if connection.port and not urlsplit(url).port else url
+
+
+def _timeout(value: Any, field: str) -> float:
+    if value in (None, ""):
+        return connection_form.DEFAULT_TIMEOUT
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise InvalidInputError(
+            field, "is not a number of seconds", value=value, remedy="Give more than 0 and at most 3600"
+        )
+    return seconds
+
+
+def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:
+    if environment in (None, ""):
+        host = urlsplit(checkout_url).hostname or ""
+        ours = host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}")
+        return key.startswith(TEST_KEY_PREFIX) or not ours
+    if environment not in connection_form.ENVIRONMENTS:
+        raise InvalidInputError(
+            field, "is unknown", value=environment, remedy="Give production or test, or leave it empty"
+        )
+    return bool(environment == "test")
+
+
+class CarbonmarkHook(BaseHook):
+    """
+    Talk to Carbonmark as an Airflow connection says.
+
+    Every method raises a :class:`~airflow_provider_carbonmark.api.errors.CarbonmarkError` when it can't do its work:
+    ``InvalidInputError`` before anything was sent, ``TransportError``, ``StatusError`` or ``UnreadableAnswerError`` after.
+    Failures that may pass are tried again for up to 90 seconds.
+
+    :param carbonmark_conn_id: the Airflow connection, of type ``carbonmark``.
+    """
+
+    conn_name_attr = "carbonmark_conn_id"
+    default_conn_name = "carbonmark_default"
+    conn_type = connection_form.CONN_TYPE
+    hook_name = connection_form.HOOK_NAME
+
+    def __init__(self, carbonmark_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.carbonmark_conn_id = carbonmark_conn_id
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields for Airflow 3.1; later versions read the provider's metadata."""
+        return connection_form.form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders for Airflow 3.1; later versions read the provider's metadata."""
+        return connection_form.ui_field_behaviour()
+
+    @cached_property
+    def connection(self) -> CarbonmarkConnection:
+        """The connection, read once per hook."""
+        return CarbonmarkConnection.of(self.get_connection(self.carbonmark_conn_id))
+
+    @property
+    def test_mode(self) -> bool:
+        """Whether what comes from this connection retires nothing."""
+        return self.connection.test_mode
+
+    def get_conn(self, retries: RetryPolicy | None = None) -> CarbonmarkClient:
+        """
+        Return a client, to be closed by the caller (it is a context manager).
+
+        :param retries: how failed requests are tried again; the client's default when not given.
+        """
+        return CarbonmarkClient(self.connection.settings, retries=retries or RetryPolicy())
+
+    def list_prices(
+        self, project_ids: Sequence[str] | None = None, min_supply: Decimal | None = None
+    ) -> list[Listing]:
+        """
+        Return what the market offers (market API ``GET /prices``, documented).
+
+        :param project_ids: only these projects, such as ``VCS-191``.
+        :param min_supply: only price sources that hold at least so many tonnes; liquid or not (seen).
+        """
+        with self.get_conn() as client:
+            return client.list_prices(project_ids=project_ids, min_supply=min_supply)
+
+    def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Decimal | str | int) -> Quote:
+        """
+        Ask what a quantity of a listing costs (``POST /quotes``, documented). Buys and reserves nothing.
+
+        :param asset_price_source_id: the listing, ``Listing.source_id``.
+        :param quantity_tonnes: tonnes, in steps of 0.001.
+        """
+        with self.get_conn() as client:
+            return client.create_quote(
+                asset_price_source_id=asset_price_source_id, quantity_tonnes=quantity_tonnes
+            )
+
+    def create_checkout(
+        self,
+        *,
+        asset_price_source_id: str,
+        quantity_tonnes: Decimal | str | int,
+        metadata: Mapping[str, Any],
+        success_url: str,
+        cancel_url: str,
+        idempotency_key: str | None = None,
+    ) -> Checkout:
+        """
+        Make a hosted payment page (``POST /checkout``, documented). Nothing is bought until somebody pays there.
+
+        :param asset_price_source_id: the listing, ``Listing.source_id``.
+        :param quantity_tonnes: tonnes, in steps of 0.001.
+        :param metadata: ``beneficiary_name`` and ``retirement_message`` (documented); anything else is passed on.
+        :param success_url: where the buyer lands after paying; Carbonmark appends ``/<payment id>`` (documented).
+        :param cancel_url: where the buyer lands after leaving the page unpaid.
+        :param idempotency_key: the same key asks for the same page again; a new one when not given. Whether Carbonmark
+            honours it isn't documented.
+        """
+        with self.get_conn() as client:
+            return client.create_checkout(
+                asset_price_source_id=asset_price_source_id,
+                quantity_tonnes=quantity_tonnes,
+                metadata=metadata,
+                success_url=success_url,
+                cancel_url=cancel_url,
+                idempotency_key=idempotency_key,
+            )
+
+    def get_payment(self, payment_id: str) -> Payment:
+        """
+        Return a payment and how far its retirement got (``GET /payments/{id}``, documented; its fields are assumed).
+
+        :param payment_id: what Carbonmark appended to the success URL.
+        """
+        with self.get_conn() as client:
+            return client.get_payment(payment_id)
+
+    async def aget_payment(self, payment_id: str) -> Payment:
+        """Return what :meth:`get_payment` returns, without blocking the event loop."""
+        connection = CarbonmarkConnection.of(await self.aget_connection(self.carbonmark_conn_id))
+        async with AsyncCarbonmarkClient(connection.settings) as client:
+            return await client.get_payment(payment_id)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Tell a wrong key from a wrong host from a working service, without buying anything.
+
+        The Checkout Service is asked for a payment that can't exist, the market API for its prices.
+        """
+        try:
+            with self.get_conn(RetryPolicy(attempts=1)) as client:
+                checkout = _check_checkout_service(client, self.connection.settings)
+                offered = _check_market_api(client, self.connection.settings)
+        except CarbonmarkError as error:
+            return False, str(error)
+        mode = "test mode: nothing is retired" if self.test_mode else "production"
+        return True, f"{checkout} The market API offers {offered} price sources. Environment: {mode}."
+
+
+def _check_checkout_service(client: CarbonmarkClient, settings: ClientSettings) -> str:
+    try:
+        client.get_payment(IMPOSSIBLE_PAYMENT_ID)
+    except AccessDeniedError as error:
+        raise CarbonmarkError(
+            f"The Checkout Service at {settings.checkout_url} refuses the API key: check the connection's password. {error}"
+        ) from error
+    except NotFoundError as error:
+        # Any web server answers 404; Carbonmark's errors are JSON and name themselves (seen).
+        if error.code is None:
+            raise CarbonmarkError(
+                f"Something answers at {settings.checkout_url}, but not as the Checkout Service does: check the connection's host."
+            ) from error
+        return f"The Checkout Service at {settings.checkout_url} accepts the API key."
+    except (TransportError, StatusError) as error:
+        raise CarbonmarkError(
+            f"The Checkout Service at {settings.checkout_url} does not answer: {error}"
+        ) from error
+    raise CarbonmarkError(
+        f"{settings.checkout_url} knows a payment {IMPOSSIBLE_PAYMENT_ID!r}, which can't be: check the connection's host."
+    )
+
+
+def _check_market_api(client: CarbonmarkClient, settings: ClientSettings) -> int:
+    try:
+        return len(client.list_prices())
+    except CarbonmarkError as error:
+        raise CarbonmarkError(
+            f"The Checkout Service answers, but the market API at {settings.market_url} does not: check market_url in the "
+            f"connection's extra. {error}"
+        ) from error
+
+
+@contextmanager
+def failing_without_retry() -> Iterator[None]:
+    """Turn an error that another try can't mend into Airflow's failure without a retry; the rest may be tried again."""
+    try:
+        yield
+    except CarbonmarkError as error:
+        if is_passing(error):
+            raise
+        raise AirflowFailException(str(error)) from error

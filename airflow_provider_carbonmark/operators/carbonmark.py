@@ -1,0 +1,244 @@
+"""Ask for a quote; make a checkout link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.models import (
+    MAX_BENEFICIARY_NAME,
+    MAX_RETIREMENT_MESSAGE,
+    parse_quantity,
+    parse_text,
+    parse_url,
+)
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.links import CheckoutLink
+from airflow_provider_carbonmark.operators.link_store import LinkStore, refuse_unless_unpaid
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class _CarbonmarkOperator(BaseOperator):
+    """What both operators share: a connection and what is to be bought."""
+
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        asset_price_source_id: str,
+        quantity_tonnes: Decimal | str | int,
+        carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_price_source_id = asset_price_source_id
+        self.quantity_tonnes = quantity_tonnes
+        self.carbonmark_conn_id = carbonmark_conn_id
+
+    @cached_property
+    def hook(self) -> CarbonmarkHook:
+        return CarbonmarkHook(self.carbonmark_conn_id)
+
+
+class CarbonmarkCreateQuoteOperator(_CarbonmarkOperator):
+    """
+    Ask what a quantity of a listing costs. Buys and reserves nothing.
+
+    Returns (XCom, plain JSON): ``uuid``, ``asset_price_source_id``, ``quantity_tonnes`` and ``cost_usd`` (decimal strings),
+    ``test_mode``. Bad input, a refused key, a listing that can't fill the quantity, and a cost over ``max_cost`` fail the task
+    without a retry.
+
+    :param asset_price_source_id: the listing, as in the market API's ``sourceId``. (templated)
+    :param quantity_tonnes: tonnes in steps of 0.001, as a Decimal, an int or a decimal string. (templated)
+    :param max_cost: the most it may cost, USD. (templated)
+    :param carbonmark_conn_id: the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "asset_price_source_id",
+        "quantity_tonnes",
+        "max_cost",
+        "carbonmark_conn_id",
+    )
+
+    def __init__(self, *, max_cost: Decimal | str | int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_cost = max_cost
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with failing_without_retry():
+            limit = None if self.max_cost in (None, "") else _parse_money(self.max_cost, "max_cost")
+            quantity = parse_quantity(self.quantity_tonnes)
+            quote = self.hook.create_quote(
+                asset_price_source_id=self.asset_price_source_id, quantity_tonnes=quantity
+            )
+        if (quote.asset_price_source_id, quote.quantity_tonnes) != (self.asset_price_source_id, quantity):
+            raise AirflowFailException(
+                f"Carbonmark quoted {quote.quantity_tonnes} t of {quote.asset_price_source_id} where {quantity} t of "
+                f"{self.asset_price_source_id} were asked for."
+            )
+        self.log.info("%s t of %s cost %s USD.", quantity, self.asset_price_source_id, quote.cost_usd)
+        if limit is not None and quote.cost_usd > limit:
+            raise AirflowFailException(
+                f"{quantity} t of {self.asset_price_source_id} cost {quote.cost_usd} USD, more than max_cost, {limit} USD. "
+                "Raise max_cost, or choose a cheaper listing."
+            )
+        return {
+            "uuid": quote.uuid,
+            "asset_price_source_id": quote.asset_price_source_id,
+            "quantity_tonnes": f"{quote.quantity_tonnes:f}",
+            "cost_usd": f"{quote.cost_usd:f}",
+            "test_mode": self.hook.test_mode,
+        }
+
+
+class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
+    """
+    Make a hosted payment page. Nothing is bought until somebody pays there.
+
+    On Airflow 3.3 and later, a retry or a clear of the task gets the link that it made before. If what is to be bought has changed
+    since, a new link is made only while Carbonmark says that the old one is unpaid; otherwise the task fails without a retry.
+
+    Returns (XCom, plain JSON): ``checkout_url``, ``payment_id`` (null unless the service tells), ``asset_price_source_id``,
+    ``quantity_tonnes`` (decimal string), ``beneficiary_name``, ``retirement_message``, ``test_mode``, and ``dag_id``, ``run_id``,
+    ``task_id``, ``map_index`` of this task.
+
+    :param asset_price_source_id: the listing, as in the market API's ``sourceId``. (templated)
+    :param quantity_tonnes: tonnes in steps of 0.001, as a Decimal, an int or a decimal string. (templated)
+    :param beneficiary_name: on whose behalf the credits are retired; public, at most 255 characters. (templated)
+    :param retirement_message: why; public, at most 500 characters. (templated)
+    :param success_url: where the buyer lands after paying; Carbonmark appends ``/<payment id>``. Default: ``[carbonmark]
+        success_url``. (templated)
+    :param cancel_url: where the buyer lands after leaving the page unpaid. Default: ``[carbonmark] cancel_url``. (templated)
+    :param metadata: more to send as the checkout's metadata. (templated)
+    :param carbonmark_conn_id: the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "asset_price_source_id",
+        "quantity_tonnes",
+        "beneficiary_name",
+        "retirement_message",
+        "success_url",
+        "cancel_url",
+        "metadata",
+        "carbonmark_conn_id",
+    )
+    operator_extra_links = (CheckoutLink(),)
+
+    def __init__(
+        self,
+        *,
+        beneficiary_name: str,
+        retirement_message: str,
+        success_url: str | None = None,
+        cancel_url: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.beneficiary_name = beneficiary_name
+        self.retirement_message = retirement_message
+        self.success_url = success_url
+        self.cancel_url = cancel_url
+        self.metadata = metadata
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with failing_without_retry():
+            purchase = self._purchase()
+            return_urls = {
+                "success_url": _parse_return_url(self.success_url, "success_url", takes_suffix=True),
+                "cancel_url": _parse_return_url(self.cancel_url, "cancel_url"),
+            }
+            links = LinkStore.of(context)
+            kept = links.read()
+            if kept is not None and kept.checkout is not None:
+                if kept.purchase == purchase:
+                    self.log.info("This task made its link before: %s", kept.checkout["checkout_url"])
+                    return kept.checkout
+                refuse_unless_unpaid(kept, purchase, self.hook)
+            key = links.intend(purchase, kept)
+            checkout = self._make(context, purchase, return_urls, key)
+        links.keep(purchase, key, checkout)
+        self.log.info(
+            "%(beneficiary_name)s: pay for %(quantity_tonnes)s t of %(asset_price_source_id)s at %(checkout_url)s",
+            checkout,
+        )
+        return checkout
+
+    def _purchase(self) -> dict[str, Any]:
+        """Return what is to be bought, checked, as plain JSON: what makes two links the same."""
+        metadata = dict(self.metadata or {})
+        for name in ("beneficiary_name", "retirement_message"):
+            if name in metadata:
+                raise InvalidInputError(
+                    "metadata",
+                    f"repeats {name}",
+                    value=metadata[name],
+                    remedy=f"Pass {name} to the operator only",
+                )
+        return {
+            "asset_price_source_id": self.asset_price_source_id,
+            "quantity_tonnes": f"{parse_quantity(self.quantity_tonnes):f}",
+            "beneficiary_name": parse_text(self.beneficiary_name, "beneficiary_name", MAX_BENEFICIARY_NAME),
+            "retirement_message": parse_text(
+                self.retirement_message, "retirement_message", MAX_RETIREMENT_MESSAGE
+            ),
+            "metadata": metadata,
+            "carbonmark_conn_id": self.carbonmark_conn_id,
+            "test_mode": self.hook.test_mode,
+        }
+
+    def _make(
+        self, context: Context, purchase: dict[str, Any], return_urls: dict[str, str], key: str | None
+    ) -> dict[str, Any]:
+        told = ("beneficiary_name", "retirement_message")
+        page = self.hook.create_checkout(
+            asset_price_source_id=purchase["asset_price_source_id"],
+            quantity_tonnes=purchase["quantity_tonnes"],
+            metadata=purchase["metadata"] | {name: purchase[name] for name in told},
+            idempotency_key=key,
+            **return_urls,
+        )
+        ti = context["ti"]
+        return {
+            "checkout_url": page.url,
+            "payment_id": page.payment_id,
+            **{
+                name: purchase[name]
+                for name in ("asset_price_source_id", "quantity_tonnes", *told, "test_mode")
+            },
+            "dag_id": ti.dag_id,
+            "run_id": ti.run_id,
+            "task_id": ti.task_id,
+            "map_index": ti.map_index,
+        }
+
+
+def _parse_money(value: object, field: str) -> Decimal:
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInputError(
+            field, "is not an amount of money", value=value, remedy='Give USD, for example "250.00"'
+        )
+    return amount
+
+
+def _parse_return_url(value: str | None, field: str, *, takes_suffix: bool = False) -> str:
+    url = value or conf.get("carbonmark", field, fallback=None)
+    if not url:
+        raise InvalidInputError(
+            field, "is not set", remedy=f"Pass it to the operator, or set it for all in [carbonmark] {field}"
+        )
+    return parse_url(url, field, takes_suffix=takes_suffix)

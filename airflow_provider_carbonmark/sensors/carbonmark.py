@@ -1,0 +1,242 @@
+"""Wait until the credits that a payment bought are retired."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.models import Payment, parse_payment_id, parse_quantity
+from airflow_provider_carbonmark.api.retirement import (
+    DEFAULT_FAILED_STATES,
+    DEFAULT_SUCCESS_STATES,
+    Outcome,
+    RetirementRequest,
+)
+from airflow_provider_carbonmark.api.retries import NO_RETRIES
+from airflow_provider_carbonmark.api.waiting import WaitTerms, asked_to_pause, retirement_result, weigh
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.links import RetirementLink
+from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# The triggerer keeps the deadline itself. Should no triggerer run, the scheduler ends the wait so much later.
+TRIGGER_TIMEOUT_GRACE = timedelta(minutes=5)
+
+
+class CarbonmarkRetirementSensor(BaseSensorOperator):
+    """
+    Wait until the retirement that a payment started is proven to be the one that was asked for.
+
+    A retirement counts when its status is a success word, it comes with a proof (certificate or transaction), and it
+    describes the checkout: same beneficiary, same tonnes. A failed retirement, a retirement of something else and a
+    test-mode placeholder fail the task without a retry. Network trouble, 429 and 5xx are waited out until ``timeout``; a refused
+    key, or a payment still unknown after 5 minutes, ends the wait at once.
+
+    Returns (XCom, plain JSON): ``payment_id``, ``payment_status``, ``retirement_status``, ``quantity_tonnes`` (decimal string),
+    ``beneficiary_name``, ``certificate_url``, ``transaction_hash``, ``explorer_url``, ``test_mode``, ``retired_at``.
+
+    :param payment_id: what Carbonmark appended to the success URL. (templated)
+    :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned: what was asked for. Without it nobody can tell a
+        retirement of something else; only proofs are checked, and placeholders refused. A template may render it as JSON text.
+        (templated)
+    :param carbonmark_conn_id: the Airflow connection. (templated)
+    :param deferrable: wait in the triggerer, without a worker slot.
+    :param poll_interval: seconds between the first polls; the pauses grow from there, with jitter.
+    :param max_poll_interval: the longest pause between polls, seconds.
+    :param success_states: retirement status words that mean done; letter case and separators don't matter.
+    :param failed_states: words on either status that mean it never will be.
+    :param allow_test_mode: whether something that retired nothing may succeed; the result still says ``test_mode``.
+        A template may render it as ``true`` or ``false``. (templated)
+    :param timeout: seconds from the first poll until the task fails, the same in every mode.
+    :param soft_fail: skip the task where it would fail.
+    """
+
+    template_fields: Sequence[str] = ("carbonmark_conn_id", "payment_id", "checkout", "allow_test_mode")
+    operator_extra_links = (RetirementLink(),)
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        payment_id: str,
+        checkout: Mapping[str, Any] | None = None,
+        carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 1,
+        max_poll_interval: float = 300,
+        success_states: Sequence[str] = DEFAULT_SUCCESS_STATES,
+        failed_states: Sequence[str] = DEFAULT_FAILED_STATES,
+        allow_test_mode: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        if not 0 < poll_interval <= max_poll_interval:
+            raise InvalidInputError(
+                "poll_interval",
+                "must be more than 0 and at most max_poll_interval",
+                value=(poll_interval, max_poll_interval),
+                remedy="Give both in seconds.",
+            )
+        # In a worker, Airflow's own backoff does the pacing: it starts at poke_interval, doubles, and has jitter.
+        super().__init__(
+            poke_interval=poll_interval, max_wait=max_poll_interval, exponential_backoff=True, **kwargs
+        )
+        self.payment_id = payment_id
+        self.checkout = checkout
+        self.carbonmark_conn_id = carbonmark_conn_id
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.max_poll_interval = max_poll_interval
+        self.success_states = success_states
+        self.failed_states = failed_states
+        self.allow_test_mode = allow_test_mode
+        self._said = ""
+        self._asked_to_pause = 0.0
+
+    @cached_property
+    def hook(self) -> CarbonmarkHook:
+        return CarbonmarkHook(self.carbonmark_conn_id)
+
+    @cached_property
+    def terms(self) -> WaitTerms:
+        """What is waited for, checked where it enters."""
+        payment_id = parse_payment_id(self.payment_id)
+        checkout = None if self.checkout is None else _parse_checkout(self.checkout, payment_id)
+        return WaitTerms(
+            payment_id=payment_id,
+            asked=_asked(checkout) if checkout else None,
+            test_mode=bool(checkout and checkout.get("test_mode")),
+            allow_test_mode=_parse_flag(self.allow_test_mode, "allow_test_mode"),
+            success_states=tuple(self.success_states),
+            failed_states=tuple(self.failed_states),
+        )
+
+    def execute(self, context: Context) -> Any:
+        if not self.deferrable:
+            return super().execute(context)
+        started = pendulum.now("UTC")
+        try:
+            found = self.poke(context)
+        except AirflowFailException as error:
+            # Airflow's own loop and resume_execution do the same for the other two modes.
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+            raise
+        if isinstance(found, PokeReturnValue):
+            return found.xcom_value
+        self.log.info("Payment %s: the wait goes on in the triggerer.", self.terms.payment_id)
+        self.defer(
+            trigger=CarbonmarkRetirementTrigger(
+                carbonmark_conn_id=self.carbonmark_conn_id,
+                terms=self.terms.to_json(),
+                started_at=started.isoformat(),
+                deadline=(started + timedelta(seconds=self.timeout)).isoformat(),
+                poll_interval=self.poll_interval,
+                max_poll_interval=self.max_poll_interval,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout) + TRIGGER_TIMEOUT_GRACE,
+        )
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Ask once. Only a proven retirement ends the wait well; what can't get better fails it without a retry."""
+        with failing_without_retry():
+            terms, test_mode = self.terms, self.hook.test_mode
+        answer = self._poll()
+        verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
+        if isinstance(answer, Payment) and verdict.outcome is Outcome.RETIRED:
+            self.log.info("%s", verdict.reason)
+            return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))
+        if verdict.outcome is not Outcome.WAITING:
+            raise AirflowFailException(verdict.reason)
+        if verdict.reason != self._said:
+            self.log.info("%s", verdict.reason)
+            self._said = verdict.reason
+        self._asked_to_pause = asked_to_pause(answer)
+        return False
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Take over what the trigger found."""
+        outcome = event.get("outcome")
+        if outcome == Outcome.RETIRED:
+            return dict(event["retirement"])
+        if outcome == TIMEOUT:
+            raise AirflowSensorTimeout(
+                f"Payment {self.payment_id!r} had no proven retirement within {self.timeout:g} s. Last seen: {event['reason']}"
+            )
+        if outcome in (Outcome.FAILED, Outcome.NOT_AS_ASKED):
+            raise AirflowFailException(event["reason"])
+        raise ValueError(f"The trigger fired an event that this sensor doesn't know: {event!r}")
+
+    def _poll(self) -> Payment | CarbonmarkError:
+        try:
+            # The pauses between polls are the retries.
+            with self.hook.get_conn(NO_RETRIES) as client:
+                return client.get_payment(self.terms.payment_id)
+        except CarbonmarkError as error:
+            return error
+
+    def _waited(self, context: Context) -> float:
+        """Return the seconds since the first poll, which in reschedule mode another process made."""
+        ti = context["ti"]
+        first = ti.get_first_reschedule_date(context) if self.reschedule else None
+        return max(0.0, (pendulum.now("UTC") - pendulum.instance(first or ti.start_date)).total_seconds())
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        # Airflow offers no public way to make one pause longer, which Retry-After asks for.
+        return max(float(super()._get_next_poke_interval(*args, **kwargs)), self._asked_to_pause)
+
+
+def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:
+    remedy = "Pass the output of CarbonmarkCreateCheckoutOperator"
+    if isinstance(checkout, str):
+        with suppress(ValueError):
+            checkout = json.loads(checkout)
+    if not isinstance(checkout, Mapping):
+        raise InvalidInputError("checkout", "is not a mapping", value=checkout, remedy=remedy)
+    missing = [name for name in ("beneficiary_name", "quantity_tonnes") if not checkout.get(name)]
+    if missing:
+        raise InvalidInputError(
+            "checkout", f"lacks {' and '.join(missing)}", value=dict(checkout), remedy=remedy
+        )
+    told = checkout.get("payment_id")
+    if told and told != payment_id:
+        raise InvalidInputError(
+            "payment_id",
+            f"is not the payment of this checkout, which is {told!r}",
+            value=payment_id,
+            remedy="Pass the checkout that the payment was made for",
+        )
+    return checkout
+
+
+def _parse_flag(value: object, field: str) -> bool:
+    known = {"true": True, "false": False}
+    if (word := str(value).strip().lower()) not in known:
+        raise InvalidInputError(field, "is neither true nor false", value=value, remedy="Pass one of the two")
+    return known[word]
+
+
+def _asked(checkout: Mapping[str, Any]) -> RetirementRequest:
+    return RetirementRequest(
+        beneficiary_name=checkout["beneficiary_name"],
+        quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
+        asset_price_source_id=checkout.get("asset_price_source_id"),
+        retirement_message=checkout.get("retirement_message"),
+    )

@@ -1,0 +1,137 @@
+"""The triggerer's half of a wait for a retirement."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.models import Payment
+from airflow_provider_carbonmark.api.retirement import Outcome, Verdict
+from airflow_provider_carbonmark.api.waiting import (
+    WaitTerms,
+    asked_to_pause,
+    pauses,
+    retirement_result,
+    weigh,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from airflow_provider_carbonmark.hooks.shared_client import SharedClient
+
+#: The outcome of an event when the deadline passed first.
+TIMEOUT = "timeout"
+
+
+class CarbonmarkRetirementTrigger(BaseTrigger):
+    """
+    Poll a payment until its retirement is proven, has failed, or the deadline has passed, then fire one event.
+
+    The event is ``{"outcome": "retired", "retirement": {…}}``, or ``{"outcome": "failed" | "not_as_asked" | "timeout", "reason": "…"}``.
+    All waits on one connection share one client, and a restarted triggerer takes a wait up where it was.
+
+    :param carbonmark_conn_id: the Airflow connection; the key is never among the arguments, which Airflow stores.
+    :param terms: what is waited for, as :meth:`WaitTerms.to_json` writes it.
+    :param started_at: when the first poll was made, ISO 8601.
+    :param deadline: when the wait ends, ISO 8601.
+    :param poll_interval: the first pause between polls, seconds.
+    :param max_poll_interval: the longest pause between polls, seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        carbonmark_conn_id: str,
+        terms: Mapping[str, Any],
+        started_at: str,
+        deadline: str,
+        poll_interval: float,
+        max_poll_interval: float,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.carbonmark_conn_id = carbonmark_conn_id
+        self.terms = WaitTerms.from_json(terms)
+        self.started_at = pendulum.DateTime.fromisoformat(started_at)
+        self.deadline = pendulum.DateTime.fromisoformat(deadline)
+        self.poll_interval = poll_interval
+        self.max_poll_interval = max_poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the trigger as Airflow stores it."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "carbonmark_conn_id": self.carbonmark_conn_id,
+                "terms": self.terms.to_json(),
+                "started_at": self.started_at.isoformat(),
+                "deadline": self.deadline.isoformat(),
+                "poll_interval": self.poll_interval,
+                "max_poll_interval": self.max_poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and fire the one event."""
+        yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> dict[str, Any]:
+        # Only the triggerer needs aiohttp and a client, not the worker that defers.
+        from airflow_provider_carbonmark.hooks.shared_client import forget, shared_client
+
+        refused = None
+        while True:
+            try:
+                async with shared_client(self.carbonmark_conn_id) as shared:
+                    try:
+                        return await self._watch(shared)
+                    except AccessDeniedError as error:
+                        # The key may have been replaced since the connection was read, so it is read again once.
+                        if shared.connection == refused:
+                            return _event(Verdict(Outcome.FAILED, str(error)))
+                        refused = shared.connection
+                        forget(shared)
+            except InvalidInputError as error:
+                return _event(Verdict(Outcome.FAILED, str(error)))
+
+    async def _watch(self, shared: SharedClient) -> dict[str, Any]:
+        """Poll until something final is known, and return the event that says so."""
+        said = ""
+        for pause in pauses(self.poll_interval, self.max_poll_interval):
+            answer = await self._poll(shared)
+            waited = (pendulum.now("UTC") - self.started_at).total_seconds()
+            verdict = weigh(answer, self.terms, test_mode=shared.connection.test_mode, waited=waited)
+            if isinstance(answer, Payment) and verdict.outcome is Outcome.RETIRED:
+                self.log.info("%s", verdict.reason)
+                return {
+                    "outcome": Outcome.RETIRED.value,
+                    "retirement": retirement_result(
+                        answer, self.terms, test_mode=shared.connection.test_mode
+                    ),
+                }
+            if verdict.outcome is not Outcome.WAITING:
+                return _event(verdict)
+            if verdict.reason != said:
+                self.log.info("%s", verdict.reason)
+                said = verdict.reason
+            left = (self.deadline - pendulum.now("UTC")).total_seconds()
+            if left <= 0:
+                return {"outcome": TIMEOUT, "reason": verdict.reason}
+            await asyncio.sleep(min(max(pause, asked_to_pause(answer)), left))
+        raise AssertionError("pauses never end")
+
+    async def _poll(self, shared: SharedClient) -> Payment | CarbonmarkError:
+        try:
+            return await shared.get_payment(self.terms.payment_id)
+        except AccessDeniedError:
+            raise
+        except CarbonmarkError as error:
+            return error
+
+
+def _event(verdict: Verdict) -> dict[str, Any]:
+    return {"outcome": verdict.outcome.value, "reason": verdict.reason}
