@@ -82,11 +82,6 @@ def open_table(source: EmissionsSource, columns: Sequence[str]) -> Iterator[Tabl
     :raises EmissionsError: when there is no such file or column, or the file is not CSV in UTF-8. Other errors
         of a file system or database pass as they are: another attempt may succeed.
     """
-    if isinstance(source, (str, bytes, Mapping)):
-        raise EmissionsError(
-            f"source is {shown(source)}: pass a path object such as pathlib.Path or ObjectStoragePath, "
-            "a binary file, or an iterable of mappings"
-        )
     if hasattr(source, "open"):
         try:
             with source.open("rb") as stream, _csv_table(stream.read, str(source), columns) as table:
@@ -98,8 +93,13 @@ def open_table(source: EmissionsSource, columns: Sequence[str]) -> Iterator[Tabl
     elif (read := getattr(source, "read", None)) is not None:
         with _csv_table(read, str(getattr(source, "name", "emissions file")), columns) as table:
             yield table
-    else:
+    elif isinstance(source, Iterable) and not isinstance(source, (str, bytes, Mapping)):
         yield _record_table(source, columns)
+    else:
+        raise EmissionsError(
+            f"source is {shown(source)}: pass a path object such as pathlib.Path or ObjectStoragePath, "
+            "a binary file, or an iterable of mappings"
+        )
 
 
 @contextmanager
