@@ -9,13 +9,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import BaseModel, ValidationError
 
 from airflow_provider_carbonmark.api.errors import (
     CarbonmarkError,
+    InvalidInputError,
     TransportError,
     UnreadableAnswerError,
     redact,
@@ -25,15 +27,14 @@ from airflow_provider_carbonmark.api.errors import (
 from airflow_provider_carbonmark.api.models import Listing
 from airflow_provider_carbonmark.api.retries import parse_retry_after
 
-if TYPE_CHECKING:
-    import httpx
-
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 # Nobody documents one; these are what gateways and frameworks commonly send.
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "cf-ray")
+# Errors of httpx that come with an answer, or after one.
+_ANSWERED = (httpx.DecodingError, httpx.TooManyRedirects, httpx.CookieConflict, httpx.HTTPStatusError)
 _REMEDIES = {
     400: "Check the inputs",
     401: "Check the API key in the connection's password",
@@ -126,12 +127,14 @@ class AnswerReader:
         """
         payload = self.json(answer)
         if not isinstance(payload, dict):
-            raise self._unreadable(answer, f"is a JSON {_json_type(payload)} instead of an object")
+            raise self.unreadable(answer, f"is a JSON {_json_type(payload)} instead of an object")
+        if known:
+            payload = {**known, **{name: value for name, value in payload.items() if value is not None}}
         try:
-            return model.model_validate({**known, **payload} if known else payload)
+            return model.model_validate(payload)
         except ValidationError as error:
             problem = _first_problem(error)
-        raise self._unreadable(answer, f"is not a {model.__name__.lower()}: {problem}")
+        raise self.unreadable(answer, f"is not a {model.__name__.lower()}: {problem}")
 
     def listings(self, answer: Answer) -> list[Listing]:
         """
@@ -142,7 +145,7 @@ class AnswerReader:
         payload = self.json(answer)
         entries = payload.get("items") if isinstance(payload, dict) else payload
         if not isinstance(entries, list):
-            raise self._unreadable(answer, f"is a JSON {_json_type(payload)} instead of an array of prices")
+            raise self.unreadable(answer, f"is a JSON {_json_type(payload)} instead of an array of prices")
         listings: list[Listing] = []
         problems: list[str] = []
         for entry in entries:
@@ -167,33 +170,55 @@ class AnswerReader:
             raise self._status_error(answer)
         if answer.status >= 300:
             host = urlsplit(answer.headers.get("location", "")).hostname or "the same host"
-            raise self._unreadable(
+            raise self.unreadable(
                 answer,
                 f"is a redirect to {self._clean(host)}, which is not followed. Check the connection's host",
             )
         if len(answer.body) > MAX_BODY_BYTES:
-            raise self._unreadable(answer, "is longer than 4 MiB")
+            raise self.unreadable(answer, "is longer than 4 MiB")
         body = _decoded(answer)
         if body is None:
-            raise self._unreadable(
+            raise self.unreadable(
                 answer, "is compressed, though that was not asked for, or longer than 4 MiB"
             )
         if not body.strip():
-            raise self._unreadable(answer, "is empty")
+            raise self.unreadable(answer, "is empty")
         try:
             return _JSON.decode(body.decode("utf-8-sig"))
         # ArithmeticError: an exponent out of Decimal's range. RecursionError: brackets nested thousands deep.
         except (ValueError, ArithmeticError, RecursionError):
             pass
-        raise self._unreadable(answer, "is not JSON")
+        raise self.unreadable(answer, "is not JSON")
 
-    def unlike(self, answer: Answer, problem: str) -> UnreadableAnswerError:
-        """Make the error for an answer that doesn't fit its request."""
-        return self._unreadable(answer, problem)
+    def failure(self, error: Exception, request: httpx.Request) -> CarbonmarkError:
+        """
+        Turn an error of the HTTP libraries into one of ours.
 
-    def _unreadable(self, answer: Answer, problem: str) -> UnreadableAnswerError:
+        The original isn't chained: it carries the request, whose headers carry the key.
+
+        :param error: what the library raised.
+        :param request: the request it was raised for.
+        """
+        problem = f"{show_request(request)} failed: {type(error).__name__}: {self._clean(str(error))}"
+        if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+            return InvalidInputError(
+                "The request", f"can't be sent: {problem}", remedy="Check the connection's host"
+            )
+        if isinstance(error, _ANSWERED):
+            return UnreadableAnswerError(f"{problem}.")
+        return TransportError(
+            f"{problem}. Check the connection's host, the network and the proxy, or try again later."
+        )
+
+    def unreadable(self, answer: Answer, problem: str) -> UnreadableAnswerError:
+        """
+        Make the error for an answer that is not what is documented, or doesn't fit its request.
+
+        :param answer: the answer.
+        :param problem: what is wrong with it, as the end of a sentence that starts with the answer.
+        """
         content_type = answer.headers.get("content-type", "none")
-        excerpt = self._clean((_decoded(answer) or b"")[:4096].decode("utf-8", "replace"))
+        excerpt = self._clean((_decoded(answer) or b"").decode("utf-8", "replace"))
         return UnreadableAnswerError(
             f"The answer to {show_request(answer.request)} {self._clean(problem)} "
             f"(content type {self._clean(content_type)!r}, body {excerpt!r}).",
@@ -218,7 +243,7 @@ class AnswerReader:
 
         seen: ``{"message", "name"}``. assumed: ``{"statusCode", "error", "message"}``, sometimes with a ``code``.
         """
-        body = (_decoded(answer) or b"")[:65536].decode("utf-8", "replace")
+        body = (_decoded(answer) or b"").decode("utf-8", "replace")
         try:
             payload = json.loads(body)
         except (ValueError, RecursionError):

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import httpx
@@ -74,8 +75,10 @@ class Calls:
         self._checkout_url = checkout_url
         self._market_url = market_url
         self._retries = retries
-        self._reader = AnswerReader(api_key)
+        self.reader = AnswerReader(api_key)
         self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
+        # A wait asks for the same payment over and over, and building the request is a sixth of a poll's CPU.
+        self._payment_request = lru_cache(maxsize=2048)(self._build_payment_request)
         # Answers are small; compression would save little and bring decompression bombs.
         shared = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
         # seen: /prices is public, so it doesn't get the key.
@@ -102,17 +105,17 @@ class Calls:
             headers=self._public_headers,
             extensions=self._extensions,
         )
-        return self._exchange(request, self._reader.listings)
+        return self._exchange(request, self.reader.listings)
 
     def create_quote(self, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
         order = _order(asset_price_source_id, quantity_tonnes)
 
         def read(answer: Answer) -> Quote:
             # assumed: an answer may leave out what we said ourselves; if it says it, it has to be the same.
-            quote = self._reader.model(answer, Quote, known=order)
+            quote = self.reader.model(answer, Quote, known=order)
             told = (quote.asset_price_source_id.lower(), quote.quantity_tonnes)
             if told != (order["asset_price_source_id"].lower(), order["quantity_tonnes"]):
-                raise self._reader.unlike(
+                raise self.reader.unreadable(
                     answer,
                     f"is a quote for {quote.quantity_tonnes} t of {quote.asset_price_source_id}, which was not asked for",
                 )
@@ -143,16 +146,24 @@ class Calls:
                 remedy="Give 1 to 255 visible ASCII characters",
             )
         request = self._post("/checkout", order, {"Idempotency-Key": key})
-        return self._exchange(request, lambda answer: self._reader.model(answer, Checkout))
+        return self._exchange(request, lambda answer: self.reader.model(answer, Checkout))
 
     def get_payment(self, payment_id: str) -> Exchange[Payment]:
-        request = httpx.Request(
+        return self._exchange(self._payment_request(parse_payment_id(payment_id)), self._read_payment)
+
+    def _build_payment_request(self, payment_id: str) -> httpx.Request:
+        return httpx.Request(
             "GET",
-            f"{self._checkout_url}/payments/{parse_payment_id(payment_id)}",
+            f"{self._checkout_url}/payments/{payment_id}",
             headers=self._headers,
             extensions=self._extensions,
         )
-        return self._exchange(request, lambda answer: self._reader.model(answer, Payment))
+
+    def _read_payment(self, answer: Answer) -> Payment:
+        payment = self.reader.model(answer, Payment)
+        if payment.id is None and payment.payment_status is None and payment.retirement_status is None:
+            raise self.reader.unreadable(answer, "tells neither an id nor a status")
+        return payment
 
     def _post(
         self, path: str, order: Mapping[str, Any], headers: Mapping[str, str] | None = None

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata as distributions
 from types import TracebackType
@@ -19,14 +20,9 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.answers import Answer, Body, show_request
+from airflow_provider_carbonmark.api.answers import Answer, Body
 from airflow_provider_carbonmark.api.calls import Calls, Exchange, Quantity
-from airflow_provider_carbonmark.api.errors import (
-    CarbonmarkError,
-    InvalidInputError,
-    TransportError,
-    UnreadableAnswerError,
-)
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote, parse_url
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
 
@@ -58,16 +54,12 @@ class ClientSettings:
 
     checkout_url: str
     market_url: str
-    api_key: SecretStr | None = field(default=None)
+    api_key: SecretStr | None = None
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
         for name in ("checkout_url", "market_url"):
-            value = getattr(self, name)
-            base = parse_url(
-                value.strip().rstrip("/") if isinstance(value, str) else value, name, takes_suffix=True
-            )
-            object.__setattr__(self, name, base)
+            object.__setattr__(self, name, _base_url(getattr(self, name), name))
         object.__setattr__(self, "api_key", _clean_key(self.api_key))
         timeout = self.timeout
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
@@ -77,6 +69,16 @@ class ClientSettings:
                 value=timeout,
                 remedy="Give seconds, such as 30",
             )
+
+
+def _base_url(value: object, field: str) -> str:
+    url = parse_url(value.strip().rstrip("/") if isinstance(value, str) else value, field, takes_suffix=True)
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        remedy = "Give a full address such as https://checkout.carbonmark.com"
+        raise InvalidInputError(field, f"is not a valid address: {error}", value=url, remedy=remedy) from None
+    return url
 
 
 def _clean_key(api_key: SecretStr | None) -> SecretStr | None:
@@ -106,27 +108,17 @@ def _calls(settings: ClientSettings, retries: RetryPolicy) -> Calls:
     )
 
 
-def map_http_error(error: Exception, request: httpx.Request) -> CarbonmarkError:
-    """
-    Turn an error of the HTTP libraries into one of ours.
-
-    The original isn't chained: it carries the request, whose headers carry the key.
-
-    :param error: what the library raised.
-    :param request: the request it was raised for.
-    """
-    problem = f"{show_request(request)} failed: {type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        return InvalidInputError(
-            "The request", f"can't be sent: {problem}", remedy="Check the connection's host"
-        )
-    if isinstance(
-        error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.CookieConflict, httpx.HTTPStatusError)
-    ):
-        return UnreadableAnswerError(f"{problem}.")
-    return TransportError(
-        f"{problem}. Check the connection's host, the network and the proxy settings, or try again later."
-    )
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Httpx reads proxies and certificates from the environment when a client is made."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+        raise InvalidInputError(
+            "The environment",
+            f"has proxy or certificate settings that can't be used: {error}",
+            remedy="Check SSL_CERT_FILE, SSL_CERT_DIR, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+        ) from None
 
 
 class CarbonmarkClient:
@@ -143,7 +135,8 @@ class CarbonmarkClient:
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
         self._calls = _calls(settings, retries)
         self._timeout = settings.timeout
-        self._http = httpx.Client(limits=_LIMITS, follow_redirects=False)
+        with _environment():
+            self._http = httpx.Client(limits=_LIMITS, follow_redirects=False)
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +232,7 @@ class CarbonmarkClient:
             finally:
                 response.close()
         except _HTTP_ERRORS as error:
-            return map_http_error(error, request)
+            return self._calls.reader.failure(error, request)
         return body.answer()
 
 
@@ -262,7 +255,8 @@ class AsyncCarbonmarkClient:
 
         self._calls = _calls(settings, retries)
         self._timeout = settings.timeout
-        self._http = HttpxAiohttpClient(limits=_LIMITS, follow_redirects=False)
+        with _environment():
+            self._http = HttpxAiohttpClient(limits=_LIMITS, follow_redirects=False)
         # httpx-aiohttp maps some of aiohttp's errors to httpx's, and lets the others through.
         self._http_errors: tuple[type[Exception], ...] = (
             *_HTTP_ERRORS,
@@ -340,5 +334,5 @@ class AsyncCarbonmarkClient:
             finally:
                 await response.aclose()
         except self._http_errors as error:
-            return map_http_error(error, request)
+            return self._calls.reader.failure(error, request)
         return body.answer()

@@ -109,6 +109,8 @@ def parse_url(value: object, field: str, *, takes_suffix: bool = False) -> str:
     try:
         parts = urlsplit(url)
         host, user, _ = parts.hostname, parts.username, parts.port
+        # A part of a name that is empty or too long makes the resolver raise this later (a UnicodeError).
+        (host or "").encode("idna")
     except ValueError:
         raise InvalidInputError(field, "is not a valid address", remedy=remedy) from None
     if user is not None:
@@ -181,7 +183,11 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _web_address(value: str) -> str:
-    return parse_url(value, "url")
+    try:
+        return parse_url(value, "url")
+    except InvalidInputError:
+        # Without the value: it may echo the key, and what shortens it would leave a part of that.
+        raise ValueError("is not an http(s) address with a host") from None
 
 
 Lenient = Annotated[T | None, WrapValidator(_absent_if_unreadable)]
@@ -195,7 +201,7 @@ Name = Annotated[str, Field(min_length=1)]
 class _Wire(BaseModel):
     """An answer, or a part of one: read-only, with the fields we don't know kept as they came."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, validate_by_alias=True, defer_build=True)
 
 
 class Listing(_Wire):

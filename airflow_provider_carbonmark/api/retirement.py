@@ -33,7 +33,15 @@ DEFAULT_FAILED_STATES: tuple[str, ...] = (
     "REJECTED",
 )
 # assumed: Stripe's words for a page that nobody has paid. A word that leaves doubt, as PENDING does, is missing on purpose.
-UNPAID_STATES: tuple[str, ...] = ("UNPAID", "OPEN", "REQUIRES_PAYMENT_METHOD", "EXPIRED", "CANCELLED", "CANCELED")
+UNPAID_STATES: tuple[str, ...] = (
+    "UNPAID",
+    "OPEN",
+    "REQUIRES_PAYMENT_METHOD",
+    "AWAITING_PAYMENT",
+    "EXPIRED",
+    "CANCELLED",
+    "CANCELED",
+)
 
 # seen: the beneficiary, and words from the text, of the one retirement that every test order points at.
 PLACEHOLDER_BENEFICIARY = "Developer Tester"
