@@ -201,7 +201,9 @@ Name = Annotated[str, Field(min_length=1)]
 class _Wire(BaseModel):
     """An answer, or a part of one: read-only, with the fields we don't know kept as they came."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, validate_by_alias=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="allow", validate_by_name=True, validate_by_alias=True, defer_build=True
+    )
 
 
 class Listing(_Wire):
