@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import threading
 from errno import EACCES, EADDRINUSE
@@ -40,9 +41,10 @@ def main(argv: list[str] | None = None) -> int:
         for each in error.errors():
             print(f"{'.'.join(map(str, each['loc']))} is {each['input']!r}: {each['msg']}", file=sys.stderr)
     except OSError as error:
-        where = f"{options['host']}:{options['port']}"
-        remedy = " Try another --port." if error.errno in (EADDRINUSE, EACCES) else ""
-        print(f"Cannot serve at {where}: {error.strerror or error}.{remedy}", file=sys.stderr)
+        reason = str(error)
+        if error.errno in (EADDRINUSE, EACCES):
+            reason = f"{os.strerror(error.errno)}. Try another --port."
+        print(f"Cannot serve at {options['host']}:{options['port']}: {reason}", file=sys.stderr)
     return 2
 
 
@@ -50,13 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     cards = "\n".join(f"  {card.spaced_number}  {card.description}" for card in CARDS)
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_carbonmark.sandbox",
+        usage="%(prog)s [--host HOST] [--port PORT] [switches]",
         description="A local understudy of Carbonmark, on which nothing is ever bought.",
         epilog=f"Test cards, for the payment page:\n{cards}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: this machine only)")
     parser.add_argument(
-        "--port", type=int, default=8787, help="port to bind; 0 takes a free one (default: 8787)"
+        "--port", type=_port, default=8787, help="port to bind; 0 takes a free one (default: 8787)"
     )
     parser.add_argument("--ssl-certfile", type=_file, help="PEM certificate, to speak HTTPS")
     parser.add_argument("--ssl-keyfile", type=_file, help="PEM key of the certificate")
