@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    cards = "\n".join(f"  {card.spaced_number}  {card.description}" for card in CARDS)
+    cards = "\n".join(f"  {card.spaced_number}  {card.what_happens}" for card in CARDS)
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_carbonmark.sandbox",
         usage="%(prog)s [--host HOST] [--port PORT] [switches]",

@@ -26,12 +26,17 @@ class Card:
 
     :param number: 16 digits.
     :param outcome: how a payment with it ends; None if the card is declined.
-    :param description: what happens, for people.
+    :param description: what happens, for people; of a declined card, what the payment page says.
     """
 
     number: str
     outcome: Outcome | None
     description: str
+
+    @property
+    def what_happens(self) -> str:
+        """What happens, for the table of cards."""
+        return self.description if self.outcome else f"Declined: “{self.description}”"
 
     @property
     def spaced_number(self) -> str:
@@ -93,5 +98,5 @@ def _find_card(number: str) -> Card | None:
 
 def cards_as_markdown() -> str:
     """Return the table of cards in Markdown, for the OpenAPI description and for READMEs."""
-    rows = [f"| `{card.spaced_number}` | {card.description} |" for card in CARDS]
+    rows = [f"| `{card.spaced_number}` | {card.what_happens} |" for card in CARDS]
     return "\n".join(["| Card | What happens |", "|---|---|", *rows])

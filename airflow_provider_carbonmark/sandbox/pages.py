@@ -106,13 +106,13 @@ async def pay(
     if checkout.payment is None:
         if action == "cancel":
             return RedirectResponse(checkout.order.cancel_url, 303, HEADERS)
+        if state.is_expired(checkout):
+            raise expired()
         try:
             state.pay(checkout_id, charge(card_number, expiry, cvc, state.clock.now().date()))
         except CardDeclined as decline:
             return payment_page(checkout, 402, str(decline))
         except ServiceRefusal as refusal:
-            if refusal.status == 410:
-                raise
             return payment_page(checkout, refusal.status, refusal.message)
     return RedirectResponse(success_url(checkout), 303, HEADERS)
 
