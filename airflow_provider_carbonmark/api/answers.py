@@ -169,7 +169,7 @@ class AnswerReader:
         if answer.status >= 400:
             raise self._status_error(answer)
         if answer.status >= 300:
-            host = urlsplit(answer.headers.get("location", "")).hostname or "the same host"
+            host = _host(answer.headers.get("location", "")) or "the same host"
             raise self.unreadable(
                 answer,
                 f"is a redirect to {self._clean(host)}, which is not followed. Check the connection's host",
@@ -279,6 +279,13 @@ def _decoded(answer: Answer) -> bytes | None:
     except zlib.error:
         return None
     return body if inflater.eof else None
+
+
+def _host(location: str) -> str | None:
+    try:
+        return urlsplit(location).hostname
+    except ValueError:
+        return "an address that is none"
 
 
 def _first_problem(error: ValidationError) -> str:

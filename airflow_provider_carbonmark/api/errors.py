@@ -77,7 +77,7 @@ class InvalidInputError(CarbonmarkError, ValueError):
 
     def __init__(self, field: str, problem: str, *, value: object = _UNSET, remedy: str) -> None:
         got = "" if value is _UNSET else f" (got {shorten(repr(value), _LONGEST_VALUE)})"
-        super().__init__(f"{field} {problem}{got}. {remedy}")
+        super().__init__(f"{field} {problem}{got}. {remedy.removesuffix('.')}.")
         self.field = field
         self.remedy = remedy
 
