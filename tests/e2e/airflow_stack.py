@@ -170,6 +170,7 @@ def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
     settings = {
         "CORE__DAGS_FOLDER": dags,
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+        "CORE__DEFAULT_TASK_RETRY_DELAY": 1,
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -183,6 +184,7 @@ def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "LOGGING__COLORED_CONSOLE_LOG": False,
+        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
         # Only runs that are asked for: the calendar must not decide what a demo or a test finds.
         "SCHEDULER__USE_JOB_SCHEDULE": False,
         "SCHEDULER__JOB_HEARTBEAT_SEC": 2,
@@ -190,6 +192,8 @@ def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
         "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": 2,
         "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
+        # How soon a finished task is seen to be finished.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         # How long the waits of a killed triggerer lie idle before the next one takes them over.
         "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8,
     }

@@ -127,9 +127,9 @@ class Process:
 
 
 def tail(path: Path, lines: int) -> str:
-    """Return the last lines of a text file, or nothing when there is no such file."""
+    """Return the last lines of a text file, long ones cut, or nothing when there is no such file."""
     try:
         with path.open(errors="replace") as file:
-            return "".join(deque(file, maxlen=lines)).rstrip()
+            return "\n".join(line.rstrip()[:300] for line in deque(file, maxlen=lines))
     except FileNotFoundError:
         return ""

@@ -1,0 +1,55 @@
+"""
+### Is it retired?
+
+Waits until the retirement that a payment started is proven to be what was asked for; fails if it is not.
+
+After paying, the buyer's browser comes back to `success_url/<payment id>`. Whatever serves that page starts this DAG:
+
+```
+POST /api/v2/dags/carbonmark_confirm_retirement/dagRuns
+{"logical_date": null, "conf": {"payment_id": "pay_…", "checkout": {…}}}
+```
+
+or a person does:
+
+```
+airflow dags trigger carbonmark_confirm_retirement --conf '{"payment_id": "pay_…", "checkout": {…}}'
+```
+
+`checkout` is the XCom of the task that made the link: what the retirement is compared with.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag
+
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
+
+
+@dag(
+    schedule=None,
+    params={
+        "payment_id": Param(type="string", minLength=1, description="Last part of the address after paying"),
+        "checkout": Param(type="object", description="XCom of the task that made the link"),
+        "allow_test_mode": Param(
+            False, type="boolean", description="Accept a rehearsal, which retires nothing"
+        ),
+    },
+    default_args={"retries": 2},
+    tags=["carbonmark"],
+    doc_md=__doc__,
+)
+def carbonmark_confirm_retirement():
+    CarbonmarkRetirementSensor(
+        task_id="retirement",
+        payment_id="{{ params.payment_id }}",
+        checkout="{{ params.checkout | tojson }}",
+        allow_test_mode="{{ params.allow_test_mode }}",
+        deferrable=True,
+        timeout=timedelta(days=7),
+    )
+
+
+carbonmark_confirm_retirement()

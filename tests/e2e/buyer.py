@@ -1,0 +1,81 @@
+"""A buyer's browser: opens a payment page, fills in its form, and goes where it is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+import httpx
+
+GOOD_CARD = "4242 4242 4242 4242"
+DECLINED_CARD = "4000 0000 0000 0002"
+FAILING_CARD = "4000 0000 0000 1018"
+STUCK_CARD = "4000 0000 0000 1026"
+SOMEBODY_ELSES_CARD = "4000 0000 0000 1059"
+
+
+class PaymentRefused(Exception):
+    """The payment page does not let the buyer through; the message is what it says."""
+
+
+@dataclass(frozen=True)
+class Paid:
+    """
+    Where a buyer is after paying.
+
+    :param payment_id: the last part of the address, the only place where Carbonmark tells it.
+    :param page: what the buyer's own site shows there.
+    """
+
+    payment_id: str
+    page: str
+
+
+def pay(checkout_url: str, card: str = GOOD_CARD) -> Paid:
+    """
+    Pay a link as a person with a browser does.
+
+    :param card: its number decides how it ends; the payment page lists the test cards.
+    :raises PaymentRefused: when the page does not send the buyer on.
+    """
+    with httpx.Client(timeout=30, trust_env=False) as browser:
+        page = _PaymentPage.read(browser.get(checkout_url))
+        if "card_number" not in page.fields:
+            raise PaymentRefused(page.text)
+        answer = browser.post(checkout_url, data=page.fields | {"card_number": card})
+        if not answer.is_redirect:
+            raise PaymentRefused(_PaymentPage.read(answer).problem)
+        landed = browser.get(answer.headers["Location"], follow_redirects=True).raise_for_status()
+        return Paid(landed.url.path.rsplit("/", 1)[-1], landed.text)
+
+
+class _PaymentPage(HTMLParser):
+    """The page's form as a browser would send it with its first button, and what the page says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self.text = ""
+        self.problem = ""
+        self._alert = False
+
+    @classmethod
+    def read(cls, response: httpx.Response) -> _PaymentPage:
+        page = cls()
+        page.feed(response.text)
+        page.problem = page.problem or f"HTTP {response.status_code}: {page.text}"
+        return page
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self._alert = attributes.get("role") == "alert"
+        if tag in ("input", "button") and (name := attributes.get("name")):
+            self.fields.setdefault(name, attributes.get("value") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._alert = False
+
+    def handle_data(self, data: str) -> None:
+        self.text = f"{self.text} {data.strip()}".strip()
+        if self._alert:
+            self.problem += data.strip()

@@ -1,0 +1,165 @@
+"""
+The whole way once, on this machine: emissions in, checkout links, payment, proven retirements out.
+
+``python -m tests.e2e.demo`` starts the sandbox and a real Airflow, offsets a month of the CodeCarbon sample and one of the
+Google Cloud sample, pays every link on the payment page as a buyer would, and ends when each retirement is proven.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from tests.e2e.buyer import PaymentRefused, pay
+from tests.e2e.processes import StackError
+from tests.e2e.stand import CONFIRM_RETIREMENT, MONTHLY_OFFSET, Stand, sample
+
+API_KEY = "cm_api_demo00-0000-4000-8000-000000000000"
+MONTHS = (
+    {
+        "emissions_file": sample("codecarbon-emissions.csv"),
+        "emissions_format": "codecarbon",
+        "month": "2024-05",
+    },
+    {
+        "emissions_file": sample("gcp-carbon-footprint.csv"),
+        "emissions_format": "google_cloud",
+        "month": "2026-10",
+    },
+)
+STARTED = time.monotonic()
+
+
+@dataclass
+class Line:
+    """One purchase, from its link to its certificate."""
+
+    link: dict[str, Any]
+    payment_id: str
+    confirmation: str
+    status: str = "not confirmed"
+    certificate: str = ""
+
+    @property
+    def retired(self) -> bool:
+        return self.status == "retired"
+
+
+def tell(text: str) -> None:
+    """Show progress, with the seconds since the start."""
+    print(f"{time.monotonic() - STARTED:6.1f} s  {text}", flush=True)
+
+
+def tell_more(text: str) -> None:
+    tell(f"    {text}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.demo", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    keep = parser.parse_args().keep
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(f"Stopped by {signal.Signals(_[0]).name}"))
+    try:
+        with Stand(API_KEY, tell) as stand:
+            try:
+                lines = [line for month in MONTHS for line in offset_month(stand, month)]
+                confirm(stand, lines)
+            except StackError:
+                print(stand.airflow.tails(), file=sys.stderr)
+                raise
+            print_table(lines)
+            if keep:
+                wait_for_person(stand, lines)
+            tell("Stopping everything")
+    except (StackError, PaymentRefused, httpx.HTTPError) as error:
+        print(f"\nThe demo failed. {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped before the end; nothing is left running.", file=sys.stderr)
+        return 130
+    retired = sum(line.retired for line in lines)
+    print(f"{retired} of {len(lines)} purchases are retired, {time.monotonic() - STARTED:.0f} s in all.")
+    return 0 if lines and retired == len(lines) else 1
+
+
+def offset_month(stand: Stand, conf: dict[str, str]) -> Iterator[Line]:
+    """Run the monthly DAG, pay each of its links, and start the wait for each retirement."""
+    tell(f"{MONTHLY_OFFSET}: {conf['month']} of {conf['emissions_file'].rsplit('/', 1)[-1]}")
+    run_id = stand.run(MONTHLY_OFFSET, conf, tell=tell_more)
+    for link in stand.links(run_id):
+        paid = pay(link["checkout"]["checkout_url"])
+        tell(f"Paid for {link['entity']} on the payment page; the buyer came back with {paid.payment_id}")
+        yield Line(link, paid.payment_id, stand.start_confirmation(paid.payment_id, link["checkout"]))
+
+
+def confirm(stand: Stand, lines: list[Line]) -> None:
+    """Wait for every retirement, and note what each wait proved."""
+    tell(f"{CONFIRM_RETIREMENT}: waiting for {len(lines)} retirements")
+    for line in lines:
+        if stand.airflow.api.wait_for_run(CONFIRM_RETIREMENT, line.confirmation) == "success":
+            retirement = stand.retirement(line.confirmation)
+            line.status = "retired"
+            line.certificate = retirement["certificate_url"] or retirement["transaction_hash"]
+            tell_more(f"{line.link['entity']}: {retirement['quantity_tonnes']} t retired")
+        else:
+            line.status = "failed"
+            tell_more(stand.airflow.api.failures(CONFIRM_RETIREMENT, line.confirmation))
+
+
+def print_table(lines: list[Line]) -> None:
+    """Print one row per purchase; long addresses shortened to their last part."""
+    heads = ("entity", "month", "emissions", "tonnes", "cost", "link", "status", "certificate")
+    rows = [
+        (
+            line.link["entity"],
+            line.link["month"],
+            f"{Decimal(line.link['emitted_tonnes']):.6f} t",
+            f"{line.link['quantity_tonnes']} t",
+            f"{Decimal(line.link['cost_usd']):.6f} USD",
+            shortened(line.link["checkout"]["checkout_url"]),
+            line.status,
+            shortened(line.certificate),
+        )
+        for line in lines
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    print()
+    for row in (heads, tuple("-" * width for width in widths), *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print()
+
+
+def shortened(address: str) -> str:
+    """Return an address's path, its middle left out."""
+    path = address.removeprefix("http://").partition("/")[2]
+    return path if len(path) <= 30 else f"/{path[:18]}…{path[-8:]}"
+
+
+def wait_for_person(stand: Stand, lines: list[Line]) -> None:
+    """Say where to look, and wait for Ctrl-C."""
+    for line in lines:
+        print(f"{line.link['entity']}: {line.link['checkout']['checkout_url']}\n    {line.certificate}")
+    print(
+        f"\nAirflow:      {stand.airflow.url} (no password)"
+        f"\nSandbox:      {stand.sandbox.url}/docs"
+        f"\nAIRFLOW_HOME: {stand.airflow.home} (logs of the processes in processes/)"
+        "\nStop with Ctrl-C.",
+        flush=True,
+    )
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

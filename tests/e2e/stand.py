@@ -1,0 +1,104 @@
+"""What the demo and the end-to-end tests run on: a sandbox, and an Airflow whose connection points there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.e2e.airflow_stack import DAGS, AirflowStack
+from tests.e2e.processes import StackError
+from tests.e2e.sandbox_process import SandboxProcess
+
+MONTHLY_OFFSET = "carbonmark_monthly_offset"
+CHECKOUT_LINK = "carbonmark_checkout_link"
+CONFIRM_RETIREMENT = "carbonmark_confirm_retirement"
+
+
+def sample(name: str) -> str:
+    """Return the address of a file in the sample data."""
+    return (DAGS / "data" / name).as_uri()
+
+
+class Stand:
+    """
+    A sandbox and an Airflow, started together and stopped together.
+
+    :param api_key: the key of the connection ``carbonmark_default``.
+    :param tell: called with a line whenever there is progress to report.
+    """
+
+    def __init__(self, api_key: str, tell: Callable[[str], None] = lambda text: None) -> None:
+        self._logs = tempfile.TemporaryDirectory(prefix="carbonmark-sandbox-")
+        self.sandbox = SandboxProcess(Path(self._logs.name) / "sandbox.log")
+        self.airflow = AirflowStack(
+            {
+                "AIRFLOW_CONN_CARBONMARK_DEFAULT": self.sandbox.connection(api_key),
+                "AIRFLOW__CARBONMARK__SUCCESS_URL": f"{self.sandbox.url}/returned",
+                "AIRFLOW__CARBONMARK__CANCEL_URL": f"{self.sandbox.url}/returned",
+            },
+            tell=tell,
+        )
+        self._tell = tell
+
+    def __enter__(self) -> Stand:
+        try:
+            self._tell(f"Starting the sandbox at {self.sandbox.url}")
+            self.sandbox.start()
+            self.airflow.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.airflow.stop()
+        self.sandbox.stop()
+        self._logs.cleanup()
+
+    def run(
+        self,
+        dag_id: str,
+        conf: dict[str, Any],
+        *,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> str:
+        """
+        Run a DAG to its good end and return the run's id.
+
+        :raises StackError: with the end of the failed tasks' logs when it fails.
+        """
+        run_id = self.airflow.api.trigger(dag_id, conf)
+        self.expect_success(dag_id, run_id, tell=tell)
+        return run_id
+
+    def expect_success(
+        self, dag_id: str, run_id: str, *, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """
+        Wait for a run's good end.
+
+        :raises StackError: with the end of the failed tasks' logs when it fails.
+        """
+        if self.airflow.api.wait_for_run(dag_id, run_id, tell=tell) != "success":
+            raise StackError(f"The run {run_id} failed.\n{self.airflow.api.failures(dag_id, run_id)}")
+
+    def links(self, run_id: str) -> list[dict[str, Any]]:
+        """Return what a run of the monthly DAG offers for payment, one entry per entity."""
+        return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "list_links"))
+
+    def start_confirmation(self, payment_id: str, checkout: dict[str, Any]) -> str:
+        """Do what the page behind ``success_url`` does: start the wait for the retirement."""
+        conf = {"payment_id": payment_id, "checkout": checkout, "allow_test_mode": True}
+        return self.airflow.api.trigger(CONFIRM_RETIREMENT, conf)
+
+    def retirement(self, run_id: str) -> dict[str, Any]:
+        """Return what the finished wait proved."""
+        return dict(self.airflow.api.xcom(CONFIRM_RETIREMENT, run_id, "retirement"))
