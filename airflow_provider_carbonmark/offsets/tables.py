@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Protocol
 
 _BLOCK_BYTES = 128 * 1024
@@ -196,13 +196,14 @@ def _missing_column(column: str, present: Iterable[object], name: str) -> Emissi
 
 def _record_table(source: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     records = iter(source)
-    first = next(records, None)
-    if first is None:
+    head = list(islice(records, 1))
+    if not head:
         raise EmissionsError("source has no rows; a month without data is not a month without emissions")
+    first = head[0]
     if not hasattr(first, "keys"):  # rows of sqlite3 and BigQuery have keys without being a Mapping
         raise EmissionsError(f"row 1 is {shown(first)}: pass mappings of column names to values")
     paths = [_path(list(first.keys()), column) for column in columns]
-    return Table("row", _Records(chain([first], records), paths), len(paths), tuple(range(len(paths))))
+    return Table("row", _Records(chain(head, records), paths), len(paths), tuple(range(len(paths))))
 
 
 def _path(present: list[str], column: str) -> tuple[str, ...]:
