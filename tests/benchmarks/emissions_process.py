@@ -1,0 +1,46 @@
+"""The measured process of the emissions: `python -m tests.benchmarks.emissions_process ours|csv <file> <month>`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+
+def read_alone(path: Path) -> None:
+    import csv
+
+    with path.open(newline="", encoding="utf-8") as file:
+        for _ in csv.reader(file):
+            pass
+
+
+def add_up(path: Path, month: str) -> None:
+    from airflow_provider_carbonmark.offsets.emissions import AWS, emissions_of_month
+
+    emissions_of_month(path, AWS, month)
+
+
+def peak_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        # The peak of this program; getrusage would count what the starting process had before exec.
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main(side: str, path: str, month: str) -> None:
+    started = time.process_time()
+    if side == "ours":
+        add_up(Path(path), month)
+    else:
+        read_alone(Path(path))
+    print(json.dumps({"seconds": time.process_time() - started, "bytes": peak_bytes()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
