@@ -108,6 +108,11 @@ def number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
+def plain(value: Decimal) -> str:
+    """Return a decimal as people write it: no exponent, no zeros at the end."""
+    return f"{value.normalize():f}"
+
+
 def open_market() -> dict[str, Listing]:
     """Return a fresh market by source id: fewer listings than the measured one of August 2026, but its mix."""
     with MARKET_FILE.open(encoding="ascii", newline="") as file:

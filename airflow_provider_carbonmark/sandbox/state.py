@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.sandbox.errors import (
     not_found,
 )
 from airflow_provider_carbonmark.sandbox.faults import FaultPlan
-from airflow_provider_carbonmark.sandbox.market import Listing, open_market
+from airflow_provider_carbonmark.sandbox.market import Listing, open_market, plain
 from airflow_provider_carbonmark.sandbox.records import Checkout, Order, Payment, PaymentView
 from airflow_provider_carbonmark.sandbox.retirement import (
     PLACEHOLDER,
@@ -167,7 +167,7 @@ class SandboxState:
             listing, quantity = checkout.listing, checkout.order.quantity_tonnes
             if quantity > listing.liquid_supply:
                 raise conflict(
-                    f"Only {listing.liquid_supply:f} t of {listing.credit} are left, and {quantity:f} t were asked for."
+                    f"Only {plain(listing.liquid_supply)} t of {listing.credit} are left, and {plain(quantity)} t were asked for."
                     " Nothing was charged.",
                     "INSUFFICIENT_SUPPLY",
                 )
@@ -276,8 +276,6 @@ class SandboxState:
         )
 
     def _sellable(self, source_id: str, quantity: Decimal) -> Listing:
-        if quantity <= 0:
-            raise bad_request(f"quantity_tonnes must be greater than 0, and is {quantity}")
         listing = self.listings.get(source_id)
         if listing is None:
             raise not_found(
@@ -289,15 +287,15 @@ class SandboxState:
             raise conflict(f"Listing {listing.credit} has expired", "LISTING_EXPIRED")
         if quantity % listing.step:
             raise bad_request(
-                f"quantity_tonnes of {listing.registry} credits is a multiple of {listing.step}, and is {quantity}"
+                f"quantity_tonnes of {listing.registry} credits is a multiple of {listing.step}, and is {plain(quantity)}"
             )
         if quantity < listing.min_fill_amount:
             raise bad_request(
-                f"quantity_tonnes is at least {listing.min_fill_amount} for this listing, and is {quantity}"
+                f"quantity_tonnes is at least {plain(listing.min_fill_amount)} for this listing, and is {plain(quantity)}"
             )
         if quantity > listing.liquid_supply:
             raise conflict(
-                f"Listing {listing.credit} has {listing.liquid_supply:f} t left, and {quantity:f} t were asked for",
+                f"Listing {listing.credit} has {plain(listing.liquid_supply)} t left, and {plain(quantity)} t were asked for",
                 "INSUFFICIENT_SUPPLY",
             )
         return listing

@@ -1,0 +1,158 @@
+"""GET /prices and POST /quotes."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from decimal import Decimal
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from tests.integration.sandbox.conftest import NOW, Shopper
+
+
+def test_the_market_looks_like_the_measured_one(shopper: Shopper) -> None:
+    entries = shopper.http.get("/prices").json()
+    prices = [entry["purchasePrice"] for entry in entries]
+    vintages = [entry["listing"]["creditId"]["vintage"] for entry in entries]
+    registries = Counter(entry["listing"]["creditId"]["projectId"].split("-")[0] for entry in entries)
+
+    assert len(entries) == 50
+    assert (min(prices), statistics.median(prices), max(prices)) == (0.1, 3.78, 982.59)
+    assert (min(vintages), max(vintages)) == (2008, 2025)
+    assert registries.most_common(1)[0][0] == "VCS"
+    assert set(registries) == {"VCS", "CMARK", "ICR", "TVER", "ECO", "PUR"}
+    assert {entry["minFillAmount"] for entry in entries} == {0.001}
+    assert {entry["sourceId"][:14] for entry in entries} == {"listing-137-0x", "listing-8453-0"}
+    assert 0 < sum(entry["liquidSupply"] > 0 for entry in entries) < len(entries) / 3
+    assert any(entry["listing"]["token"]["isExAnte"] for entry in entries)
+    assert any(entry["listing"]["expiresAfter"] < NOW.timestamp() for entry in entries)
+
+
+def test_an_entry_has_every_field_that_was_seen(shopper: Shopper) -> None:
+    entry = shopper.liquid_listing(tonnes=19, project_id="ICR-112")
+
+    assert {key: entry[key] for key in entry if key not in ("sourceId", "listing")} == {
+        "type": "listing",
+        "purchasePrice": 3.78,
+        "baseUnitPrice": 2.7,
+        "supply": 19.361,
+        "liquidSupply": 19.361,
+        "minFillAmount": 0.001,
+    }
+    assert entry["sourceId"] == f"listing-137-{entry['listing']['id']}"
+    assert entry["listing"]["creditId"] == {"vintage": 2019, "projectId": "ICR-112"}
+    assert entry["listing"]["token"] == {
+        "tokenStandard": "erc1155",
+        "symbol": "ICR-112-2019",
+        "isExAnte": False,
+        "tokenId": 1,
+    }
+    assert entry["listing"]["expiresAfter"] == 1897738887
+    assert entry["listing"]["sellerId"].startswith("0x")
+
+
+def test_source_ids_are_the_same_after_a_restart(shopper: Shopper) -> None:
+    before = shopper.http.get("/prices").json()
+    shopper.http.post("/sandbox/reset")
+
+    assert shopper.http.get("/prices").json() == before
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Bearer cm_api_forbidden"])
+def test_prices_are_public_whatever_the_key(shopper: Shopper, authorization: str | None) -> None:
+    headers = {"authorization": authorization} if authorization else {}
+
+    assert httpx.get(f"{shopper.url}/prices", headers=headers).status_code == 200
+
+
+def test_prices_can_be_asked_for_by_project_price_and_supply(shopper: Shopper) -> None:
+    query = {"projectIds": ["ICR-112", "PUR-4411"], "minPriceUSD": 3.78, "minSupply": 19.361}
+    entries = shopper.http.get("/prices", params=query).json()
+
+    assert {entry["listing"]["creditId"]["projectId"] for entry in entries} == {"ICR-112", "PUR-4411"}
+    assert all(entry["purchasePrice"] >= 3.78 and entry["supply"] >= 19.361 for entry in entries)
+    assert len(entries) < len(shopper.http.get("/prices", params={"projectIds": query["projectIds"]}).json())
+
+
+def test_klimaprotocol_entries_come_only_when_asked_for(shopper: Shopper) -> None:
+    usual = shopper.http.get("/prices").json()
+    asked = shopper.http.get("/prices", params={"assetPriceType": "klimaprotocol"}).json()
+
+    assert {entry["type"] for entry in usual} == {"listing"}
+    assert {entry["type"] for entry in asked} == {"klimaprotocol"}
+    assert all("listing" not in entry for entry in asked)
+
+
+def test_prices_come_as_items_when_switched(shopper: Shopper) -> None:
+    array = shopper.http.get("/prices").json()
+    shopper.switch(prices_layout="items")
+
+    assert shopper.http.get("/prices").json() == {"items": array}
+
+
+def test_a_query_that_makes_no_sense_is_refused(shopper: Shopper) -> None:
+    answer = shopper.http.get("/prices", params={"minSupply": "plenty", "assetPriceType": "other"})
+
+    assert answer.status_code == 400
+    assert "minSupply" in answer.json()["message"]
+    assert "assetPriceType" in answer.json()["message"]
+
+
+def test_a_quote_has_every_documented_field(shopper: Shopper) -> None:
+    listing = shopper.liquid_listing(tonnes=19, project_id="ICR-112")
+    body = {"asset_price_source_id": listing["sourceId"], "quantity_tonnes": 12.345}
+    quote = shopper.http.post("/quotes", json=body).json()
+
+    assert quote | body == quote
+    assert quote["cost_usdc"] == 46.6641
+    assert quote["consumed"] == 0
+    assert set(quote) == {
+        *body,
+        "uuid",
+        "cost_usdc",
+        "consumed",
+        "credential_id",
+        "created_at",
+        "updated_at",
+    }
+    assert quote["created_at"] == "2026-11-21T06:00:00.000Z"
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(thousandths=st.integers(1, 2_000_000))
+def test_quantity_and_cost_of_a_quote_are_exact(shopper: Shopper, thousandths: int) -> None:
+    listing = shopper.liquid_listing(tonnes=2000)
+    quantity = Decimal(thousandths) / 1000
+    body = f'{{"asset_price_source_id": "{listing["sourceId"]}", "quantity_tonnes": {quantity}}}'
+    headers = {"content-type": "application/json"}
+    answer = shopper.http.post("/quotes", content=body, headers=headers)
+
+    assert answer.json(parse_float=Decimal)["quantity_tonnes"] == quantity
+    price = Decimal(str(listing["purchasePrice"]))
+    assert answer.json(parse_float=Decimal)["cost_usdc"] == quantity * price
+
+
+def test_a_listing_can_sell_out_between_price_and_quote(shopper: Shopper) -> None:
+    listing = shopper.liquid_listing()
+    shopper.http.patch(f"/sandbox/listings/{listing['sourceId']}", json={"liquid_supply": 0.5})
+    body = {"asset_price_source_id": listing["sourceId"], "quantity_tonnes": 1}
+    answer = shopper.http.post("/quotes", json=body)
+
+    assert answer.status_code == 409
+    assert "has 0.5 t left, and 1 t were asked for" in answer.json()["message"]
+
+
+def test_supply_goes_down_with_each_paid_purchase_and_not_before(shopper: Shopper) -> None:
+    listing = shopper.liquid_listing()
+    source, supply, liquid = listing["sourceId"], listing["supply"], listing["liquidSupply"]
+    checkout = shopper.open_checkout(asset_price_source_id=source, quantity_tonnes=20.5)
+
+    def entry() -> dict[str, float]:
+        return next(each for each in shopper.http.get("/prices").json() if each["sourceId"] == source)
+
+    assert entry()["liquidSupply"] == liquid
+    shopper.pay(checkout)
+    assert (entry()["supply"], entry()["liquidSupply"]) == (supply - 20.5, liquid - 20.5)

@@ -1,0 +1,221 @@
+"""Starting and stopping: as a context manager, over TLS, and from the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from airflow_provider_carbonmark.sandbox import SandboxServer
+from airflow_provider_carbonmark.sandbox.__main__ import main
+from airflow_provider_carbonmark.sandbox.cards import CARDS
+
+COMMAND = [sys.executable, "-m", "airflow_provider_carbonmark.sandbox"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """Paths of a certificate for 127.0.0.1 and of its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    now = datetime.now(UTC)
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    pem, private = tmp_path / "cert.pem", tmp_path / "key.pem"
+    pem.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    return str(pem), str(private)
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*COMMAND, "--port", "0", "--retirement-seconds", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_importing_the_package_loads_no_server() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import airflow_provider_carbonmark.sandbox;"
+        "print([name for name in ('fastapi', 'uvicorn', 'pydantic') if name in set(sys.modules) - before])"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_the_package_has_no_other_names() -> None:
+    import airflow_provider_carbonmark.sandbox as package
+
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = package.Nothing
+
+
+def test_nothing_of_the_rest_of_the_package_is_imported() -> None:
+    program = (
+        "import sys; from airflow_provider_carbonmark.sandbox import SandboxServer;"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('airflow', 'pendulum') or"
+        " name.startswith('airflow_provider_carbonmark.') and '.sandbox' not in name))"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_it_answers_on_entry_and_is_gone_on_exit() -> None:
+    with SandboxServer() as sandbox:
+        assert sandbox.url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{sandbox.url}/prices").status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{sandbox.url}/prices")
+
+
+def test_two_run_side_by_side_with_switches_of_their_own() -> None:
+    with SandboxServer(prices_layout="items") as one, SandboxServer() as other:
+        assert one.url != other.url
+        assert list(httpx.get(f"{one.url}/prices").json()) == ["items"]
+        assert len(httpx.get(f"{other.url}/prices").json()) == 50
+
+
+def test_it_stops_while_answers_are_on_their_way_and_connections_open() -> None:
+    statuses: list[int | None] = []
+    with SandboxServer(faults=[{"kind": "slow", "seconds": 3600, "next": 1}]) as sandbox:
+
+        def wait() -> None:
+            try:
+                statuses.append(httpx.get(f"{sandbox.url}/prices", timeout=60).status_code)
+            except httpx.RemoteProtocolError:
+                statuses.append(None)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        idle = httpx.Client()
+        while not idle.get(f"{sandbox.url}/sandbox/requests").json():
+            pass
+    waiting.join(60)
+    idle.close()
+
+    assert statuses in ([500], [None])
+
+
+def test_a_switch_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValidationError, match="latncy"):
+        SandboxServer(latncy=1)
+
+
+def test_a_port_in_use_is_an_error_on_entry() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        with SandboxServer(port=taken.getsockname()[1]):
+            pytest.fail("started on a port in use")
+
+
+def test_it_speaks_https_and_says_so_in_its_links(certificate: tuple[str, str]) -> None:
+    pem, key = certificate
+    context = ssl.create_default_context(cafile=pem)
+    with SandboxServer(ssl_certfile=pem, ssl_keyfile=key, faults=[{"kind": "drop", "next": 1}]) as sandbox:
+        assert sandbox.url.startswith("https://127.0.0.1:")
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{sandbox.url}/prices", verify=context)
+        assert httpx.get(f"{sandbox.url}/prices", verify=context).status_code == 200
+        assert sandbox.url in httpx.get(f"{sandbox.url}/", verify=context).text
+
+
+def test_its_state_is_at_hand_in_the_same_process() -> None:
+    with SandboxServer() as sandbox:
+        sandbox.state.change_switches(require_key=False)
+        assert httpx.get(f"{sandbox.url}/payments/pay_1").status_code == 404
+        assert sandbox.state.snapshot()["requests"] == {"GET /payments/{id}": 1}
+
+
+def test_the_command_prints_a_connection_to_use_and_stops_quietly(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(7)]
+    variable = next(line for line in lines if "AIRFLOW_CONN_CARBONMARK_DEFAULT" in line)
+    connection = json.loads(variable.split("=", 1)[1].strip().strip("'"))
+    url = connection["host"]
+
+    assert connection["conn_type"] == "carbonmark"
+    assert connection["extra"] == {"market_url": url}
+    assert any(f"SUCCESS_URL={url}/returned" in line for line in lines)
+    assert httpx.get(f"{url}/sandbox/switches").json()["retirement_seconds"] == 0
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert '"GET /sandbox/switches HTTP/1.1" 200' in errors
+
+
+def test_the_command_says_which_port_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["--port", port]) == 2
+
+    said = capsys.readouterr().err
+    assert said == f"Cannot serve at 127.0.0.1:{port}: Address already in use. Try another --port.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--port", "99999"], "'99999' is not a port: use 0 to 65535"),
+        (["--port", "http"], "'http' is not a port"),
+        (["--fault", "drop"], "'drop' is not of the form kind=error,status=503"),
+        (["--status-words", "{"], "'{' is not JSON"),
+        (["--ssl-certfile", "/nowhere.pem"], "there is no file '/nowhere.pem'"),
+        (["--bought-at", "nowhere"], "invalid choice: 'nowhere'"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_an_option(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+
+    assert stopped.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--latency", "-1"], "latency is '-1'"),
+        (["--fault", "kind=boom"], "faults.0.kind is 'boom'"),
+        (["--proof-fields", "photo"], "proof_fields.0 is 'photo'"),
+    ],
+)
+def test_the_command_says_which_switch_is_wrong(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert main(arguments) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_commands_help_names_every_card(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert all(card.spaced_number in said for card in CARDS)
