@@ -1,7 +1,7 @@
 """
 A server that costs as little as possible, in a process of its own, so that the client's side is what is measured.
 
-Run as a program it serves until its standard input ends: `lean_server.py [certificate.pem key.pem]`. It answers every payment
+Run as a program it serves HTTPS until its standard input ends: `lean_server.py certificate.pem key.pem`. It answers every payment
 as one whose retirement is under way, every dbt Cloud run as running, and every checkout with a URL.
 """
 
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 COUNTS_PATH = "/counts"
 
@@ -73,7 +73,9 @@ def _answer(path: str) -> dict[str, Any]:
     return _CHECKOUT if path == "/checkout" else _RUN
 
 
-async def _serve(context: ssl.SSLContext | None) -> None:
+async def _serve(certificate: str, key: str) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(LeanProtocol, "127.0.0.1", 0, ssl=context, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -99,47 +101,59 @@ class LeanServer:
     A running server.
 
     :param port: its port on 127.0.0.1.
-    :param ca_file: PEM file of the authority that signed its certificate; None for plain HTTP.
+    :param ca_file: PEM file of the authority that signed its certificate.
     """
 
     port: int
-    ca_file: Path | None
+    ca_file: Path
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self.ca_file else ''}://127.0.0.1:{self.port}"
+        return f"https://127.0.0.1:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that trusts it, with Airflow connections to it."""
+        carbonmark = {
+            "conn_type": "carbonmark",
+            "host": self.url,
+            "password": "cm_api_benchmark",
+            "extra": {"market_url": self.url, "environment": "production"},
+        }
+        # Its hook puts https:// in front of the host.
+        dbt = {"conn_type": "dbt_cloud", "host": f"127.0.0.1:{self.port}", "password": "benchmark"}
+        return {
+            "SSL_CERT_FILE": str(self.ca_file),
+            "AIRFLOW_CONN_CARBONMARK_DEFAULT": json.dumps(carbonmark),
+            "AIRFLOW_CONN_DBT_CLOUD_DEFAULT": json.dumps(dbt),
+        }
 
     def counts(self) -> Counts:
         """Ask for what it has seen; this request's connection is counted, the request is not."""
-        context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
-        from urllib.request import HTTPSHandler
-
-        with build_opener(ProxyHandler({}), HTTPSHandler(context=context)).open(
-            f"{self.url}{COUNTS_PATH}", timeout=60
-        ) as answer:
+        trusting = HTTPSHandler(context=ssl.create_default_context(cafile=self.ca_file))
+        with build_opener(ProxyHandler({}), trusting).open(f"{self.url}{COUNTS_PATH}", timeout=60) as answer:
             return Counts(**json.load(answer))
 
 
 @contextmanager
-def lean_server(tls_folder: Path | None = None) -> Iterator[LeanServer]:
+def lean_server(folder: Path) -> Iterator[LeanServer]:
     """
     Serve while the block runs.
 
-    :param tls_folder: an empty folder for a throw-away authority and certificate; None for plain HTTP.
+    :param folder: where to keep a throw-away authority and its certificate.
     """
-    pems = _make_certificate(tls_folder) if tls_folder else []
-    command = [sys.executable, __file__, *map(str, pems[1:])]
+    authority, *own = _make_certificates(folder)
+    command = [sys.executable, __file__, *map(str, own)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             if not process.stdout or not (port := process.stdout.readline()):
                 raise RuntimeError("The benchmark's server did not start")
-            yield LeanServer(int(port), pems[0] if pems else None)
+            yield LeanServer(int(port), authority)
         finally:
             process.kill()
 
 
-def _make_certificate(folder: Path) -> list[Path]:
-    import trustme
+def _make_certificates(folder: Path) -> list[Path]:
+    import trustme  # only here: the serving process does without
 
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
@@ -150,11 +164,5 @@ def _make_certificate(folder: Path) -> list[Path]:
     return pems
 
 
-def _context(certificate: str, key: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
 if __name__ == "__main__":
-    asyncio.run(_serve(_context(*sys.argv[1:]) if sys.argv[1:] else None))
+    asyncio.run(_serve(*sys.argv[1:]))

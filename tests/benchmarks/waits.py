@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.lean_server import LeanServer, lean_server
+from tests.benchmarks.lean_server import lean_server
 from tests.benchmarks.measured import progress, run_measured, scratch
 from tests.benchmarks.table import Row, render
 
@@ -54,8 +53,9 @@ def measure(kind: str, folder: Path, *, waits: int = WAITS, seconds: float = SEC
     :raises RuntimeError: a wait ended, or didn't poll.
     """
     with lean_server(folder) as server:
-        env = {"SSL_CERT_FILE": str(server.ca_file), **_connections(server)}
-        measured = run_measured(folder, "tests.benchmarks.wait_process", kind, waits, seconds, env=env)
+        measured = run_measured(
+            folder, "tests.benchmarks.wait_process", kind, waits, seconds, env=server.environment()
+        )
         counts = server.counts()
     if measured["ended"]:
         raise RuntimeError(
@@ -70,21 +70,6 @@ def measure(kind: str, folder: Path, *, waits: int = WAITS, seconds: float = SEC
         worst_lag=measured["worst_lag"],
         peak_mib=measured["peak_mib"],
     )
-
-
-def _connections(server: LeanServer) -> dict[str, str]:
-    carbonmark = {
-        "conn_type": "carbonmark",
-        "host": server.url,
-        "password": "cm_api_benchmark",
-        "extra": {"market_url": server.url, "environment": "production"},
-    }
-    # Its hook puts https:// in front of the host.
-    dbt = {"conn_type": "dbt_cloud", "host": f"127.0.0.1:{server.port}", "password": "benchmark"}
-    return {
-        "AIRFLOW_CONN_CARBONMARK_DEFAULT": json.dumps(carbonmark),
-        "AIRFLOW_CONN_DBT_CLOUD_DEFAULT": json.dumps(dbt),
-    }
 
 
 def main() -> list[Row]:
