@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
-def read_alone(path: Path) -> None:
-    import csv
+def reader_of(side: str) -> Callable[[Path, str], object]:
+    """Import what a side needs, and only that, before the clock starts."""
+    if side == "ours":
+        from airflow_provider_carbonmark.offsets.emissions import AWS, emissions_of_month
 
-    with path.open(newline="", encoding="utf-8") as file:
-        for _ in csv.reader(file):
-            pass
+        return lambda path, month: emissions_of_month(path, AWS, month)
 
+    def read_alone(path: Path, month: str) -> None:
+        with path.open(newline="", encoding="utf-8") as file:
+            for _ in csv.reader(file):
+                pass
 
-def add_up(path: Path, month: str) -> None:
-    from airflow_provider_carbonmark.offsets.emissions import AWS, emissions_of_month
-
-    emissions_of_month(path, AWS, month)
+    return read_alone
 
 
 def peak_bytes() -> int:
@@ -34,11 +37,9 @@ def peak_bytes() -> int:
 
 
 def main(side: str, path: str, month: str) -> None:
+    read = reader_of(side)
     started = time.process_time()
-    if side == "ours":
-        add_up(Path(path), month)
-    else:
-        read_alone(Path(path))
+    read(Path(path), month)
     print(json.dumps({"seconds": time.process_time() - started, "bytes": peak_bytes()}))
 
 
