@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.buyer import FAILING_CARD, GOOD_CARD, SOMEBODY_ELSES_CARD, STUCK_CARD
+from tests.e2e.conftest import Bought, only_task
+from tests.e2e.processes import wait_until
+from tests.e2e.stand import CONFIRM_RETIREMENT, Stand
+
+pytestmark = pytest.mark.e2e
+
+Buy = Callable[[str], Bought]
+
+
+def retirement_task(stand: Stand, run_id: str) -> dict[str, Any]:
+    return only_task(stand, run_id, "retirement", CONFIRM_RETIREMENT)
+
+
+def polls(stand: Stand, payment_id: str) -> int:
+    """Return how often the sandbox was asked for a payment."""
+    seen = stand.sandbox.control("GET", "requests")
+    return sum(request["path"] == f"/payments/{payment_id}" for request in seen)
+
+
+def wait_for_polls(stand: Stand, payment_id: str, more: int) -> None:
+    """Wait until a payment was asked for a few times more."""
+    goal = polls(stand, payment_id) + more
+    wait_until(lambda: polls(stand, payment_id) >= goal, what=f"{more} more polls", timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [(FAILING_CARD, "FAILED"), (SOMEBODY_ELSES_CARD, "beneficiary")],
+    ids=["failed", "for another"],
+)
+def test_what_is_not_the_retirement_that_was_asked_for_fails_without_a_retry(
+    stand: Stand, buy: Buy, card: str, reason: str
+) -> None:
+    bought = buy(card)
+    run_id = stand.start_confirmation(bought.payment_id, bought.checkout)
+
+    assert stand.airflow.api.wait_for_run(CONFIRM_RETIREMENT, run_id) == "failed"
+    task = retirement_task(stand, run_id)
+    assert task["try_number"] == 1
+    assert reason in stand.airflow.api.log(CONFIRM_RETIREMENT, run_id, task)
+
+
+def test_a_rehearsal_counts_only_where_the_run_allows_it(stand: Stand, buy: Buy) -> None:
+    bought = buy(GOOD_CARD)
+    conf = {"payment_id": bought.payment_id, "checkout": bought.checkout}
+    run_id = stand.airflow.api.trigger(CONFIRM_RETIREMENT, conf)
+
+    assert stand.airflow.api.wait_for_run(CONFIRM_RETIREMENT, run_id) == "failed"
+    log = stand.airflow.api.log(CONFIRM_RETIREMENT, run_id, retirement_task(stand, run_id))
+    assert "allow_test_mode" in log
+
+
+def test_a_wait_outlives_the_kill_of_its_triggerer(stand: Stand, buy: Buy) -> None:
+    bought = buy(STUCK_CARD)
+    run_id = stand.start_confirmation(bought.payment_id, bought.checkout)
+    stand.airflow.api.wait_for_task(CONFIRM_RETIREMENT, run_id, "retirement", state="deferred")
+    wait_for_polls(stand, bought.payment_id, 1)
+
+    stand.airflow.processes["triggerer"].kill()
+    stand.sandbox.control("PATCH", f"payments/{bought.payment_id}", {"outcome": "retired"})
+    stand.airflow.restart("triggerer")
+    stand.expect_success(CONFIRM_RETIREMENT, run_id)
+
+    assert stand.retirement(run_id)["payment_id"] == bought.payment_id
+    assert retirement_task(stand, run_id)["try_number"] == 1
+
+
+def test_a_wait_outlives_a_service_that_is_down(stand: Stand, buy: Buy) -> None:
+    bought = buy(STUCK_CARD)
+    run_id = stand.start_confirmation(bought.payment_id, bought.checkout)
+    stand.airflow.api.wait_for_task(CONFIRM_RETIREMENT, run_id, "retirement", state="deferred")
+
+    for fault in ({"kind": "drop"}, {"kind": "error", "status": 503}, {"kind": "html"}):
+        stand.sandbox.control("PATCH", "switches", {"faults": [fault | {"path": "/payments/"}]})
+        wait_for_polls(stand, bought.payment_id, 1)
+    stand.sandbox.control("PATCH", f"payments/{bought.payment_id}", {"outcome": "retired"})
+    stand.sandbox.control("PATCH", "switches", {"faults": []})
+    stand.expect_success(CONFIRM_RETIREMENT, run_id)
+
+    assert stand.retirement(run_id)["certificate_url"]
+
+
+def test_a_wait_goes_on_when_the_service_is_killed_and_comes_back(stand: Stand, buy: Buy) -> None:
+    bought = buy(STUCK_CARD)
+    run_id = stand.start_confirmation(bought.payment_id, bought.checkout)
+    stand.airflow.api.wait_for_task(CONFIRM_RETIREMENT, run_id, "retirement", state="deferred")
+
+    stand.sandbox.process.kill()
+    stand.sandbox.start()
+    # It has forgotten the payment, which a wait takes for one that is not there yet.
+    wait_for_polls(stand, bought.payment_id, 2)
+
+    assert retirement_task(stand, run_id)["state"] == "deferred"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.airflow_api import task_name
+from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
+
+pytestmark = pytest.mark.e2e
+
+
+def tasks(stand: Stand, run_id: str, task_id: str) -> list[dict[str, Any]]:
+    found = stand.airflow.api.task_instances(MONTHLY_OFFSET, run_id)
+    return [task for task in found if task["task_id"] == task_id]
+
+
+def test_a_month_gets_one_link_per_entity_that_has_something_to_offset(stand: Stand, october: str) -> None:
+    links = stand.links(october)
+
+    assert {link["entity"]: link["quantity_tonnes"] for link in links} == {
+        "(no project)": "0.001",
+        "checkout-prod": "1.254",
+        "search-prod": "0.261",
+    }
+    assert len({link["checkout"]["checkout_url"] for link in links}) == 3
+    assert all(link["checkout"]["test_mode"] is True for link in links)
+    assert {link["checkout"]["run_id"] for link in links} == {october}
+
+
+def test_each_link_and_its_cost_stand_in_the_log_and_on_the_task_page(stand: Stand, october: str) -> None:
+    api = stand.airflow.api
+    (shown,) = tasks(stand, october, "list_links")
+    log = api.log(MONTHLY_OFFSET, october, shown)
+    names = {task_name(task) for task in tasks(stand, october, "purchase.checkout")}
+
+    for index, link in enumerate(stand.links(october)):
+        url = link["checkout"]["checkout_url"]
+        assert any(url in line and link["cost_usd"] in line for line in log.splitlines())
+        (named,) = [name for name in names if link["entity"] in name]
+        assert f"{link['quantity_tonnes']} t for {link['cost_usd']} USD" in named
+        buttons = api.links(MONTHLY_OFFSET, october, "purchase.checkout", map_index=index)
+        assert buttons == {"Open checkout": url}
+
+
+def test_every_paid_link_ends_in_a_proven_retirement_with_a_certificate(
+    stand: Stand, october: str, october_retired: dict[str, dict[str, Any]]
+) -> None:
+    links = {link["entity"]: link for link in stand.links(october)}
+    assert october_retired.keys() == links.keys()
+
+    for entity, retirement in october_retired.items():
+        assert retirement["beneficiary_name"] == f"Full run ({entity})"
+        assert Decimal(retirement["quantity_tonnes"]) == Decimal(links[entity]["quantity_tonnes"])
+        assert retirement["test_mode"] is True
+        certificate = httpx.get(retirement["certificate_url"], trust_env=False)
+        assert certificate.is_success
+        assert f"Full run ({entity})" in certificate.text
+
+
+def test_an_entity_over_its_limit_gets_no_link_and_the_others_do(stand: Stand) -> None:
+    conf = {
+        "emissions_file": sample("gcp-carbon-footprint.csv"),
+        "emissions_format": "google_cloud",
+        "month": "2026-10",
+        "beneficiary": "Limited ({entity})",
+        "max_price_usd": 10,
+        "registries": ["ICR"],
+        "max_cost_usd": 1,
+    }
+    run_id = stand.airflow.api.trigger(MONTHLY_OFFSET, conf)
+
+    assert stand.airflow.api.wait_for_run(MONTHLY_OFFSET, run_id) == "failed"
+    log = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "list_links")[0])
+    paid_for = {
+        checkout["metadata"]["beneficiary_name"]
+        for checkout in stand.sandbox.control("GET", "state")["checkouts"]
+        if checkout["metadata"]["beneficiary_name"].startswith("Limited")
+    }
+    # 1.254 t cost 4.74 USD, 0.261 t cost 0.99 USD.
+    assert paid_for == {"Limited (search-prod)", "Limited ((no project))"}
+    assert "No link for checkout-prod" in log
+    assert all(task["try_number"] == 1 for task in tasks(stand, run_id, "purchase.quote"))
+
+
+def test_a_missing_emissions_file_fails_the_run_and_the_log_says_so(stand: Stand) -> None:
+    conf = {"emissions_file": sample("no-such-file.csv"), "month": "2026-10"}
+    run_id = stand.airflow.api.trigger(MONTHLY_OFFSET, conf)
+
+    assert stand.airflow.api.wait_for_run(MONTHLY_OFFSET, run_id) == "failed"
+    log = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "read_emissions")[0])
+    assert "no-such-file.csv: there is no such file" in log
+
+
+def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand) -> None:
+    api = stand.airflow.api
+    before = {run["dag_run_id"] for run in api.runs(MONTHLY_OFFSET)}
+    conf = {"emissions_file": sample("gcp-carbon-footprint.csv"), "emissions_format": "google_cloud"}
+    # By the command line: the REST route needs another database than SQLite.
+    stand.airflow.cli(
+        *("backfill", "create", "--dag-id", MONTHLY_OFFSET, "--dag-run-conf", json.dumps(conf)),
+        *("--from-date", "2026-09-21", "--to-date", "2026-10-22"),
+    )
+    made = [run for run in api.runs(MONTHLY_OFFSET) if run["dag_run_id"] not in before]
+
+    assert {run["data_interval_start"][:10] for run in made} == {"2026-09-21", "2026-10-21"}
+    for run in made:
+        stand.expect_success(MONTHLY_OFFSET, run["dag_run_id"])
+        months = {link["month"] for link in stand.links(run["dag_run_id"])}
+        assert months == {run["data_interval_start"][:7]}
