@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from pydantic import SecretStr
@@ -18,10 +19,8 @@ from airflow_provider_carbonmark.api.errors import (
     CarbonmarkError,
     InvalidInputError,
     NotFoundError,
-    StatusError,
-    TransportError,
+    UnreadableAnswerError,
 )
-from airflow_provider_carbonmark.api.models import parse_url
 from airflow_provider_carbonmark.api.retries import RetryPolicy, is_passing
 from airflow_provider_carbonmark.hooks import connection_form
 
@@ -61,34 +60,53 @@ class CarbonmarkConnection:
         """
         extra = connection.extra_dejson
         field = f"connection {connection.conn_id!r}, {{}}".format
-        checkout_url = _base_url(connection) or connection_form.DEFAULT_CHECKOUT_URL
-        market_url = (extra.get("market_url") or "").strip() or connection_form.DEFAULT_MARKET_URL
+        if not isinstance(extra, dict):
+            raise InvalidInputError(
+                field("extra"), "is not a JSON object", remedy='Give for example {"timeout": 30}'
+            )
         key = (connection.password or "").strip()
-        settings = ClientSettings(
-            checkout_url=parse_url(checkout_url, field("host")),
-            market_url=parse_url(market_url, field("extra market_url")),
-            api_key=SecretStr(key) if key else None,
-            timeout=_timeout(extra.get("timeout"), field("extra timeout")),
-        )
-        return cls(
-            settings, _test_mode(extra.get("environment"), key, checkout_url, field("extra environment"))
-        )
+        timeout = _timeout(extra.get("timeout"), field("extra timeout"))
+        try:
+            settings = ClientSettings(
+                checkout_url=_base_url(connection),
+                market_url=_or_default(extra.get("market_url"), connection_form.DEFAULT_MARKET_URL),
+                api_key=SecretStr(key),
+                timeout=timeout,
+            )
+        except InvalidInputError as error:
+            problem = str(error).removeprefix(f"{error.field} ").removesuffix(f". {error.remedy}")
+            raise InvalidInputError(field(_FIELDS[error.field]), problem, remedy=error.remedy) from None
+        environment = _or_default(extra.get("environment"), None)
+        return cls(settings, _test_mode(environment, key, settings.checkout_url, field("extra environment")))
+
+
+# Where the form has what the client's settings are made of.
+_FIELDS = {"checkout_url": "host", "market_url": "extra market_url", "api_key": "password"}
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    """Take an empty text for unset."""
+    text = value.strip() if isinstance(value, str) else value
+    return default if text in (None, "") else text
 
 
 def _base_url(connection: Connection) -> str:
     """Return the base URL that host and port name; a host without a scheme is reached over https."""
-    host = (connection.host or "").strip().rstrip("/")
+    host = (connection.host or "").strip()
     if not host:
-        return ""
+        return connection_form.DEFAULT_CHECKOUT_URL
     url = host if "://" in host else f"https://{host}"
-    return f"{url}:{connection.port}" if connection.port and not urlsplit(url).port else url
+    try:
+        parts = urlsplit(url)
+        complete = not connection.port or parts.port is not None
+    except ValueError:
+        return url  # refused by the client's settings, with a remedy
+    return url if complete else urlunsplit(parts._replace(netloc=f"{parts.netloc}:{connection.port}"))
 
 
 def _timeout(value: Any, field: str) -> float:
-    if value in (None, ""):
-        return connection_form.DEFAULT_TIMEOUT
     try:
-        seconds = float(value)
+        seconds = float(_or_default(value, connection_form.DEFAULT_TIMEOUT))
     except (TypeError, ValueError):
         seconds = 0.0
     if not 0 < seconds <= 3600:
@@ -99,7 +117,7 @@ def _timeout(value: Any, field: str) -> float:
 
 
 def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:
-    if environment in (None, ""):
+    if environment is None:
         host = urlsplit(checkout_url).hostname or ""
         ours = host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}")
         return key.startswith(TEST_KEY_PREFIX) or not ours
@@ -152,11 +170,18 @@ class CarbonmarkHook(BaseHook):
 
     def get_conn(self, retries: RetryPolicy | None = None) -> CarbonmarkClient:
         """
-        Return a client, to be closed by the caller (it is a context manager).
+        Return a client of the caller's own, to be closed by the caller (it is a context manager).
 
         :param retries: how failed requests are tried again; the client's default when not given.
         """
         return CarbonmarkClient(self.connection.settings, retries=retries or RetryPolicy())
+
+    @cached_property
+    def _client(self) -> CarbonmarkClient:
+        """The client of this hook's own calls. Making one takes ten times as long as a call, so it is kept as long as the hook."""
+        client = self.get_conn()
+        weakref.finalize(self, client.close)
+        return client
 
     def list_prices(
         self, project_ids: Sequence[str] | None = None, min_supply: Decimal | None = None
@@ -167,8 +192,7 @@ class CarbonmarkHook(BaseHook):
         :param project_ids: only these projects, such as ``VCS-191``.
         :param min_supply: only price sources that hold at least so many tonnes; liquid or not (seen).
         """
-        with self.get_conn() as client:
-            return client.list_prices(project_ids=project_ids, min_supply=min_supply)
+        return self._client.list_prices(project_ids=project_ids, min_supply=min_supply)
 
     def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Decimal | str | int) -> Quote:
         """
@@ -177,10 +201,9 @@ class CarbonmarkHook(BaseHook):
         :param asset_price_source_id: the listing, ``Listing.source_id``.
         :param quantity_tonnes: tonnes, in steps of 0.001.
         """
-        with self.get_conn() as client:
-            return client.create_quote(
-                asset_price_source_id=asset_price_source_id, quantity_tonnes=quantity_tonnes
-            )
+        return self._client.create_quote(
+            asset_price_source_id=asset_price_source_id, quantity_tonnes=quantity_tonnes
+        )
 
     def create_checkout(
         self,
@@ -203,15 +226,14 @@ class CarbonmarkHook(BaseHook):
         :param idempotency_key: the same key asks for the same page again; a new one when not given. Whether Carbonmark
             honours it isn't documented.
         """
-        with self.get_conn() as client:
-            return client.create_checkout(
-                asset_price_source_id=asset_price_source_id,
-                quantity_tonnes=quantity_tonnes,
-                metadata=metadata,
-                success_url=success_url,
-                cancel_url=cancel_url,
-                idempotency_key=idempotency_key,
-            )
+        return self._client.create_checkout(
+            asset_price_source_id=asset_price_source_id,
+            quantity_tonnes=quantity_tonnes,
+            metadata=metadata,
+            success_url=success_url,
+            cancel_url=cancel_url,
+            idempotency_key=idempotency_key,
+        )
 
     def get_payment(self, payment_id: str) -> Payment:
         """
@@ -219,8 +241,7 @@ class CarbonmarkHook(BaseHook):
 
         :param payment_id: what Carbonmark appended to the success URL.
         """
-        with self.get_conn() as client:
-            return client.get_payment(payment_id)
+        return self._client.get_payment(payment_id)
 
     async def aget_payment(self, payment_id: str) -> Payment:
         """Return what :meth:`get_payment` returns, without blocking the event loop."""
@@ -245,6 +266,7 @@ class CarbonmarkHook(BaseHook):
 
 
 def _check_checkout_service(client: CarbonmarkClient, settings: ClientSettings) -> str:
+    stranger = f"Something answers at {settings.checkout_url}, but not as the Checkout Service does: check the connection's host."
     try:
         client.get_payment(IMPOSSIBLE_PAYMENT_ID)
     except AccessDeniedError as error:
@@ -254,13 +276,13 @@ def _check_checkout_service(client: CarbonmarkClient, settings: ClientSettings) 
     except NotFoundError as error:
         # Any web server answers 404; Carbonmark's errors are JSON and name themselves (seen).
         if error.code is None:
-            raise CarbonmarkError(
-                f"Something answers at {settings.checkout_url}, but not as the Checkout Service does: check the connection's host."
-            ) from error
+            raise CarbonmarkError(stranger) from error
         return f"The Checkout Service at {settings.checkout_url} accepts the API key."
-    except (TransportError, StatusError) as error:
+    except UnreadableAnswerError as error:
+        raise CarbonmarkError(f"{stranger} {error}") from error
+    except CarbonmarkError as error:
         raise CarbonmarkError(
-            f"The Checkout Service at {settings.checkout_url} does not answer: {error}"
+            f"The Checkout Service at {settings.checkout_url} can't be used: {error}"
         ) from error
     raise CarbonmarkError(
         f"{settings.checkout_url} knows a payment {IMPOSSIBLE_PAYMENT_ID!r}, which can't be: check the connection's host."

@@ -1,0 +1,195 @@
+"""What a connection says: addresses, key, timeout, environment, and what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
+
+KEY = "cm_api_11111111-2222-3333-4444-555555555555"
+DEFAULT_CHECKOUT = "https://checkout.carbonmark.com"
+DEFAULT_MARKET = "https://v20.api.carbonmark.com"
+
+
+def test_an_empty_connection_means_the_public_services_and_no_key(read):
+    connection = read()
+    assert connection.settings.checkout_url == DEFAULT_CHECKOUT
+    assert connection.settings.market_url == DEFAULT_MARKET
+    assert connection.settings.api_key is None
+    assert connection.settings.timeout == 30
+    assert connection.test_mode is False
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_empty_fields_mean_unset(read, blank):
+    extra = {"market_url": blank, "timeout": blank, "environment": blank}
+    assert read(host=blank, password=blank, extra=extra) == read()
+
+
+def test_null_fields_mean_unset(read):
+    extra = {"market_url": None, "timeout": None, "environment": None}
+    assert read(host=None, password=None, port=None, extra=extra) == read()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("checkout.example.com", None, "https://checkout.example.com"),
+        ("checkout.example.com", 8443, "https://checkout.example.com:8443"),
+        ("checkout.example.com:8443", None, "https://checkout.example.com:8443"),
+        ("https://checkout.example.com", None, "https://checkout.example.com"),
+        ("https://checkout.example.com/", None, "https://checkout.example.com"),
+        ("  https://checkout.example.com  ", None, "https://checkout.example.com"),
+        ("http://localhost", 8787, "http://localhost:8787"),
+        ("http://localhost:8787", None, "http://localhost:8787"),
+        ("http://localhost:8787", 9999, "http://localhost:8787"),
+        ("http://localhost/carbonmark", 8787, "http://localhost:8787/carbonmark"),
+        ("http://localhost/carbonmark/", None, "http://localhost/carbonmark"),
+        ("http://[::1]", 8787, "http://[::1]:8787"),
+        ("http://127.0.0.1:8787", None, "http://127.0.0.1:8787"),
+    ],
+)
+def test_host_and_port_name_the_checkout_service(read, host, port, url):
+    assert read(host=host, port=port).settings.checkout_url == url
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        (f"carbonmark://:{KEY}@checkout.example.com", "https://checkout.example.com"),
+        (f"carbonmark://:{KEY}@localhost:8787", "https://localhost:8787"),
+        (f"carbonmark://http://:{KEY}@localhost:8787", "http://localhost:8787"),
+        (f"carbonmark://:{KEY}@http%3A%2F%2Flocalhost%3A8787", "http://localhost:8787"),
+        (f"carbonmark://:{KEY}@http%3A%2F%2Flocalhost:8787", "http://localhost:8787"),
+        (f"carbonmark://:{KEY}@", DEFAULT_CHECKOUT),
+    ],
+)
+def test_a_connection_can_be_written_as_a_uri(read, uri, url):
+    settings = read(f"{uri}/?timeout=7.5&market_url=http%3A%2F%2Fmarket.example.com").settings
+    assert settings.checkout_url == url
+    assert settings.api_key.get_secret_value() == KEY
+    assert settings.timeout == 7.5
+    assert settings.market_url == "http://market.example.com"
+
+
+def test_the_key_is_stripped(read):
+    assert read(password=f"  {KEY}\n").settings.api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ftp://checkout.example.com",
+        "javascript:alert(1)",
+        "javascript://checkout.example.com",
+        "https://",
+        "https://user:secret@checkout.example.com",
+        "https://checkout.example.com?a=1",
+        "https://checkout.example.com#top",
+        "https://checkout.example.com:port",
+        "https://checkout.example.com:99999",
+        "https://exa mple.com",
+        "::1",
+        "https://[::1",
+    ],
+)
+@pytest.mark.parametrize("port", [None, 8787])
+def test_a_host_that_is_no_address_is_refused(read, host, port):
+    with pytest.raises(
+        InvalidInputError, match=r"connection 'carbonmark_default', host .*(Give|Leave)"
+    ) as refused:
+        read(host=host, port=port, password=KEY)
+    assert KEY not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "market_url", ["v20.api.carbonmark.com", "ftp://v20.api.carbonmark.com", 5, ["x"], True]
+)
+def test_a_market_url_that_is_no_address_is_refused(read, market_url):
+    with pytest.raises(InvalidInputError, match=r"connection 'carbonmark_default', extra market_url .*Give"):
+        read(extra={"market_url": market_url})
+
+
+@pytest.mark.parametrize("timeout", [1, 1.5, "1.5", "3600", 3600])
+def test_a_timeout_is_a_number_of_seconds(read, timeout):
+    assert read(extra={"timeout": timeout}).settings.timeout == float(timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "soon", "nan", "inf", 3600.1, [], {"s": 1}])
+def test_any_other_timeout_is_refused(read, timeout):
+    with pytest.raises(
+        InvalidInputError, match=r"connection 'carbonmark_default', extra timeout .*got .*Give"
+    ) as refused:
+        read(extra={"timeout": timeout})
+    assert repr(timeout)[:20] in str(refused.value)
+
+
+@pytest.mark.parametrize("environment", ["staging", "TEST", 1, ["test"]])
+def test_an_unknown_environment_is_refused(read, environment):
+    with pytest.raises(
+        InvalidInputError, match=r"connection 'carbonmark_default', extra environment .*got .*Give"
+    ):
+        read(extra={"environment": environment})
+
+
+@pytest.mark.parametrize("extra", ["[1]", '"text"', "5"])
+def test_an_extra_that_is_no_object_is_refused(extra):
+    # Airflow 3.1 refuses it in the environment itself, but not where other backends bring it.
+    connection = Connection(conn_id="mine", conn_type="carbonmark", extra=extra)
+    with pytest.raises(InvalidInputError, match="connection 'mine', extra is not a JSON object"):
+        CarbonmarkConnection.of(connection)
+
+
+@pytest.mark.parametrize("key", ["cm_api_geheim\u00e4", "cm_api geheim", "cm_api_geheim\tx"])
+def test_a_key_with_characters_no_key_has_is_refused_without_showing_it(read, key):
+    with pytest.raises(
+        InvalidInputError, match="connection 'carbonmark_default', password .*Copy the key"
+    ) as refused:
+        read(password=key)
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "environment", "test_mode"),
+    [
+        (KEY, None, None, False),
+        (KEY, "https://checkout.carbonmark.com", None, False),
+        (KEY, "CHECKOUT.Carbonmark.COM", None, False),
+        (KEY, "https://carbonmark.com", None, False),
+        (KEY, "https://eu.checkout.carbonmark.com", None, False),
+        ("", None, None, False),
+        ("cm_api_sandbox_1", None, None, True),
+        ("  cm_api_sandbox_1", None, None, True),
+        (KEY, "https://evilcarbonmark.com", None, True),
+        (KEY, "https://carbonmark.com.evil.example", None, True),
+        (KEY, "https://evil.example/carbonmark.com", None, True),
+        (KEY, "http://127.0.0.1:8787", None, True),
+        (KEY, "http://127.0.0.1:8787", "production", False),
+        ("cm_api_sandbox_1", None, "production", False),
+        (KEY, None, "test", True),
+    ],
+)
+def test_the_environment_follows_key_and_host_unless_it_is_said(read, key, host, environment, test_mode):
+    assert read(password=key, host=host, extra={"environment": environment}).test_mode is test_mode
+
+
+def test_the_key_is_in_no_text_about_a_connection(read, monkeypatch):
+    connection = read(password=KEY)
+    hook = CarbonmarkHook()
+    texts = [
+        f(each) for f in (repr, str) for each in (connection, connection.settings, hook, hook.get_conn())
+    ]
+    assert all(KEY not in text for text in texts)
+    assert "checkout.carbonmark.com" in repr(connection)
+
+
+def test_a_connection_is_read_once_per_hook(read, monkeypatch):
+    read(host="first.example.com")
+    hook = CarbonmarkHook()
+    assert "first" in hook.connection.settings.checkout_url
+    monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", "carbonmark://second.example.com")
+    assert "first" in hook.connection.settings.checkout_url
+    assert "second" in CarbonmarkHook().connection.settings.checkout_url

@@ -1,0 +1,102 @@
+"""Who imports whom, and what a DAG file pays for us: each check in an interpreter of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "airflow_provider_carbonmark"
+ROOT = Path(__file__).parents[3] / PACKAGE
+MODULES = sorted(
+    ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    for path in ROOT.rglob("*.py")
+    if path.stem != "__main__"
+)
+# What every DAG file has loaded: the base classes, and the metadata that Airflow reads of every provider.
+BASE = f"""
+from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
+import airflow.triggers.base, {PACKAGE}.get_provider_info
+"""
+
+
+def loaded_by(*modules: str, after: str = "") -> set[str]:
+    """Return the modules that a fresh interpreter loads for these."""
+    code = "\n".join(
+        [
+            after,
+            "import json, sys",
+            "before = set(sys.modules)",
+            *(f"import {module}" for module in modules),
+            "print(json.dumps(sorted(set(sys.modules) - before)))",
+        ]
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def of(package: str) -> list[str]:
+    prefix = f"{PACKAGE}.{package}"
+    return [module for module in MODULES if module == prefix or module.startswith(f"{prefix}.")]
+
+
+def packages(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def parts_of_ours(modules: set[str]) -> set[str]:
+    return {module.split(".")[1] for module in modules if module.startswith(f"{PACKAGE}.")}
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"), [("api", {"api"}), ("offsets", {"api", "offsets"}), ("sandbox", {"sandbox"})]
+)
+def test_the_core_imports_nothing_of_airflow_and_only_what_it_may_of_ours(package, allowed):
+    loaded = loaded_by(*of(package))
+    assert len(of(package)) > 3
+    assert "airflow" not in packages(loaded)
+    assert parts_of_ours(loaded) <= allowed
+
+
+def test_offsets_take_from_the_api_only_what_needs_no_client():
+    assert f"{PACKAGE}.api.client" not in loaded_by(*of("offsets"))
+
+
+def test_operators_sensor_and_trigger_are_cheap_for_a_dag_file():
+    loaded = loaded_by(
+        *(f"{PACKAGE}.{kind}.carbonmark" for kind in ("operators", "sensors", "triggers")),
+        f"{PACKAGE}.links",
+        after=BASE,
+    )
+    assert f"{PACKAGE}.triggers.carbonmark" in loaded
+    assert len(loaded) <= 25, sorted(loaded)
+    assert not packages(loaded) & {
+        "aiohttp",
+        "httpx_aiohttp",
+        "uvicorn",
+        "fastapi",
+        "starlette",
+        "jinja2",
+        "flask",
+    }
+    assert "sandbox" not in parts_of_ours(loaded)
+
+
+def test_the_metadata_costs_airflow_nothing():
+    loaded = loaded_by(f"{PACKAGE}.get_provider_info")
+    assert "airflow" not in packages(loaded)
+    assert not packages(loaded) & {"pydantic", "httpx"}
+
+
+def test_importing_the_sandbox_server_by_name_waits_for_its_first_use():
+    assert not packages(loaded_by(f"{PACKAGE}.sandbox")) & {"uvicorn", "fastapi", "pydantic"}

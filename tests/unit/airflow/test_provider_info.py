@@ -1,0 +1,206 @@
+"""What Airflow discovers: metadata, connection form, links and configuration."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import re
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+from airflow.configuration import conf
+from airflow.providers_manager import ProvidersManager
+from packaging.version import Version
+
+import airflow_provider_carbonmark
+from airflow_provider_carbonmark.get_provider_info import get_provider_info
+from airflow_provider_carbonmark.hooks import connection_form
+from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
+
+INFO = get_provider_info()
+AIRFLOW = Path(airflow.__file__).parent
+PACKAGE = Path(airflow_provider_carbonmark.__file__).parent
+READS_METADATA = Version(airflow.__version__) >= Version("3.2")
+LABELS = {"market_url": "Market API URL", "timeout": "Timeout (seconds)", "environment": "Environment"}
+
+
+def schema(name: str) -> dict:
+    return json.loads((AIRFLOW / f"{name}.schema.json").read_text())
+
+
+def named(text: str) -> object:
+    module, name = text.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def test_the_metadata_passes_the_schema_of_this_airflow():
+    jsonschema.validate(INFO, schema("provider_info"))
+    json.dumps(INFO)
+
+
+def test_the_form_behaviour_passes_the_schema_of_this_airflow():
+    jsonschema.validate(connection_form.ui_field_behaviour(), schema("customized_form_field_behaviours"))
+
+
+def test_the_package_is_named_as_the_distribution_that_brings_it():
+    (entry,) = (
+        entry
+        for entry in importlib.metadata.entry_points(group="apache_airflow_provider")
+        if entry.value.startswith("airflow_provider_carbonmark")
+    )
+    assert entry.dist.metadata["Name"] == INFO["package-name"]
+    assert entry.load()() == INFO
+
+
+def test_there_is_no_console_script():
+    scripts = importlib.metadata.entry_points(group="console_scripts")
+    assert [script for script in scripts if "carbonmark" in script.value] == []
+
+
+def test_everything_the_metadata_names_exists():
+    names = [connection["hook-class-name"] for connection in INFO["connection-types"]] + INFO["extra-links"]
+    assert all(isinstance(named(name), type) for name in names)
+    modules = [
+        module
+        for kind in ("hooks", "operators", "sensors", "triggers")
+        for entry in INFO[kind]
+        for module in entry["python-modules"]
+    ]
+    assert [importlib.import_module(module).__name__ for module in modules] == modules
+
+
+def test_every_operator_sensor_trigger_and_hook_module_is_named():
+    found = {
+        f"airflow_provider_carbonmark.{kind}.carbonmark"
+        for kind in ("hooks", "operators", "sensors", "triggers")
+        if (PACKAGE / kind / "carbonmark.py").exists()
+    }
+    assert {
+        module
+        for kind in ("hooks", "operators", "sensors", "triggers")
+        for entry in INFO[kind]
+        for module in entry["python-modules"]
+    } == found
+
+
+def test_all_integrations_named_are_described():
+    (integration,) = (each["integration-name"] for each in INFO["integrations"])
+    used = {
+        entry["integration-name"]
+        for kind in ("hooks", "operators", "sensors", "triggers")
+        for entry in INFO[kind]
+    }
+    assert used == {integration}
+
+
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # what replaces it isn't in 3.1
+def test_airflow_finds_hook_and_links():
+    manager = ProvidersManager()
+    hook = manager.hooks["carbonmark"]
+    assert hook.hook_name == "Carbonmark"
+    assert hook.connection_testable
+    assert hook.package_name == "airflow-provider-carbonmark"
+    assert set(INFO["extra-links"]) <= set(manager.extra_links_class_names)
+
+
+@pytest.mark.skipif(not READS_METADATA, reason="Airflow 3.1 reads the hook's form methods")
+def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
+    manager = ProvidersManager()
+    fields = {
+        info.field_name: info.field
+        for name, info in manager.connection_form_widgets.items()
+        if name.startswith("extra__carbonmark__")
+    }
+    assert {name: field["schema"]["title"] for name, field in fields.items()} == LABELS
+    assert fields["environment"]["schema"]["enum"] == ["production", "test", None]
+    assert all(field["description"] for field in fields.values())
+    check_standard_fields(manager.field_behaviours["carbonmark"])
+
+
+@pytest.mark.skipif(READS_METADATA, reason="later versions read the metadata")
+def test_airflow_3_1_reads_labelled_fields_and_placeholders_from_the_hook(monkeypatch):
+    # In the API server, where WTForms and Flask-AppBuilder are stand-ins.
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    manager = ProvidersManager()
+    manager._cleanup()
+    HookMetaService.hook_meta_data.cache_clear()
+    (meta,) = (meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "carbonmark")
+    assert meta.hook_name == "Carbonmark"
+    assert {name: field["schema"]["title"] for name, field in meta.extra_fields.items()} == LABELS
+    assert meta.extra_fields["environment"]["schema"]["enum"] == ["production", "test"]
+    assert meta.standard_fields.host.title == "Checkout Service URL"
+    assert meta.standard_fields.password.placeholder.startswith("cm_api_")
+    check_standard_fields(manager.field_behaviours["carbonmark"])
+
+
+def check_standard_fields(behaviour: dict) -> None:
+    # Airflow prefixes the placeholders of extra fields on the way.
+    shown = {name.rpartition("__")[2]: text for name, text in behaviour["placeholders"].items()}
+    assert shown["host"] == "https://checkout.carbonmark.com"
+    assert shown["market_url"] == "https://v20.api.carbonmark.com"
+    assert shown["timeout"] == "30"
+    assert behaviour["relabeling"] == {"host": "Checkout Service URL", "password": "API key"}
+    hidden = behaviour.get("hidden_fields") or behaviour["hidden-fields"]
+    assert {"schema", "login"} <= set(hidden)
+
+
+def test_the_form_offers_exactly_the_fields_that_the_hook_reads():
+    source = (PACKAGE / "hooks" / "carbonmark.py").read_text()
+    assert (
+        set(re.findall(r'extra\.get\("(\w+)"\)', source)) == set(LABELS) == set(connection_form.conn_fields())
+    )
+
+
+def test_airflow_knows_the_configuration_and_its_defaults():
+    # Airflow 3.1 does so when a process starts, later versions when it is asked.
+    ProvidersManager().initialize_providers_configuration()
+    assert conf.get("carbonmark", "success_url", fallback=None) is None
+    assert conf.get("carbonmark", "cancel_url", fallback=None) is None
+    assert conf.getint("carbonmark", "max_concurrent_polls") == DEFAULT_CONCURRENT_POLLS == 10
+
+
+def test_the_environment_overrides_the_configuration(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__MAX_CONCURRENT_POLLS", "3")
+    assert conf.getint("carbonmark", "max_concurrent_polls") == 3
+
+
+def test_every_option_is_read_and_every_option_read_is_described():
+    read = set()
+    for path in PACKAGE.rglob("*.py"):
+        source = path.read_text()
+        read |= set(re.findall(r'conf\.get\w*\(\s*"carbonmark", "(\w+)"', source))
+        # The return URLs are read by one function, which is told the option's name.
+        read |= set(re.findall(r'_parse_return_url\(self\.\w+, "(\w+)"', source))
+    (section,) = INFO["config"]
+    assert section == "carbonmark"
+    assert read == set(INFO["config"][section]["options"])
+
+
+def test_the_public_names_are_these():
+    public = {
+        "hooks.carbonmark": {"CarbonmarkHook"},
+        "operators.carbonmark": {"CarbonmarkCreateCheckoutOperator", "CarbonmarkCreateQuoteOperator"},
+        "sensors.carbonmark": {"CarbonmarkRetirementSensor"},
+        "triggers.carbonmark": {"CarbonmarkRetirementTrigger"},
+        "links": {"CheckoutLink", "RetirementLink"},
+        "sandbox": {"SandboxServer"},
+    }
+    for module, names in public.items():
+        found = importlib.import_module(f"airflow_provider_carbonmark.{module}")
+        assert all(isinstance(getattr(found, name), type) for name in names)
+        own = {
+            name
+            for name, value in vars(found).items()
+            if isinstance(value, type)
+            and value.__module__ == found.__name__
+            and name.startswith("Carbonmark")
+        }
+        assert own - {"CarbonmarkConnection"} <= names
+
+
+def test_the_types_are_shipped():
+    assert (PACKAGE / "py.typed").exists()
