@@ -19,15 +19,15 @@ from airflow_provider_carbonmark.api.retirement import (
 from airflow_provider_carbonmark.api.retries import is_passing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from airflow_provider_carbonmark.api.models import Payment
 
 #: Seconds for which 404 may mean that the payment isn't there yet (assumed: the buyer can be back before it is).
 NOT_FOUND_GRACE = 300.0
 
-#: The pause between two polls grows by this factor: a retirement usually takes 3 seconds (seen) and may take days.
-PAUSE_GROWTH = 1.5
+#: Seconds by which pauses grow per second waited: a retirement usually takes 3 seconds (seen) and may take days.
+PAUSE_GROWTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,19 @@ def _weigh_error(error: CarbonmarkError, payment_id: str, waited: float) -> Verd
     return Verdict(Outcome.FAILED, str(error))
 
 
-def pauses(first: float, longest: float) -> Iterator[float]:
+def next_pause(waited: float, first: float, longest: float) -> float:
     """
-    Yield the pauses between polls: they start at ``first``, grow to ``longest``, and are shortened at random by up to a quarter.
+    Return the pause before the next poll, shortened at random by up to a quarter.
 
-    :param first: seconds.
-    :param longest: seconds.
+    It depends on nothing but how long the wait has lasted, so every mode keeps the same pace, and a process that takes a wait
+    over goes on where the last one was. Undisturbed, pauses grow by half each, from ``first`` to ``longest``.
+
+    :param waited: seconds since the first poll.
+    :param first: the first pause, seconds.
+    :param longest: the longest pause, seconds.
     """
-    pause = min(first, longest)
-    while True:
-        # Jitter keeps waits that began together from polling together for days.
-        yield pause * random.uniform(0.75, 1.0)
-        pause = min(pause * PAUSE_GROWTH, longest)
+    # Jitter keeps waits that began together from polling together for days.
+    return min(first + PAUSE_GROWTH * max(0.0, waited), longest) * random.uniform(0.75, 1.0)
 
 
 def asked_to_pause(answer: Payment | CarbonmarkError) -> float:

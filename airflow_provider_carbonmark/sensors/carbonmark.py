@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
@@ -28,7 +28,13 @@ from airflow_provider_carbonmark.api.retirement import (
     RetirementRequest,
 )
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
-from airflow_provider_carbonmark.api.waiting import WaitTerms, asked_to_pause, retirement_result, weigh
+from airflow_provider_carbonmark.api.waiting import (
+    WaitTerms,
+    asked_to_pause,
+    next_pause,
+    retirement_result,
+    weigh,
+)
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
@@ -93,10 +99,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 value=(poll_interval, max_poll_interval),
                 remedy="Give both in seconds.",
             )
-        # In a worker, Airflow's own backoff does the pacing: it starts at poke_interval, doubles, and has jitter.
-        super().__init__(
-            poke_interval=poll_interval, max_wait=max_poll_interval, exponential_backoff=True, **kwargs
-        )
+        super().__init__(poke_interval=poll_interval, **kwargs)
         self.payment_id = payment_id
         self.checkout = checkout
         self.carbonmark_conn_id = carbonmark_conn_id
@@ -198,9 +201,14 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         first = ti.get_first_reschedule_date(context) if self.reschedule else None
         return max(0.0, (pendulum.now("UTC") - pendulum.instance(first or ti.start_date)).total_seconds())
 
-    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
-        # Airflow offers no public way to make one pause longer, which Retry-After asks for.
-        return max(float(super()._get_next_poke_interval(*args, **kwargs)), self._asked_to_pause)
+    def _get_next_poke_interval(
+        self, started_at: Any, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        """Keep the triggerer's pace. Airflow offers no public way to do so."""
+        waited = run_duration()
+        pause = max(next_pause(waited, self.poll_interval, self.max_poll_interval), self._asked_to_pause)
+        # The last poll is at the deadline, whatever the service asks for.
+        return min(pause, max(0.0, self.timeout - waited))
 
 
 def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:

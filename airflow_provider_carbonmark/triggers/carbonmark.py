@@ -14,7 +14,7 @@ from airflow_provider_carbonmark.api.retirement import Outcome, Verdict
 from airflow_provider_carbonmark.api.waiting import (
     WaitTerms,
     asked_to_pause,
-    pauses,
+    next_pause,
     retirement_result,
     weigh,
 )
@@ -101,7 +101,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
     async def _watch(self, shared: SharedClient) -> dict[str, Any]:
         """Poll until something final is known, and return the event that says so."""
         said = ""
-        for pause in pauses(self.poll_interval, self.max_poll_interval):
+        while True:
             answer = await self._poll(shared)
             waited = (pendulum.now("UTC") - self.started_at).total_seconds()
             verdict = weigh(answer, self.terms, test_mode=shared.connection.test_mode, waited=waited)
@@ -121,8 +121,8 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             left = (self.deadline - pendulum.now("UTC")).total_seconds()
             if left <= 0:
                 return {"outcome": TIMEOUT, "reason": verdict.reason}
+            pause = next_pause(waited, self.poll_interval, self.max_poll_interval)
             await asyncio.sleep(min(max(pause, asked_to_pause(answer)), left))
-        raise AssertionError("pauses never end")
 
     async def _poll(self, shared: SharedClient) -> Payment | CarbonmarkError:
         try:

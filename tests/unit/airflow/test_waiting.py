@@ -1,0 +1,147 @@
+"""What every wait shares: its terms, its pace, and what one poll means."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, strategies as st
+
+from airflow_provider_carbonmark.api.errors import (
+    AccessDeniedError,
+    CarbonmarkError,
+    InvalidInputError,
+    NotFoundError,
+    RateLimitedError,
+    RequestRefusedError,
+    ServiceError,
+    TransportError,
+    UnreadableAnswerError,
+)
+from airflow_provider_carbonmark.api.models import Payment
+from airflow_provider_carbonmark.api.retirement import Outcome, RetirementRequest
+from airflow_provider_carbonmark.api.waiting import (
+    NOT_FOUND_GRACE,
+    WaitTerms,
+    asked_to_pause,
+    next_pause,
+    weigh,
+)
+
+TERMS = WaitTerms(payment_id="pay_1")
+
+texts = st.text(max_size=30)
+quantities = st.integers(1, 10**15 - 1).map(lambda grams: Decimal(grams).scaleb(-3))
+terms = st.builds(
+    WaitTerms,
+    payment_id=texts,
+    asked=st.none()
+    | st.builds(
+        RetirementRequest,
+        beneficiary_name=st.none() | texts,
+        quantity_tonnes=st.none() | quantities,
+        asset_price_source_id=st.none() | texts,
+        retirement_message=st.none() | texts,
+    ),
+    test_mode=st.booleans(),
+    allow_test_mode=st.booleans(),
+    success_states=st.lists(texts, max_size=3).map(tuple),
+    failed_states=st.lists(texts, max_size=3).map(tuple),
+)
+
+
+@given(terms)
+def test_terms_survive_being_stored_as_json(terms):
+    assert WaitTerms.from_json(json.loads(json.dumps(terms.to_json()))) == terms
+
+
+@given(
+    waited=st.floats(-1e6, 1e9),
+    first=st.floats(0.01, 1e4),
+    longest=st.floats(0.01, 1e6),
+)
+def test_a_pause_is_at_least_three_quarters_of_the_first_and_never_longer_than_the_longest(
+    waited, first, longest
+):
+    shortest = 0.75 * min(first, longest)
+    assert shortest * (1 - 1e-9) <= next_pause(waited, first, longest) <= longest
+
+
+def test_pauses_grow_by_half_each_from_the_first_to_the_longest(monkeypatch):
+    monkeypatch.setattr("airflow_provider_carbonmark.api.waiting.random.uniform", lambda low, high: high)
+    waited, pauses = 0.0, []
+    for _ in range(20):
+        pauses.append(next_pause(waited, 1, 300))
+        waited += pauses[-1]
+    assert pauses[:4] == [1, 1.5, 2.25, 3.375]
+    assert pauses[-2:] == [300, 300]
+    assert pauses == sorted(pauses)
+
+
+def test_waits_that_began_together_do_not_stay_together():
+    assert len({next_pause(100, 1, 300) for _ in range(10)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "waited", "outcome"),
+    [
+        (TransportError("reset"), 1e9, Outcome.WAITING),
+        (UnreadableAnswerError("HTML"), 1e9, Outcome.WAITING),
+        (RateLimitedError("429", status=429, retry_after=7), 1e9, Outcome.WAITING),
+        (ServiceError("503", status=503), 1e9, Outcome.WAITING),
+        (ServiceError("501", status=501), 1e9, Outcome.WAITING),
+        (RequestRefusedError("408", status=408), 1e9, Outcome.WAITING),
+        (NotFoundError("404", status=404), NOT_FOUND_GRACE - 0.1, Outcome.WAITING),
+        (NotFoundError("404", status=404), NOT_FOUND_GRACE, Outcome.FAILED),
+        (AccessDeniedError("401", status=401), 0, Outcome.FAILED),
+        (AccessDeniedError("403", status=403), 0, Outcome.FAILED),
+        (RequestRefusedError("400", status=400), 0, Outcome.FAILED),
+        (InvalidInputError("host", "is wrong", remedy="Mend it"), 0, Outcome.FAILED),
+        (Payment(payment_status="PAID"), 0, Outcome.WAITING),
+        (Payment(payment_status="REFUNDED"), 0, Outcome.FAILED),
+    ],
+)
+def test_trouble_is_waited_out_and_what_cannot_mend_ends_the_wait(answer, waited, outcome):
+    verdict = weigh(answer, TERMS, test_mode=False, waited=waited)
+    assert verdict.outcome is outcome
+    assert verdict.reason
+
+
+def test_a_payment_nobody_knows_says_what_to_check():
+    reason = weigh(NotFoundError("404", status=404), TERMS, test_mode=False, waited=NOT_FOUND_GRACE).reason
+    assert "'pay_1'" in reason
+    assert "check the payment id" in reason
+    assert "API key" in reason
+
+
+@pytest.mark.parametrize(
+    ("of_connection", "of_checkout", "allowed", "outcome"),
+    [
+        (False, False, False, Outcome.WAITING),
+        (True, False, False, Outcome.NOT_AS_ASKED),
+        (False, True, False, Outcome.NOT_AS_ASKED),
+        (True, True, True, Outcome.WAITING),
+        (False, False, True, Outcome.WAITING),
+    ],
+)
+def test_test_mode_of_connection_or_checkout_counts_only_where_it_is_allowed(
+    of_connection, of_checkout, allowed, outcome
+):
+    terms = WaitTerms(payment_id="pay_1", test_mode=of_checkout, allow_test_mode=allowed)
+    verdict = weigh(Payment(payment_status="PAID"), terms, test_mode=of_connection, waited=0)
+    assert verdict.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        (RateLimitedError("429", status=429, retry_after=7.5), 7.5),
+        (ServiceError("503", status=503, retry_after=None), 0),
+        (TransportError("reset"), 0),
+        (CarbonmarkError("?"), 0),
+        (Payment(), 0),
+    ],
+)
+def test_the_service_may_ask_for_a_longer_pause(answer, seconds):
+    assert asked_to_pause(answer) == seconds
