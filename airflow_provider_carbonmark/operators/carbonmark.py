@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -19,7 +20,7 @@ from airflow_provider_carbonmark.api.models import (
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.links import CheckoutLink
-from airflow_provider_carbonmark.operators.link_store import LinkStore, refuse_unless_unpaid
+from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink, refuse_unless_unpaid
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -79,11 +80,6 @@ class CarbonmarkCreateQuoteOperator(_CarbonmarkOperator):
             quantity = parse_quantity(self.quantity_tonnes)
             quote = self.hook.create_quote(
                 asset_price_source_id=self.asset_price_source_id, quantity_tonnes=quantity
-            )
-        if (quote.asset_price_source_id, quote.quantity_tonnes) != (self.asset_price_source_id, quantity):
-            raise AirflowFailException(
-                f"Carbonmark quoted {quote.quantity_tonnes} t of {quote.asset_price_source_id} where {quantity} t of "
-                f"{self.asset_price_source_id} were asked for."
             )
         self.log.info("%s t of %s cost %s USD.", quantity, self.asset_price_source_id, quote.cost_usd)
         if limit is not None and quote.cost_usd > limit:
@@ -159,15 +155,14 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
                 "cancel_url": _parse_return_url(self.cancel_url, "cancel_url"),
             }
             links = LinkStore.of(context)
-            kept = links.read()
-            if kept is not None and kept.checkout is not None:
-                if kept.purchase == purchase:
-                    self.log.info("This task made its link before: %s", kept.checkout["checkout_url"])
-                    return kept.checkout
-                refuse_unless_unpaid(kept, purchase, self.hook)
-            key = links.intend(purchase, kept)
+            if links.made:
+                if (latest := links.made[-1]).purchase == purchase:
+                    self.log.info("This task made its link before: %s", latest.checkout["checkout_url"])
+                    return latest.checkout
+                refuse_unless_unpaid(links.made, purchase, self.hook)
+            key = links.intend(purchase | return_urls)
             checkout = self._make(context, purchase, return_urls, key)
-        links.keep(purchase, key, checkout)
+        links.keep(MadeLink(purchase, checkout))
         self.log.info(
             "%(beneficiary_name)s: pay for %(quantity_tonnes)s t of %(asset_price_source_id)s at %(checkout_url)s",
             checkout,
@@ -176,7 +171,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
 
     def _purchase(self) -> dict[str, Any]:
         """Return what is to be bought, checked, as plain JSON: what makes two links the same."""
-        metadata = dict(self.metadata or {})
+        metadata = _parse_metadata(self.metadata)
         for name in ("beneficiary_name", "retirement_message"):
             if name in metadata:
                 raise InvalidInputError(
@@ -198,7 +193,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         }
 
     def _make(
-        self, context: Context, purchase: dict[str, Any], return_urls: dict[str, str], key: str | None
+        self, context: Context, purchase: dict[str, Any], return_urls: dict[str, str], key: str
     ) -> dict[str, Any]:
         told = ("beneficiary_name", "retirement_message")
         page = self.hook.create_checkout(
@@ -221,6 +216,20 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             "task_id": ti.task_id,
             "map_index": ti.map_index,
         }
+
+
+def _parse_metadata(value: object) -> dict[str, Any]:
+    """Return the metadata as the task state store will give it back, so that a retry finds it unchanged."""
+    remedy = "Pass a mapping of plain JSON values"
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInputError("metadata", "is not a mapping", value=value, remedy=remedy)
+    try:
+        metadata: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("metadata", f"is not JSON: {error}", remedy=remedy) from None
+    return metadata
 
 
 def _parse_money(value: object, field: str) -> Decimal:

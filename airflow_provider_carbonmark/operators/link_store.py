@@ -1,5 +1,5 @@
 """
-The link that a task made, kept where a retry and a clear can't lose it: never two live links for one purchase.
+The links that a task made, kept where a retry and a clear can't lose them: never two live links for one purchase.
 
 Every write is thought through for a crash right after it. An intent without a link means that Carbonmark may or may not have
 made one: the next try asks again with the same idempotency key. A link that Carbonmark made and we didn't store has been seen by
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_carbonmark.api.errors import NotFoundError
 from airflow_provider_carbonmark.api.retirement import is_unpaid
 
 if TYPE_CHECKING:
@@ -28,12 +29,33 @@ STATE_KEY = "carbonmark_checkout"
 
 
 @dataclass(frozen=True)
-class KeptLink:
-    """What a task wanted to buy, the idempotency key it asked with, and the checkout once it had one."""
+class MadeLink:
+    """A link that Carbonmark made: what it buys, and the checkout that the task delivers."""
 
     purchase: dict[str, Any]
-    idempotency_key: str
-    checkout: dict[str, Any] | None
+    checkout: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KeptLinks:
+    """
+    What a task remembers.
+
+    :param made: the links it made, the latest last. More than one only when its input changed in between.
+    :param request: what it asked for last without having stored an answer; None when it has.
+    :param idempotency_key: the key it asked with.
+    """
+
+    made: tuple[MadeLink, ...] = ()
+    request: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> KeptLinks:
+        return cls(**kept | {"made": tuple(MadeLink(**link) for link in kept["made"])})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"made": [asdict(link) for link in self.made]}
 
 
 class LinkStore:
@@ -41,6 +63,8 @@ class LinkStore:
 
     def __init__(self, store: Any) -> None:
         self._store = store
+        kept = None if store is None else store.get(STATE_KEY)
+        self._kept = KeptLinks() if kept is None else KeptLinks.from_json(kept)
 
     @classmethod
     def of(cls, context: Context) -> LinkStore:
@@ -52,59 +76,63 @@ class LinkStore:
             )
         return cls(store)
 
-    def read(self) -> KeptLink | None:
-        kept = None if self._store is None else self._store.get(STATE_KEY)
-        return None if kept is None else KeptLink(**kept)
+    @property
+    def made(self) -> tuple[MadeLink, ...]:
+        """The links that this task made, the latest last."""
+        return self._kept.made
 
-    def intend(self, purchase: dict[str, Any], kept: KeptLink | None) -> str:
+    def intend(self, request: dict[str, Any]) -> str:
         """
         Return the idempotency key to ask with, written down before the request leaves.
 
-        :param purchase: what is about to be bought.
-        :param kept: what an earlier try left; its key is taken up when it asked for the same and never saw an answer.
+        :param request: what is about to be sent. The key of an earlier try is taken up when that sent the same and never saw an
+            answer; with another request, a service that honours the key would refuse it.
         """
-        if kept is not None and kept.checkout is None and kept.purchase == purchase:
-            return kept.idempotency_key
+        if self._kept.idempotency_key and self._kept.request == request:
+            return self._kept.idempotency_key
         key = str(uuid.uuid4())
-        self._write(KeptLink(purchase, key, None))
+        self._write(replace(self._kept, request=request, idempotency_key=key))
         return key
 
-    def keep(self, purchase: dict[str, Any], key: str, checkout: dict[str, Any]) -> None:
-        self._write(KeptLink(purchase, key, checkout))
+    def keep(self, link: MadeLink) -> None:
+        """Write down the answer to what was intended."""
+        self._write(KeptLinks(made=(*self.made, link)))
 
-    def _write(self, kept: KeptLink) -> None:
+    def _write(self, kept: KeptLinks) -> None:
+        self._kept = kept
         if self._store is not None:
             # Airflow 3.3 exports it; its type stub forgot it, and older versions lack it.
             from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]
 
-            self._store.set(STATE_KEY, asdict(kept), retention=NEVER_EXPIRE)
+            self._store.set(STATE_KEY, kept.to_json(), retention=NEVER_EXPIRE)
 
 
-def refuse_unless_unpaid(kept: KeptLink, purchase: dict[str, Any], hook: CarbonmarkHook) -> None:
+def refuse_unless_unpaid(made: tuple[MadeLink, ...], purchase: dict[str, Any], hook: CarbonmarkHook) -> None:
     """
-    Allow a new link in place of the kept one only while Carbonmark says that the kept one is unpaid.
+    Allow one more link only while Carbonmark says that those made before are unpaid.
 
-    :param kept: a link for something else than what is to be bought now.
+    :param made: the links made before, the latest for something else than what is to be bought now.
     :param purchase: what is to be bought now.
     :param hook: asks Carbonmark.
-    :raises AirflowFailException: when the old link is paid, or nobody can tell.
+    :raises AirflowFailException: when an old link is paid, or nobody can tell.
     """
-    old = kept.checkout or {}
+    before = made[-1].purchase
     changed = ", ".join(
-        f"{name} from {kept.purchase.get(name)!r} to {value!r}"
+        f"{name} from {before.get(name)!r} to {value!r}"
         for name, value in purchase.items()
-        if kept.purchase.get(name) != value
+        if before.get(name) != value
     )
-    doubt = _why_not_unpaid(old.get("payment_id"), hook)
-    if doubt:
-        raise AirflowFailException(
-            f"This task made the link {old.get('checkout_url')} before, and since then its input changed: {changed}. A new link could "
-            f"buy twice, because {doubt}. To buy with the new input as well, start a new run."
-        )
+    urls = [link.checkout["checkout_url"] for link in made]
+    for link, url in zip(made, urls, strict=True):
+        if doubt := _why_not_unpaid(link.checkout["payment_id"], hook):
+            raise AirflowFailException(
+                f"This task made the link {url} before, and since then its input changed: {changed}. A new link could buy twice, "
+                f"because {doubt}. To buy with the new input as well, start a new run."
+            )
     log.warning(
-        "The input changed (%s) and the link made before is unpaid, so a new one is made. Don't pay the old one: %s",
+        "The input changed (%s) and what was made before is unpaid, so a new link is made. Don't pay the old one: %s",
         changed,
-        old.get("checkout_url"),
+        ", ".join(urls),
     )
 
 
@@ -112,7 +140,10 @@ def _why_not_unpaid(payment_id: str | None, hook: CarbonmarkHook) -> str:
     """Return why the payment may have been made; empty when Carbonmark says that it hasn't."""
     if not payment_id:
         return "Carbonmark didn't tell the payment id of the old link, so nobody can ask whether it is paid"
-    payment = hook.get_payment(payment_id)
+    try:
+        payment = hook.get_payment(payment_id)
+    except NotFoundError as error:
+        return f"Carbonmark doesn't know its payment {payment_id!r} ({error})"
     if is_unpaid(payment):
         return ""
     return (

@@ -1,0 +1,140 @@
+"""A sandbox over real HTTP, a connection to it, and time that stands still unless somebody sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import time_machine
+
+from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
+from airflow_provider_carbonmark.sandbox import SandboxServer
+from tests.integration.airflow.parts import START, Clock, Supervisor, make_context
+
+KEY = "cm_api_11111111-2222-3333-4444-555555555555"
+RETURN_URL = "https://buyer.example.com/returned"
+
+
+@pytest.fixture(scope="session")
+def _server():
+    with SandboxServer() as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(_server):
+    """The sandbox, with nothing in its memory."""
+    _server.state.reset()
+    return _server
+
+
+@pytest.fixture
+def connect(monkeypatch, sandbox):
+    """Return a function that writes the connection; by default it says that the sandbox is production."""
+
+    def connect(
+        key: str = KEY, host: str | None = None, environment: str | None = "production", **extra: Any
+    ) -> None:
+        fields = {
+            "conn_type": "carbonmark",
+            "host": host or sandbox.url,
+            "password": key,
+            "extra": {"market_url": sandbox.url, "environment": environment, **extra},
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", json.dumps(fields))
+
+    connect()
+    return connect
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that stands still; sleeps of sensor, trigger and client only move it."""
+    with time_machine.travel(START, tick=False) as traveller:
+        clock = Clock(traveller)
+        now = SimpleNamespace(sleep=clock.sleep, monotonic=clock.monotonic)
+        monkeypatch.setattr("airflow.sdk.bases.sensor.time", now)
+        monkeypatch.setattr("airflow_provider_carbonmark.api.client.time", now)
+        monkeypatch.setattr(
+            "airflow_provider_carbonmark.triggers.carbonmark.asyncio",
+            SimpleNamespace(**{**vars(asyncio), "sleep": clock.async_sleep}),
+        )
+        yield clock
+
+
+@pytest.fixture
+def supervisor(monkeypatch):
+    """The task state store's other side (Airflow 3.3)."""
+    supervisor = Supervisor()
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", supervisor, raising=False)
+    return supervisor
+
+
+@pytest.fixture
+def listing(sandbox):
+    """A listing with a few hundred kilograms to sell at least."""
+    return next(
+        each
+        for each in sandbox.state.listings.values()
+        if each.type == "listing" and each.liquid_supply > 10 and each.step < 1 and not each.is_ex_ante
+    )
+
+
+@pytest.fixture
+def checkout_operator(connect, listing):
+    """Return a function that makes the checkout operator."""
+
+    def make(**changes: Any) -> CarbonmarkCreateCheckoutOperator:
+        arguments = {
+            "task_id": "link",
+            "asset_price_source_id": listing.source_id,
+            "quantity_tonnes": "1.234",
+            "beneficiary_name": "Acme GmbH",
+            "retirement_message": "Cloud emissions of July 2026",
+            "success_url": RETURN_URL,
+            "cancel_url": "https://buyer.example.com/cancelled",
+        }
+        return CarbonmarkCreateCheckoutOperator(**arguments | changes)
+
+    return make
+
+
+@pytest.fixture
+def pay():
+    """Return a function that pays a checkout as a browser does, and returns the payment id."""
+
+    def pay(checkout_url: str, card: str = "4242424242424242") -> str:
+        answer = httpx.post(checkout_url, data={"card_number": card, "expiry": "12 / 34", "cvc": "123"})
+        assert answer.status_code == 303, answer.text
+        return answer.headers["location"].removeprefix(f"{RETURN_URL}/")
+
+    return pay
+
+
+@pytest.fixture
+def buy(checkout_operator, pay):
+    """Return a function that makes a checkout and pays it: the checkout and the payment id."""
+
+    def buy(card: str = "4242424242424242", **changes: Any) -> tuple[dict[str, Any], str]:
+        checkout = checkout_operator(**changes).execute(make_context())
+        return checkout, pay(checkout["checkout_url"], card)
+
+    return buy
+
+
+@pytest.fixture
+def logged(caplog, capsys):
+    """Return a function that returns what was logged since it was asked last, whichever way this Airflow logs."""
+    caplog.set_level("INFO")
+
+    def logged() -> str:
+        printed = capsys.readouterr()
+        text = "\n".join([caplog.text, printed.out, printed.err])
+        caplog.clear()
+        return text
+
+    return logged

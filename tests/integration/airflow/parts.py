@@ -1,0 +1,160 @@
+"""What plays Airflow's part: time, contexts, the supervisor behind the task state store, and the three ways a sensor waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import airflow.sdk
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.bases.sensor import AirflowRescheduleException
+
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
+from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
+
+START = datetime(2026, 8, 20, 9, 0, tzinfo=UTC)
+MODES = ("poke", "reschedule", "deferrable")
+
+needs_state_store = pytest.mark.skipif(
+    not hasattr(airflow.sdk, "NEVER_EXPIRE"), reason="the task state store came with Airflow 3.3"
+)
+
+
+class Clock:
+    """Time that only moves when somebody sleeps."""
+
+    # What is left of a sleep when Python's own is over: a little too much.
+    OVERSHOOT = 0.001
+    MANY = 5000
+
+    def __init__(self, traveller: Any) -> None:
+        self._traveller = traveller
+        self.sleeps: list[float] = []
+        #: Called before each sleep.
+        self.before_sleep: Callable[[], None] = lambda: None
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    @property
+    def elapsed(self) -> float:
+        return (self.now - START).total_seconds()
+
+    def advance(self, seconds: float) -> None:
+        self._traveller.shift(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        assert len(self.sleeps) < self.MANY, "this never ends"
+        self.before_sleep()
+        self.sleeps.append(seconds)
+        self.advance(seconds + self.OVERSHOOT)
+
+    async def async_sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        self.sleep(seconds)
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+
+class Supervisor:
+    """
+    The other side of the worker's pipe, as far as the task state store needs it.
+
+    :ivar stored: JSON texts by task instance and key.
+    :ivar messages: all that was asked, by name.
+    """
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[Any, str], str] = {}
+        self.expiries: list[datetime | None] = []
+        #: Called with each value before it is stored.
+        self.before_set: Callable[[Any], None] = lambda value: None
+
+    def send(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import GetTaskStateStore, TaskStateStoreResult
+
+        # As through the pipe: plain JSON.
+        msg = type(msg).model_validate_json(msg.model_dump_json())
+        slot = (msg.ti_id, msg.key)
+        if isinstance(msg, GetTaskStateStore):
+            return TaskStateStoreResult(value=json.loads(self.stored[slot])) if slot in self.stored else None
+        self.before_set(msg.value)
+        self.stored[slot] = json.dumps(msg.value)
+        self.expiries.append(msg.expires_at)
+        return None
+
+
+def make_context(
+    *, ti_id: uuid.UUID | None = None, map_index: int = -1, first_reschedule: datetime | None = None
+) -> dict[str, Any]:
+    """Return what a task sees of Airflow; with a state store of its own if it is told its id."""
+    ti = SimpleNamespace(
+        dag_id="offset",
+        run_id="2026-07",
+        task_id="link",
+        map_index=map_index,
+        start_date=datetime.now(UTC),
+        get_first_reschedule_date=lambda context: first_reschedule,
+    )
+    context: dict[str, Any] = {"ti": ti}
+    if ti_id is not None:
+        from airflow.sdk._shared.state import TaskScope
+        from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+
+        scope = TaskScope(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index)
+        context["task_state_store"] = TaskStateStoreAccessor(ti_id=ti_id, scope=scope)
+    return context
+
+
+def wait(mode: str, clock: Clock, **arguments: Any) -> Any:
+    """Run a sensor to its end in one of the three modes, and return its result or raise what it raises."""
+
+    def sensor() -> CarbonmarkRetirementSensor:
+        # A new one each time, as each worker process makes its own.
+        how = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
+        return CarbonmarkRetirementSensor(task_id="confirm", **how, **arguments)
+
+    first_reschedule = None
+    while True:
+        started = clock.now
+        context = make_context(first_reschedule=first_reschedule)
+        try:
+            return sensor().execute(context)
+        except AirflowRescheduleException as pause:
+            assert mode == "reschedule"
+            first_reschedule = first_reschedule or started
+            clock.sleep(max(0.0, (pause.reschedule_date - clock.now).total_seconds()))
+        except TaskDeferred as deferred:
+            return resume(sensor(), deferred)
+
+
+def resume(sensor: CarbonmarkRetirementSensor, deferred: TaskDeferred) -> Any:
+    """Do what triggerer and next worker do of a task that deferred."""
+    # The triggerer keeps the deadline; the scheduler only steps in where no triggerer runs.
+    assert deferred.timeout > timedelta(seconds=sensor.timeout)
+    event = asyncio.run(fire(stored(deferred.trigger)))
+    return sensor.resume_execution(deferred.method_name, {"event": event}, make_context())
+
+
+def stored(trigger: CarbonmarkRetirementTrigger) -> CarbonmarkRetirementTrigger:
+    """Return a trigger as the triggerer makes it again from what the database holds."""
+    path, arguments = trigger.serialize()
+    assert path == "airflow_provider_carbonmark.triggers.carbonmark.CarbonmarkRetirementTrigger"
+    return CarbonmarkRetirementTrigger(**json.loads(json.dumps(arguments)))
+
+
+async def fire(trigger: CarbonmarkRetirementTrigger) -> dict[str, Any]:
+    """Run a trigger to its end, and return what its one event says."""
+    events = [event async for event in trigger.run()]
+    assert len(events) == 1
+    payload: dict[str, Any] = json.loads(json.dumps(events[0].payload))
+    return payload

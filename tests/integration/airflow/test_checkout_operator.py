@@ -1,0 +1,246 @@
+"""The checkout operator: what it sends, returns and refuses."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, ServiceError, UnreadableAnswerError
+from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
+from tests.integration.airflow.conftest import KEY
+from tests.integration.airflow.parts import make_context
+
+
+def sent(sandbox) -> list[dict]:
+    return [each for each in sandbox.state.requests if each["path"] == "/checkout"]
+
+
+def test_the_result_is_plain_json_with_exactly_these_keys(checkout_operator, sandbox, listing):
+    result = checkout_operator().execute(make_context(map_index=4))
+    (checkout,) = sandbox.state.checkouts.values()
+    assert json.loads(json.dumps(result)) == {
+        "checkout_url": f"{sandbox.url}/pay/{checkout.id}",
+        "payment_id": None,
+        "asset_price_source_id": listing.source_id,
+        "quantity_tonnes": "1.234",
+        "beneficiary_name": "Acme GmbH",
+        "retirement_message": "Cloud emissions of July 2026",
+        "test_mode": False,
+        "dag_id": "offset",
+        "run_id": "2026-07",
+        "task_id": "link",
+        "map_index": 4,
+    }
+
+
+def test_the_payment_id_is_passed_on_when_the_service_tells_it(checkout_operator, sandbox):
+    sandbox.state.change_switches(checkout_layout="rich")
+    result = checkout_operator().execute(make_context())
+    (checkout,) = sandbox.state.checkouts.values()
+    assert result["payment_id"] == checkout.payment_id
+
+
+@pytest.mark.parametrize(("key", "environment"), [("cm_api_sandbox_1", None), (KEY, "test"), (KEY, None)])
+def test_what_a_test_connection_makes_says_so(checkout_operator, connect, key, environment):
+    connect(key, environment=environment)
+    assert checkout_operator().execute(make_context())["test_mode"] is True
+
+
+@pytest.mark.parametrize(
+    ("quantity", "tonnes"),
+    [
+        ("1.2340", "1.234"),
+        (Decimal("1.50"), "1.5"),
+        (2, "2"),
+        (1.234, "1.234"),
+        (" 1 ", "1"),
+        ("1e0", "1"),
+        ("0.001", "0.001"),
+    ],
+)
+def test_quantities_are_exact_decimal_strings(checkout_operator, sandbox, quantity, tonnes):
+    assert checkout_operator(quantity_tonnes=quantity).execute(make_context())["quantity_tonnes"] == tonnes
+    (checkout,) = sandbox.state.checkouts.values()
+    assert checkout.order.quantity_tonnes == Decimal(tonnes)
+
+
+def test_metadata_goes_along_with_beneficiary_and_message(checkout_operator, sandbox):
+    checkout_operator(metadata={"cost_center": "4711"}, beneficiary_name="Zoë & Söhne <b>").execute(
+        make_context()
+    )
+    assert json.loads(sent(sandbox)[0]["body"])["metadata"] == {
+        "cost_center": "4711",
+        "beneficiary_name": "Zoë & Söhne <b>",
+        "retirement_message": "Cloud emissions of July 2026",
+    }
+
+
+def test_return_urls_come_from_the_configuration_when_the_task_names_none(
+    checkout_operator, sandbox, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__SUCCESS_URL", "https://all.example.com/paid")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__CANCEL_URL", "https://all.example.com/cancelled?from=carbonmark")
+    checkout_operator(success_url=None, cancel_url="").execute(make_context())
+    (checkout,) = sandbox.state.checkouts.values()
+    assert checkout.order.success_url == "https://all.example.com/paid"
+    assert checkout.order.cancel_url == "https://all.example.com/cancelled?from=carbonmark"
+
+
+def test_the_task_s_return_urls_win_over_the_configuration(checkout_operator, sandbox, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__SUCCESS_URL", "https://all.example.com/paid")
+    checkout_operator(success_url="https://mine.example.com/paid").execute(make_context())
+    (checkout,) = sandbox.state.checkouts.values()
+    assert checkout.order.success_url == "https://mine.example.com/paid"
+
+
+@pytest.mark.parametrize("field", ["success_url", "cancel_url"])
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_missing_return_url_names_both_remedies(checkout_operator, sandbox, field, missing):
+    with pytest.raises(AirflowFailException, match=rf"{field} is not set.*operator.*\[carbonmark\] {field}"):
+        checkout_operator(**{field: missing}).execute(make_context())
+    assert sent(sandbox) == []
+
+
+BAD_SUCCESS_URLS = [
+    "https://example.com/paid?run=1",
+    "https://example.com/paid?",
+    "https://example.com/paid#top",
+    "https://example.com/paid/",
+    "https://example.com/",
+]
+BAD_URLS = [
+    "ftp://example.com/paid",
+    "javascript:alert(1)",
+    "example.com/paid",
+    "/paid",
+    "https://",
+    "https:///paid",
+    " ",
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("success_url", url) for url in BAD_SUCCESS_URLS + BAD_URLS),
+        *(("cancel_url", url) for url in BAD_URLS),
+        ("beneficiary_name", ""),
+        ("beneficiary_name", "   "),
+        ("beneficiary_name", None),
+        ("beneficiary_name", "A" * 10_000),
+        ("beneficiary_name", "Acme\x00"),
+        ("retirement_message", ""),
+        ("retirement_message", "\n"),
+        ("retirement_message", "x" * 10_000),
+        ("quantity_tonnes", "0.0001"),
+        ("quantity_tonnes", "0"),
+        ("quantity_tonnes", -1),
+        ("quantity_tonnes", "nan"),
+        ("quantity_tonnes", float("nan")),
+        ("quantity_tonnes", "inf"),
+        ("quantity_tonnes", "1e400"),
+        ("quantity_tonnes", "abc"),
+        ("quantity_tonnes", True),
+        ("quantity_tonnes", None),
+        ("quantity_tonnes", 0.1 + 0.2),
+        ("asset_price_source_id", ""),
+        ("metadata", {"beneficiary_name": "Somebody else"}),
+        ("metadata", {"retirement_message": "x"}),
+        ("metadata", "cost_center=4711"),
+        ("metadata", ["cost_center"]),
+        ("metadata", {"at": Decimal("1.5")}),
+        ("metadata", {"at": float("nan")}),
+    ],
+)
+def test_bad_input_fails_without_a_retry_before_anything_is_sent(checkout_operator, sandbox, field, value):
+    with pytest.raises(AirflowFailException, match=field) as refused:
+        checkout_operator(**{field: value}).execute(make_context())
+    assert len(str(refused.value)) < 600
+    assert "." in str(refused.value)
+    assert sent(sandbox) == []
+
+
+def test_a_name_of_ten_thousand_characters_is_shown_shortened_with_its_length(checkout_operator):
+    with pytest.raises(AirflowFailException, match="beneficiary_name has 10000 characters.*Give 1 to 255"):
+        checkout_operator(beneficiary_name="A" * 10_000).execute(make_context())
+
+
+def test_an_answer_whose_address_is_a_script_is_refused(checkout_operator, sandbox):
+    sandbox.state.change_switches(faults=[{"kind": "bad_urls", "path": "/checkout"}])
+    with pytest.raises(UnreadableAnswerError, match="checkout_url|url"):
+        checkout_operator().execute(make_context())
+
+
+@pytest.mark.parametrize("key", ["wrong", "", "cm_api_forbidden_1"])
+def test_a_refused_key_fails_without_a_retry_and_stays_secret(checkout_operator, connect, key):
+    connect(key)
+    with pytest.raises(AirflowFailException, match="40[13]") as refused:
+        checkout_operator().execute(make_context())
+    assert not key or key not in str(refused.value)
+
+
+def test_a_sold_out_listing_fails_without_a_retry(checkout_operator, listing):
+    listing.liquid_supply = Decimal(1)
+    with pytest.raises(AirflowFailException, match="1 t left.*HTTP 409"):
+        checkout_operator().execute(make_context())
+
+
+def test_an_unknown_listing_fails_without_a_retry(checkout_operator):
+    with pytest.raises(AirflowFailException, match="no asset price source.*HTTP 404"):
+        checkout_operator(asset_price_source_id="listing-137-0xdead").execute(make_context())
+
+
+@pytest.mark.parametrize("fault", ["error", "drop", "drop_mid_body"])
+def test_an_outage_leaves_the_task_to_its_retries(checkout_operator, sandbox, clock, fault):
+    sandbox.state.change_switches(faults=[{"kind": fault, "path": "/checkout"}])
+    with pytest.raises(CarbonmarkError) as failed:
+        checkout_operator().execute(make_context())
+    assert not isinstance(failed.value, AirflowFailException)
+    assert len(sent(sandbox)) == 4
+    assert len({each["idempotency_key"] for each in sent(sandbox)}) == 1
+
+
+def test_a_short_outage_is_not_noticed(checkout_operator, sandbox, clock):
+    sandbox.state.change_switches(faults=[{"kind": "error", "next": 2, "retry_after": 5}])
+    checkout_operator().execute(make_context())
+    assert clock.sleeps == [5, 5]
+    assert len(sandbox.state.checkouts) == 1
+
+
+def test_an_outage_says_status_and_request_id(checkout_operator, sandbox, clock):
+    sandbox.state.change_switches(faults=[{"kind": "error"}])
+    with pytest.raises(ServiceError, match=r"HTTP 503.*request id req_\w+"):
+        checkout_operator().execute(make_context())
+
+
+def test_every_parameter_may_come_from_upstream(checkout_operator):
+    fields = set(CarbonmarkCreateCheckoutOperator.template_fields)
+    assert fields == {
+        "asset_price_source_id",
+        "quantity_tonnes",
+        "beneficiary_name",
+        "retirement_message",
+        "success_url",
+        "cancel_url",
+        "metadata",
+        "carbonmark_conn_id",
+    }
+    operator = checkout_operator(
+        **{field: "{{ x }}" for field in fields if field != "metadata"}, metadata={"a": "{{ x }}"}
+    )
+    operator.render_template_fields({"x": "rendered"})
+    values = {getattr(operator, field) for field in fields - {"metadata"}}
+    assert values == {"rendered"}
+    assert operator.metadata == {"a": "rendered"}
+
+
+def test_without_a_task_state_store_it_works_and_warns(checkout_operator, sandbox, caplog):
+    first = checkout_operator().execute(make_context())
+    second = checkout_operator().execute(make_context())
+    assert first["checkout_url"] != second["checkout_url"]
+    warnings = [each.getMessage() for each in caplog.records if "task state store" in each.getMessage()]
+    assert len(warnings) == 2
+    assert "the old one must not be paid" in warnings[0]
