@@ -20,12 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import pendulum
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import ObjectStoragePath, Param, dag, task, task_group
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.offsets.emissions import AWS, CODECARBON, GOOGLE_CLOUD, emissions_of_month
-from airflow_provider_carbonmark.offsets.purchase import ListingFilter, cheapest_listing, order_quantity
+from airflow_provider_carbonmark.offsets.emissions import (
+    AWS,
+    CODECARBON,
+    GOOGLE_CLOUD,
+    EmissionsError,
+    emissions_of_month,
+)
+from airflow_provider_carbonmark.offsets.purchase import (
+    ListingFilter,
+    NoListingError,
+    cheapest_listing,
+    order_quantity,
+)
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
     CarbonmarkCreateQuoteOperator,
@@ -68,27 +80,27 @@ COST = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
 def carbonmark_monthly_offset():
     @task
     def read_emissions(*, params: dict[str, Any], data_interval_start=None) -> list[dict[str, str]]:
-        """Add up the month for each entity."""
+        """Add up the month for each entity; leave out those with nothing to offset."""
         if not (params["month"] or data_interval_start):
-            raise ValueError("This run has no data interval to take the month from: set the param month")
+            raise AirflowFailException(
+                "This run has no data interval to take the month from: set the param month"
+            )
         month = params["month"] or data_interval_start.format("YYYY-MM")
         source = ObjectStoragePath(params["emissions_file"])
-        emissions = []
-        for found in emissions_of_month(source, FORMATS[params["emissions_format"]], month):
-            if not found.offset_tonnes:
-                log.info(
-                    "%s emitted %s t in %s: nothing to offset", found.entity, found.emitted_tonnes, month
-                )
-                continue
-            emissions.append(
-                {
-                    "entity": found.entity,
-                    "month": month,
-                    "emitted_tonnes": f"{found.emitted_tonnes:f}",
-                    "offset_tonnes": f"{found.offset_tonnes:f}",
-                }
-            )
-        return emissions
+        try:
+            emissions = emissions_of_month(source, FORMATS[params["emissions_format"]], month)
+        except EmissionsError as error:
+            raise AirflowFailException(str(error)) from error
+        return [
+            {
+                "entity": found.entity,
+                "month": month,
+                "emitted_tonnes": f"{found.emitted_tonnes:f}",
+                "offset_tonnes": f"{found.offset_tonnes:f}",
+            }
+            for found in emissions
+            if found.offset_tonnes
+        ]
 
     @task
     def choose_listings(emissions: list[dict[str, str]], *, params: dict[str, Any]) -> list[dict[str, str]]:
@@ -101,7 +113,10 @@ def carbonmark_monthly_offset():
         purchases = []
         for offset in emissions:
             tonnes = Decimal(offset["offset_tonnes"])
-            listing = cheapest_listing(listings, tonnes, filters, now=pendulum.now("UTC"))
+            try:
+                listing = cheapest_listing(listings, tonnes, filters, now=pendulum.now("UTC"))
+            except NoListingError as error:
+                raise AirflowFailException(f"{offset['entity']}: {error}") from error
             quantity = order_quantity(listing, tonnes)
             left = listing.model_copy(update={"liquid_supply": listing.liquid_supply - quantity})
             listings[listings.index(listing)] = left
@@ -138,7 +153,7 @@ def carbonmark_monthly_offset():
         )
         quote >> checkout
 
-    @task(trigger_rule="all_done_min_one_success", retries=0)
+    @task(trigger_rule="all_done_min_one_success")
     def list_links(purchases: list[dict[str, str]], *, ti) -> list[dict[str, Any]]:
         """Show a person what to pay for; fail if an entity has no link, once the others are shown."""
         links, missing = [], []
@@ -155,7 +170,7 @@ def carbonmark_monthly_offset():
                 *(quote["cost_usd"], checkout["checkout_url"]),
             )
         if missing:
-            raise ValueError(f"No link for {', '.join(missing)}: see their tasks in purchase")
+            raise AirflowFailException(f"No link for {', '.join(missing)}: see their tasks in purchase")
         return links
 
     purchases = choose_listings(read_emissions())

@@ -155,13 +155,14 @@ class AirflowApi:
         content = self.get(path, map_index=task["map_index"], full_content=True)["content"]
         return "\n".join(_log_line(event) for event in content)
 
-    def failures(self, dag_id: str, run_id: str, lines: int = 15) -> str:
+    def failures(self, dag_id: str, run_id: str, lines: int = 6) -> str:
         """Return the tail of every failed task's log, for people."""
         parts = []
         for task in self.task_instances(dag_id, run_id):
             if task["state"] == "failed":
-                end = "\n    ".join(self.log(dag_id, run_id, task).splitlines()[-lines:])
-                parts.append(f"{dag_id} / {task_name(task)} failed:\n    {end}")
+                log = self.log(dag_id, run_id, task).splitlines()
+                end = [line for line in log if not line.startswith(("::group::", "::endgroup::"))][-lines:]
+                parts.append("\n    ".join([f"{task_name(task)} failed:", *end]))
         return "\n".join(parts)
 
     def _answer(self, response: httpx.Response) -> dict[str, Any]:
@@ -183,7 +184,6 @@ def task_name(task: dict[str, Any]) -> str:
 def _log_line(event: Any) -> str:
     if not isinstance(event, dict):
         return str(event)
-    errors = [
-        f"{error.get('exc_type')}: {error.get('exc_value')}" for error in event.get("error_detail") or []
-    ]
+    # The first is the exception that ended the task, the others are its causes.
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in (event.get("error_detail") or [])[:1]]
     return " ".join([str(event.get("event", "")), *errors])

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.buyer import PaymentRefused, pay
-from tests.e2e.processes import StackError
+from tests.e2e.processes import RunFailed, StackError
 from tests.e2e.stand import CONFIRM_RETIREMENT, MONTHLY_OFFSET, Stand, sample
 
 API_KEY = "cm_api_demo00-0000-4000-8000-000000000000"
@@ -73,6 +73,8 @@ def main() -> int:
             try:
                 lines = [line for month in MONTHS for line in offset_month(stand, month)]
                 confirm(stand, lines)
+            except RunFailed:
+                raise
             except StackError:
                 print(stand.airflow.tails(), file=sys.stderr)
                 raise

@@ -23,6 +23,10 @@ class StackError(Exception):
     """Something that was started did not do what it should; the message holds the log's tail."""
 
 
+class RunFailed(StackError):
+    """A DAG run ended badly; the message holds the end of its failed tasks' logs."""
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports nobody listens on, all different."""
     with ExitStack() as held:
@@ -93,7 +97,7 @@ class Process:
         if self.running:
             self._signal(signal.SIGTERM)
 
-    def stop(self, grace: float = 15.0) -> None:
+    def stop(self, grace: float = 8.0) -> None:
         """Ask it to end, and kill what is left of its session after ``grace`` seconds."""
         self.terminate()
         if self._popen is not None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.e2e.airflow_stack import DAGS, AirflowStack
-from tests.e2e.processes import StackError
+from tests.e2e.processes import RunFailed
 from tests.e2e.sandbox_process import SandboxProcess
 
 MONTHLY_OFFSET = "carbonmark_monthly_offset"
@@ -73,7 +73,7 @@ class Stand:
         """
         Run a DAG to its good end and return the run's id.
 
-        :raises StackError: with the end of the failed tasks' logs when it fails.
+        :raises RunFailed: with the end of the failed tasks' logs when it fails.
         """
         run_id = self.airflow.api.trigger(dag_id, conf)
         self.expect_success(dag_id, run_id, tell=tell)
@@ -85,10 +85,12 @@ class Stand:
         """
         Wait for a run's good end.
 
-        :raises StackError: with the end of the failed tasks' logs when it fails.
+        :raises RunFailed: with the end of the failed tasks' logs when it fails.
         """
         if self.airflow.api.wait_for_run(dag_id, run_id, tell=tell) != "success":
-            raise StackError(f"The run {run_id} failed.\n{self.airflow.api.failures(dag_id, run_id)}")
+            raise RunFailed(
+                f"The run {run_id} of {dag_id} failed.\n{self.airflow.api.failures(dag_id, run_id)}"
+            )
 
     def links(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a run of the monthly DAG offers for payment, one entry per entity."""

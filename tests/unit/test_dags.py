@@ -12,7 +12,7 @@ from typing import Any
 import pendulum
 import pytest
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.sdk import ParamValidationError
+from airflow.providers.common.compat.sdk import AirflowFailException, ParamValidationError
 
 from airflow_provider_carbonmark.sandbox import SandboxServer
 
@@ -123,7 +123,7 @@ def test_the_month_param_overrides_the_data_interval(monthly: Any) -> None:
 
 
 def test_a_run_without_month_and_data_interval_says_what_to_set(monthly: Any) -> None:
-    with pytest.raises(ValueError, match="set the param month"):
+    with pytest.raises(AirflowFailException, match="set the param month"):
         read_emissions(monthly)
 
 
@@ -180,6 +180,16 @@ def test_what_one_entity_takes_of_a_listing_is_not_there_for_the_next(monthly: A
 
     assert purchases[0]["asset_price_source_id"] != purchases[1]["asset_price_source_id"]
     assert purchases[0]["asset_price_source_id"] == purchases[2]["asset_price_source_id"]
+
+
+def test_a_month_without_rows_is_not_tried_again(monthly: Any) -> None:
+    with pytest.raises(AirflowFailException, match="2031-01"):
+        read_emissions(monthly, month="2031-01")
+
+
+def test_an_entity_that_no_listing_fits_is_named(monthly: Any, sandbox: Any) -> None:
+    with pytest.raises(AirflowFailException, match="^whale: "):
+        choose_listings(monthly, [emitted("a", "1"), emitted("whale", "1000000")])
 
 
 def test_the_filters_of_the_run_hold_for_every_listing(monthly: Any, sandbox: Any) -> None:
