@@ -40,6 +40,7 @@ _REMEDIES = {
     401: "Check the API key in the connection's password",
     403: "Check that the API key in the connection's password may do this",
     404: "Check the id, and that the connection's host is the Checkout Service",
+    409: "The listing may have sold out or expired: read the prices again",
     429: "Wait, and ask less often",
 }
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import asyncio
+import copy
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from airflow_provider_carbonmark.api import client
+from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
+from airflow_provider_carbonmark.api.retries import NO_RETRIES, RetryPolicy
+from airflow_provider_carbonmark.sandbox import SandboxServer
+
+KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
+GOOD_CARD = "4242 4242 4242 4242"
+
+
+@pytest.fixture(scope="session")
+def running_sandbox():
+    with SandboxServer(port=0) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running_sandbox):
+    """Return the sandbox as new; retirements are instantaneous."""
+    running_sandbox.state.reset()
+    running_sandbox.state.change_switches(retirement_seconds=0.0)
+    return running_sandbox
+
+
+@pytest.fixture
+def settings(sandbox):
+    return ClientSettings(sandbox.url, sandbox.url, SecretStr(KEY), 10.0)
+
+
+class Caller:
+    """Calls with a client of either kind, one for each combination of settings and retries."""
+
+    def __init__(self, client_class: type, settings: ClientSettings, stack: ExitStack) -> None:
+        self.client_class = client_class
+        self.settings = settings
+        self.retries = NO_RETRIES
+        self._stack = stack
+        self._runner = (
+            stack.enter_context(asyncio.Runner()) if client_class is AsyncCarbonmarkClient else None
+        )
+
+    def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        call = getattr(self._client, method)(*args, **kwargs)
+        return self._runner.run(call) if self._runner else call
+
+    @cached_property
+    def _client(self) -> Any:
+        made = self.client_class(self.settings, retries=self.retries)
+        if self._runner:
+            self._stack.callback(lambda: self._runner.run(made.aclose()))
+            return made
+        return self._stack.enter_context(made)
+
+    def using(self, **settings: Any) -> Caller:
+        return self._changed(settings=replace(self.settings, **settings))
+
+    def retrying(self, **policy: Any) -> Caller:
+        return self._changed(retries=RetryPolicy(**policy))
+
+    def _changed(self, **changes: Any) -> Caller:
+        changed = copy.copy(self)
+        vars(changed).pop("_client", None)
+        vars(changed).update(changes)
+        return changed
+
+
+@pytest.fixture(params=[CarbonmarkClient, AsyncCarbonmarkClient], ids=["sync", "async"])
+def call(request, settings):
+    with ExitStack() as stack:
+        yield Caller(request.param, settings, stack)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with httpx.Client() as browser:
+        yield browser
+
+
+@pytest.fixture
+def order(sandbox):
+    """Return the arguments of a checkout that the sandbox sells."""
+    now = sandbox.state.clock.now()
+    listing = next(
+        each
+        for each in sandbox.state.listings.values()
+        if each.type == "listing" and each.liquid_supply > 20 and each.step < 1 and not each.is_expired(now)
+    )
+    return {
+        "asset_price_source_id": listing.source_id,
+        "quantity_tonnes": "12.345",
+        "metadata": {"beneficiary_name": "Acme GmbH", "retirement_message": "For October 2026"},
+        "success_url": f"{sandbox.url}/returned",
+        "cancel_url": f"{sandbox.url}/cancelled",
+    }
+
+
+@pytest.fixture
+def pay(browser):
+    """Return a function that pays a checkout as a buyer's browser does, and gives the payment's id back."""
+
+    def pay_as_a_buyer(url, card_number=GOOD_CARD):
+        answer = browser.post(url, data={"card_number": card_number})
+        assert answer.status_code == 303, answer.text
+        return answer.headers["location"].rpartition("/")[2]
+
+    return pay_as_a_buyer
+
+
+@pytest.fixture
+def delays(monkeypatch):
+    """Let time pass at once, and return the list of delays that were waited for."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    # Not the modules' own functions: the sandbox's thread sleeps too.
+    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(client, "asyncio", SimpleNamespace(sleep=sleep))
+    return waited

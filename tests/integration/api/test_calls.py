@@ -1,0 +1,198 @@
+"""Every endpoint, as it should go, with both clients."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from pydantic import SecretStr
+
+from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
+from airflow_provider_carbonmark.api.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    NotFoundError,
+    RequestRefusedError,
+    TransportError,
+)
+from airflow_provider_carbonmark.api.models import parse_payment_id
+
+
+def last_request(sandbox):
+    return sandbox.state.requests[-1]
+
+
+@pytest.mark.parametrize("layout", ["array", "items"])
+def test_the_market_is_read(call, sandbox, layout):
+    sandbox.state.change_switches(prices_layout=layout)
+    listings = {listing.source_id: listing for listing in call("list_prices")}
+    theirs = {each.source_id: each for each in sandbox.state.listings.values() if each.type == "listing"}
+    assert listings.keys() == theirs.keys()
+    for source_id, listing in listings.items():
+        assert listing.liquid_supply == theirs[source_id].liquid_supply
+        assert listing.purchase_price == theirs[source_id].purchase_price
+        assert listing.min_fill_amount == theirs[source_id].min_fill_amount
+        assert listing.is_ex_ante == theirs[source_id].is_ex_ante
+        assert (listing.project_id, listing.vintage) == (
+            theirs[source_id].project_id,
+            theirs[source_id].vintage,
+        )
+        assert listing.expires_at.timestamp() == theirs[source_id].expires_after
+
+
+def test_the_market_can_be_narrowed_to_projects_and_supply(call, sandbox):
+    project_ids = sorted({each.project_id for each in sandbox.state.listings.values()})[:2]
+    listings = call("list_prices", project_ids=project_ids)
+    assert {listing.project_id for listing in listings} == set(project_ids)
+    least = max(listing.supply for listing in listings)
+    assert [each.supply for each in call("list_prices", project_ids=project_ids, min_supply=least)] == [least]
+
+
+def test_the_market_does_not_get_the_key(call, sandbox):
+    call("list_prices")
+    assert last_request(sandbox)["has_key"] is False
+
+
+def test_a_quote_tells_the_exact_cost(call, sandbox, order):
+    quote = call(
+        "create_quote",
+        asset_price_source_id=order["asset_price_source_id"],
+        quantity_tonnes=Decimal("12.345"),
+    )
+    price = sandbox.state.listings[order["asset_price_source_id"]].purchase_price
+    assert quote.cost_usd == Decimal("12.345") * price
+    assert quote.quantity_tonnes == Decimal("12.345")
+    assert quote.asset_price_source_id == order["asset_price_source_id"]
+    assert quote.uuid
+
+
+def test_a_quantity_arrives_without_noise(call, sandbox, order):
+    call(
+        "create_quote",
+        asset_price_source_id=order["asset_price_source_id"],
+        quantity_tonnes=Decimal("12.345"),
+    )
+    assert '"quantity_tonnes": 12.345}' in last_request(sandbox)["body"]
+
+
+@pytest.mark.parametrize("layout", ["url", "rich"])
+def test_a_checkout_is_made_and_paid_and_retired(call, sandbox, order, pay, layout):
+    sandbox.state.change_switches(checkout_layout=layout)
+    checkout = call("create_checkout", **order)
+    payment_id = pay(checkout.url)
+    assert checkout.payment_id == (payment_id if layout == "rich" else None)
+    assert (checkout.expires_at is not None) == (layout == "rich")
+    payment = call("get_payment", parse_payment_id(payment_id))
+    assert payment.id == payment_id
+    assert (payment.payment_status, payment.retirement_status) == ("PAID", "COMPLETED")
+    assert payment.quantity_tonnes == Decimal("12.345")
+    assert payment.beneficiary_name == "Acme GmbH"
+    assert payment.retirement_message == "For October 2026"
+    assert payment.asset_price_source_id == order["asset_price_source_id"]
+    assert payment.retired_at.tzinfo is not None
+
+
+def test_requests_say_who_they_are_from(call, sandbox):
+    with pytest.raises(NotFoundError):
+        call("get_payment", "pay_1")
+    request = last_request(sandbox)
+    assert request["user_agent"].startswith("airflow-provider-carbonmark/")
+    assert request["has_key"] is True
+
+
+def test_an_unknown_payment_is_not_found_and_the_error_names_the_request(call, sandbox):
+    with pytest.raises(NotFoundError) as caught:
+        call("get_payment", "pay_1")
+    assert caught.value.request_id == last_request(sandbox)["id"]
+    assert f"{sandbox.url}/payments/pay_1" in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", ["message_name", "status_code"])
+@pytest.mark.parametrize(
+    ("key", "status", "code"),
+    [
+        (None, 401, {"message_name": "UnauthorizedError", "status_code": "UNAUTHORIZED"}),
+        (SecretStr("wrong"), 401, {"message_name": "UnauthorizedError", "status_code": "UNAUTHORIZED"}),
+        (SecretStr("cm_api_forbidden"), 403, {"message_name": "ForbiddenError", "status_code": "FORBIDDEN"}),
+    ],
+)
+def test_a_wrong_key_is_told_from_a_right_one(call, sandbox, key, status, code, shape):
+    sandbox.state.change_switches(error_shape=shape)
+    with pytest.raises(AccessDeniedError, match="connection's password") as caught:
+        call.using(api_key=key)("get_payment", "pay_1")
+    assert (caught.value.status, caught.value.code) == (status, code[shape])
+
+
+def test_a_wrong_key_can_still_read_the_market(call):
+    assert call.using(api_key=SecretStr("wrong"))("list_prices")
+
+
+def test_a_listing_that_sold_out_is_refused_with_the_services_words(call, sandbox, order):
+    sandbox.state.listings[order["asset_price_source_id"]].liquid_supply = Decimal("0.5")
+    with pytest.raises(RequestRefusedError, match="0.5 t left") as caught:
+        call("create_checkout", **order)
+    assert caught.value.status == 409
+
+
+def test_bad_input_never_leaves_the_house(call, sandbox, order):
+    before = len(sandbox.state.requests)
+    for changes in (
+        {"quantity_tonnes": "0.0001"},
+        {"success_url": "https://a.example/?x"},
+        {"cancel_url": "paid"},
+    ):
+        with pytest.raises(InvalidInputError):
+            call("create_checkout", **order | changes)
+    with pytest.raises(InvalidInputError):
+        call("get_payment", "../prices")
+    assert len(sandbox.state.requests) == before
+
+
+def test_a_service_that_is_not_there_is_a_transport_error(call):
+    with pytest.raises(TransportError, match="connection's host"):
+        call.using(checkout_url="http://127.0.0.1:1")("get_payment", "pay_1")
+
+
+def test_a_host_without_an_address_is_a_transport_error(call):
+    with pytest.raises(TransportError):
+        call.using(checkout_url="http://nowhere.invalid")("get_payment", "pay_1")
+
+
+def test_plain_http_where_tls_is_expected_is_a_transport_error(call, sandbox):
+    with pytest.raises(TransportError):
+        call.using(checkout_url=sandbox.url.replace("http:", "https:"))("get_payment", "pay_1")
+
+
+def test_one_client_keeps_its_connections(settings, sandbox, order):
+    before = sandbox.state.connections
+    with CarbonmarkClient(settings) as client:
+        for _ in range(20):
+            client.list_prices(project_ids=["VCS-1"])
+    assert sandbox.state.connections == before + 1
+
+
+async def test_many_waits_share_a_few_connections(settings, sandbox, order, pay):
+    before = sandbox.state.connections
+    async with AsyncCarbonmarkClient(settings) as client:
+        checkout = await client.create_checkout(**order)
+        payment_id = await asyncio.to_thread(pay, checkout.url)
+        payments = await asyncio.gather(*(client.get_payment(payment_id) for _ in range(200)))
+    assert {payment.retirement_status for payment in payments} == {"COMPLETED"}
+    # 20 of the client, and the buyer's.
+    assert sandbox.state.connections - before <= 21
+
+
+async def test_a_cancelled_call_leaves_the_client_usable(settings, sandbox):
+    sandbox.state.change_switches(faults=[{"kind": "slow", "seconds": 60, "path": "/payments/slow"}])
+    async with AsyncCarbonmarkClient(settings) as client:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.get_payment("slow"), timeout=0.2)
+        with pytest.raises(NotFoundError):
+            await client.get_payment("pay_1")
+
+
+def test_a_base_address_may_have_a_path(call, sandbox):
+    with pytest.raises(NotFoundError):
+        call.using(checkout_url=f"{sandbox.url}/behind/a/proxy/")("get_payment", "pay_1")
+    assert last_request(sandbox)["path"] == "/behind/a/proxy/payments/pay_1"
