@@ -41,6 +41,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
     :param deadline: when the wait ends, ISO 8601.
     :param poll_interval: the first pause between polls, seconds.
     :param max_poll_interval: the longest pause between polls, seconds.
+    :param not_before: when the next poll may be made, ISO 8601; at once when not given.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         deadline: str,
         poll_interval: float,
         max_poll_interval: float,
+        not_before: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.carbonmark_conn_id = carbonmark_conn_id
@@ -60,6 +62,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         self.deadline = pendulum.DateTime.fromisoformat(deadline)
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
+        self.not_before = pendulum.DateTime.fromisoformat(not_before or started_at)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger as Airflow stores it."""
@@ -72,6 +75,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
                 "deadline": self.deadline.isoformat(),
                 "poll_interval": self.poll_interval,
                 "max_poll_interval": self.max_poll_interval,
+                "not_before": self.not_before.isoformat(),
             },
         )
 
@@ -83,6 +87,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         # Only the triggerer needs aiohttp and a client, not the worker that defers.
         from airflow_provider_carbonmark.hooks.shared_client import forget, shared_client
 
+        await asyncio.sleep(max(0.0, (self.not_before - pendulum.now("UTC")).total_seconds()))
         refused = None
         while True:
             try:
