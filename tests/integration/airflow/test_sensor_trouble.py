@@ -34,6 +34,7 @@ def checkout_path(checkout: dict) -> str:
         {"kind": "redirect", "location": "https://elsewhere.example.com/"},
         {"kind": "invalid_json"},
         {"kind": "empty_object"},
+        {"kind": "wrong_types"},
         {"kind": "oversized"},
         {"kind": "oversized_chunked"},
         {"kind": "error", "status": 500},
@@ -54,6 +55,23 @@ def test_trouble_is_waited_out(mode, sandbox, clock, buy, fault):
         checkout_path(checkout),
         f"/payments/{payment_id}",
     }
+
+
+def test_addresses_that_are_scripts_are_left_out_and_the_transaction_proves_it(mode, sandbox, clock, buy):
+    checkout, payment_id = buy()
+    sandbox.state.change_switches(faults=[{"kind": "bad_urls", "path": "/payments/"}])
+    result = wait(mode, clock, payment_id=payment_id, checkout=checkout)
+    assert (result["certificate_url"], result["explorer_url"]) == (None, None)
+    assert result["transaction_hash"].startswith("0x")
+
+
+def test_addresses_that_are_scripts_prove_nothing(mode, sandbox, clock, buy):
+    checkout, payment_id = buy()
+    sandbox.state.change_switches(
+        proof_fields=["view_retirement_url"], faults=[{"kind": "bad_urls", "path": "/payments/"}]
+    )
+    with pytest.raises(AirflowSensorTimeout):
+        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=60)
 
 
 def test_trouble_that_does_not_end_times_out_and_says_what_it_was(mode, sandbox, clock, buy, logged):
