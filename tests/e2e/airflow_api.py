@@ -119,7 +119,7 @@ class AirflowApi:
         *,
         state: str,
         map_index: int = -1,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> dict[str, Any]:
         """Wait until a task is in a state and return the task instance."""
 

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -126,6 +127,21 @@ class AirflowStack:
         self.processes[name].stop()
         self.processes[name].start()
         self.wait_until_healthy()
+
+    @contextmanager
+    def database_to_oneself(self) -> Iterator[None]:
+        """Keep every component from writing for a while: SQLite takes one writer at a time, and turns others away."""
+        writers = [process for name, process in self.processes.items() if name != "api-server"]
+        for process in writers:
+            process.terminate()
+        for process in writers:
+            process.stop()
+        try:
+            yield
+        finally:
+            for process in writers:
+                process.start()
+            self.wait_until_healthy()
 
     def wait_until_healthy(self, timeout: float = 120) -> None:
         """

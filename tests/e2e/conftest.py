@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,16 @@ class Bought:
 def stand() -> Iterator[Stand]:
     with Stand(API_KEY) as started:
         yield started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Show the end of every process's log beside a failure."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("stand")
+    if report.failed and running is not None:
+        report.sections.append(("processes", f"{running.airflow.tails()}\n{running.sandbox.process.tail()}"))
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -99,11 +99,12 @@ def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand) -> Non
     api = stand.airflow.api
     before = {run["dag_run_id"] for run in api.runs(MONTHLY_OFFSET)}
     conf = {"emissions_file": sample("gcp-carbon-footprint.csv"), "emissions_format": "google_cloud"}
-    # By the command line: the REST route needs another database than SQLite.
-    stand.airflow.cli(
-        *("backfill", "create", "--dag-id", MONTHLY_OFFSET, "--dag-run-conf", json.dumps(conf)),
-        *("--from-date", "2026-09-21", "--to-date", "2026-10-22"),
-    )
+    # Airflow refuses to make backfills by REST on SQLite.
+    with stand.airflow.database_to_oneself():
+        stand.airflow.cli(
+            *("backfill", "create", "--dag-id", MONTHLY_OFFSET, "--dag-run-conf", json.dumps(conf)),
+            *("--from-date", "2026-09-21", "--to-date", "2026-10-22"),
+        )
     made = [run for run in api.runs(MONTHLY_OFFSET) if run["dag_run_id"] not in before]
 
     assert {run["data_interval_start"][:10] for run in made} == {"2026-09-21", "2026-10-21"}
