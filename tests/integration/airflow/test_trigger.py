@@ -315,6 +315,22 @@ async def test_a_replaced_key_is_picked_up_without_ending_a_wait(
     assert nothing_left()
 
 
+async def test_a_key_may_be_replaced_again_and_again(sandbox, clock, buy, connect, reads):
+    sandbox.state.change_switches(retirement_seconds=2000)
+    _, payment_id = buy()
+
+    def rotate():
+        if clock.elapsed > 400 * len(reads) and len(reads) < 4:
+            connect(f"cm_api_new_{len(reads)}")
+            sandbox.state.change_switches(
+                faults=[{"kind": "error", "status": 401, "next": 1, "path": "/payments/"}]
+            )
+
+    clock.before_sleep = rotate
+    assert (await fire(make_trigger(payment_id, seconds=5000)))["outcome"] == "retired"
+    assert len(reads) == 4
+
+
 async def test_many_waits_pick_a_replaced_key_up_together(sandbox, clock, buy, connect, reads, clients):
     _, payment_id = buy()
     connect("wrong")
