@@ -89,7 +89,10 @@ def main() -> int:
         print("\nStopped before the end; nothing is left running.", file=sys.stderr)
         return 130
     retired = sum(line.retired for line in lines)
-    print(f"{retired} of {len(lines)} purchases are retired, {time.monotonic() - STARTED:.0f} s in all.")
+    print(
+        f"{retired} of {len(lines)} purchases are retired, in test mode: the sandbox sells and retires nothing. "
+        f"{time.monotonic() - STARTED:.0f} s in all."
+    )
     return 0 if lines and retired == len(lines) else 1
 
 
