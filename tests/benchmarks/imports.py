@@ -18,7 +18,7 @@ OURS = (
     f"{PACKAGE.name}.links",
 )
 THEIRS = ("airflow.providers.dbt.cloud.sensors.dbt",)
-ROUNDS = 7
+ROUNDS = 9
 MAX_MODULES = 25
 MAX_TIME_RATIO = 0.10
 
