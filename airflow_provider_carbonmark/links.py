@@ -1,36 +1,40 @@
-"""Buttons on the task page. What they show is read when the task ends, on the worker, and kept as an XCom."""
+"""Buttons on the task page. Airflow asks for their addresses on the worker when the task ends, and keeps them as XComs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
 
-class _ResultLink(BaseOperatorLink):
-    """A link to an address in the task's result; to nowhere when that is missing or anything but http(s)."""
+class _AddressLink(BaseOperatorLink):
+    """
+    A link to an address that the task found; to nowhere while it has none, and to nothing but http(s).
 
-    field: ClassVar[str]
+    The address is read from the operator that just ran. Its result can't be: a task that fails or defers has none, and Airflow logs an
+    error for each XCom that is asked for in vain.
+    """
+
+    attribute: str
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        result = XCom.get_value(ti_key=ti_key, key="return_value")
-        url = result.get(self.field) if isinstance(result, dict) else None
+        url = getattr(operator, self.attribute, None)
         return url if isinstance(url, str) and url.lower().startswith(("https://", "http://")) else ""
 
 
-class CheckoutLink(_ResultLink):
+class CheckoutLink(_AddressLink):
     """Opens the payment page that the task made."""
 
     name = "Open checkout"
-    field = "checkout_url"
+    attribute = "checkout_url"
 
 
-class RetirementLink(_ResultLink):
+class RetirementLink(_AddressLink):
     """Opens the certificate of the retirement that the task waited for."""
 
     name = "View retirement"
-    field = "certificate_url"
+    attribute = "certificate_url"

@@ -146,6 +146,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         self.success_url = success_url
         self.cancel_url = cancel_url
         self.metadata = metadata
+        self.checkout_url: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         with failing_without_retry():
@@ -157,12 +158,14 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             links = LinkStore.of(context)
             if links.made:
                 if (latest := links.made[-1]).purchase == purchase:
-                    self.log.info("This task made its link before: %s", latest.checkout["checkout_url"])
+                    self.checkout_url = latest.checkout["checkout_url"]
+                    self.log.info("This task made its link before: %s", self.checkout_url)
                     return latest.checkout
                 refuse_unless_unpaid(links.made, purchase, self.hook)
             key = links.intend(purchase | return_urls)
             checkout = self._make(context, purchase, return_urls, key)
         links.keep(MadeLink(purchase, checkout))
+        self.checkout_url = checkout["checkout_url"]
         self.log.info(
             "%(beneficiary_name)s: pay for %(quantity_tonnes)s t of %(asset_price_source_id)s at %(checkout_url)s",
             checkout,

@@ -109,6 +109,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         self.success_states = success_states
         self.failed_states = failed_states
         self.allow_test_mode = allow_test_mode
+        self.certificate_url: str | None = None
         self._said = ""
         self._asked_to_pause = 0.0
 
@@ -166,6 +167,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
         if isinstance(answer, Payment) and verdict.outcome is Outcome.RETIRED:
             self.log.info("%s", verdict.reason)
+            self.certificate_url = answer.certificate_url
             return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))
         if verdict.outcome is not Outcome.WAITING:
             raise AirflowFailException(verdict.reason)
@@ -179,6 +181,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """Take over what the trigger found."""
         outcome = event.get("outcome")
         if outcome == Outcome.RETIRED:
+            self.certificate_url = event["retirement"]["certificate_url"]
             return dict(event["retirement"])
         if outcome == TIMEOUT:
             raise AirflowSensorTimeout(

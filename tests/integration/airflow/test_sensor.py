@@ -98,6 +98,14 @@ def test_what_is_no_retirement_of_ours_fails_without_a_retry_or_skips(
     assert clock.elapsed < 6
 
 
+def test_what_has_already_failed_skips_with_soft_fail_at_the_first_poll(mode, sandbox, clock, buy):
+    sandbox.state.change_switches(retirement_seconds=0)
+    checkout, payment_id = buy(FAILING)
+    with pytest.raises(AirflowSkipException):
+        wait(mode, clock, payment_id=payment_id, checkout=checkout, soft_fail=True)
+    assert clock.sleeps == []
+
+
 def test_something_else_names_what_differs(mode, clock, buy):
     checkout, payment_id = buy(SOMETHING_ELSE)
     with pytest.raises(

@@ -161,6 +161,15 @@ async def test_no_poll_before_the_time_that_the_worker_was_told(sandbox, clock, 
     assert poll["at"].startswith("2026-08-20T09:01:30")
 
 
+async def test_a_failed_poll_is_followed_by_the_wait_s_own_pause(sandbox, clock, buy):
+    sandbox.state.change_switches(retirement_seconds=0)
+    _, payment_id = buy()
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/payments/", "next": 4}])
+    await fire(make_trigger(payment_id))
+    times = [each["at"] for each in sandbox.state.requests if each["path"].startswith("/payments/")]
+    assert len(set(times)) == len(times) == 5
+
+
 async def test_an_unusable_connection_fails_the_wait(connect, clock):
     connect(host="ftp://example.com")
     event = await fire(make_trigger("pay_1"))
