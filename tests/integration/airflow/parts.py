@@ -15,6 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.sensor import AirflowRescheduleException
 
+from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
 
@@ -127,8 +128,9 @@ def wait(mode: str, clock: Clock, **arguments: Any) -> Any:
     while True:
         started = clock.now
         context = make_context(first_reschedule=first_reschedule)
+        current = sensor()
         try:
-            return sensor().execute(context)
+            return with_its_button(current, current.execute(context))
         except AirflowRescheduleException as pause:
             assert mode == "reschedule"
             first_reschedule = first_reschedule or started
@@ -142,7 +144,15 @@ def resume(sensor: CarbonmarkRetirementSensor, deferred: TaskDeferred) -> Any:
     # The triggerer keeps the deadline; the scheduler only steps in where no triggerer runs.
     assert deferred.timeout > timedelta(seconds=sensor.timeout)
     event = asyncio.run(fire(stored(deferred.trigger)))
-    return sensor.resume_execution(deferred.method_name, {"event": event}, make_context())
+    return with_its_button(
+        sensor, sensor.resume_execution(deferred.method_name, {"event": event}, make_context())
+    )
+
+
+def with_its_button(sensor: CarbonmarkRetirementSensor, result: Any) -> Any:
+    """Return a sensor's result, to which the button that Airflow asks for then has to lead."""
+    assert RetirementLink().get_link(sensor, ti_key=None) == (result["certificate_url"] or "")
+    return result
 
 
 def stored(trigger: CarbonmarkRetirementTrigger) -> CarbonmarkRetirementTrigger:

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, TransportError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from airflow_provider_carbonmark.links import CheckoutLink
 from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import make_context, needs_state_store
 
@@ -25,7 +26,10 @@ def run(checkout_operator, supervisor):
     ti_id = uuid.uuid4()
 
     def run(*, ti_id: uuid.UUID = ti_id, map_index: int = -1, **changes):
-        return checkout_operator(**changes).execute(make_context(ti_id=ti_id, map_index=map_index))
+        operator = checkout_operator(**changes)
+        checkout = operator.execute(make_context(ti_id=ti_id, map_index=map_index))
+        assert CheckoutLink().get_link(operator, ti_key=None) == checkout["checkout_url"]
+        return checkout
 
     return run
 

@@ -192,8 +192,9 @@ def test_a_link_made_in_test_mode_stays_so_on_a_production_connection(mode, cloc
     connect(SANDBOX_KEY, environment=None)
     checkout, payment_id = buy()
     connect(KEY)
-    with pytest.raises(AirflowFailException, match="test mode"):
+    with pytest.raises(AirflowFailException, match="was made in test mode"):
         wait(mode, clock, payment_id=payment_id, checkout=checkout)
+    assert clock.sleeps == []
 
 
 @pytest.mark.parametrize("with_checkout", [True, False])
