@@ -22,19 +22,16 @@ import httpx
 
 from airflow_provider_carbonmark.api.answers import Answer, AnswerReader, show_request
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.models import (
+from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_ID,
     MAX_RETIREMENT_MESSAGE,
-    Checkout,
-    Listing,
-    Payment,
-    Quote,
     parse_payment_id,
     parse_quantity,
     parse_text,
     parse_url,
 )
+from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
 from airflow_provider_carbonmark.api.retries import RetryPolicy, full_jitter
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata as distributions
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -23,8 +23,11 @@ from pydantic import SecretStr
 from airflow_provider_carbonmark.api.answers import Answer, Body
 from airflow_provider_carbonmark.api.calls import Calls, Exchange, Quantity
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote, parse_url
+from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
 
 T = TypeVar("T")
 

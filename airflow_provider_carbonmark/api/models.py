@@ -1,5 +1,5 @@
 """
-The wire as pydantic models, and the checks every input passes before it gets onto the wire.
+The wire as pydantic models.
 
 The evidence for each shape (documented, seen, assumed) is named where it is read. Assumed shapes are read
 tolerantly: all known places of a value are tried, unknown fields are kept, and an optional value that can't be
@@ -8,13 +8,10 @@ read counts as absent.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Context, Decimal, InvalidOperation
-from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urlsplit
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,145 +27,9 @@ from pydantic import (
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-
-# doc: credits retire down to 0.001 t (1 kg).
-QUANTITY_STEP: Final = Decimal("0.001")
-# 15 significant digits, three of them decimals: what a JSON number carries unchanged through a 64-bit float.
-QUANTITY_LIMIT: Final = Decimal("1E12")
-# assumed: nobody documents a limit. 500 is what Stripe, whose payment page it is, takes per metadata value.
-MAX_BENEFICIARY_NAME: Final = 255
-MAX_RETIREMENT_MESSAGE: Final = 500
-MAX_ID: Final = 255
-
-_EXACT = Context(prec=40)
-_NOT_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_PAYMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
 
 T = TypeVar("T")
-
-
-def parse_quantity(value: object, field: str = "quantity_tonnes") -> Decimal:
-    """
-    Read a quantity of carbon: the one check for all of them.
-
-    :param value: tonnes as a Decimal, an int or a decimal string; a float only if its shortest text has three
-        decimals at most, as 12.345 has.
-    :param field: the input's name, for the error.
-    :return: tonnes, without trailing zeros and never in exponent notation.
-    :raises InvalidInputError: it is not a number, not finite, not above zero, finer than 0.001 t, or 10^12 t or more.
-    """
-    remedy = 'Give tonnes above zero in steps of 0.001, for example "12.345"'
-    quantity = _decimal(value)
-    if quantity is None:
-        raise InvalidInputError(field, "is not a decimal number", value=value, remedy=remedy)
-    if not quantity.is_finite():
-        raise InvalidInputError(field, "is not finite", value=value, remedy=remedy)
-    if quantity <= 0:
-        raise InvalidInputError(field, "is not above zero", value=value, remedy=remedy)
-    if quantity >= QUANTITY_LIMIT:
-        raise InvalidInputError(field, "is a trillion tonnes or more", value=value, remedy=remedy)
-    rounded = quantity.quantize(QUANTITY_STEP, context=_EXACT)
-    if rounded != quantity:
-        raise InvalidInputError(field, "is finer than 0.001 t", value=value, remedy=remedy)
-    whole = int(rounded)
-    return Decimal(whole) if whole == rounded else rounded.normalize(_EXACT)
-
-
-def _decimal(value: object) -> Decimal | None:
-    if isinstance(value, Decimal):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    if isinstance(value, float):
-        # Not repr(): a subclass such as numpy's float64 has its own.
-        value = float.__repr__(value)
-    # Decimal() would also take 1_000 and digits of other scripts.
-    if not isinstance(value, str) or not value.isascii() or "_" in value:
-        return None
-    try:
-        return Decimal(value)
-    except InvalidOperation:
-        return None
-
-
-def parse_url(value: object, field: str, *, takes_suffix: bool = False) -> str:
-    """
-    Read a web address.
-
-    :param value: an absolute http or https address with a host and without user name or password.
-    :param field: the input's name, for the error.
-    :param takes_suffix: whether a path will be added to it (doc: the service adds ``/<payment_id>`` to
-        ``success_url``), which a query, a fragment or a trailing slash would break.
-    :return: the address as given, without surrounding white space.
-    :raises InvalidInputError: it is none of that.
-    """
-    remedy = "Give a full address such as https://example.com/paid"
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidInputError(field, "is empty or not text", remedy=remedy)
-    url = value.strip()
-    try:
-        parts = urlsplit(url)
-        host, user, _ = parts.hostname, parts.username, parts.port
-        # A part of a name that is empty or too long makes the resolver raise this later (a UnicodeError).
-        (host or "").encode("idna")
-    except ValueError:
-        raise InvalidInputError(field, "is not a valid address", remedy=remedy) from None
-    if user is not None:
-        # Not shown: it may hold a password.
-        raise InvalidInputError(field, "holds a user name or password", remedy=remedy)
-    if parts.scheme not in ("http", "https") or not host:
-        raise InvalidInputError(field, "is not an http(s) address with a host", value=url, remedy=remedy)
-    if _NOT_IN_URLS.search(url):
-        raise InvalidInputError(field, "holds white space or a backslash", value=url, remedy=remedy)
-    if takes_suffix and ("?" in url or "#" in url or url.endswith("/")):
-        raise InvalidInputError(
-            field,
-            "has a query, a fragment or a trailing slash, but /<payment_id> is added to its end",
-            value=url,
-            remedy="Leave those out, as in https://example.com/paid",
-        )
-    return url
-
-
-def parse_payment_id(value: object) -> str:
-    """
-    Read a payment id before it gets into a path.
-
-    :param value: 1 to 255 letters, digits, hyphens and underscores (assumed: the format is not documented; this
-        takes UUIDs and Stripe's ids, and nothing that could change the address).
-    :raises InvalidInputError: it is anything else.
-    """
-    if not isinstance(value, str) or not _PAYMENT_ID.fullmatch(value):
-        raise InvalidInputError(
-            "payment_id",
-            "is not made of 1 to 255 letters, digits, '-' and '_'",
-            value=value,
-            remedy="Take it from the address the buyer came back to, where it is the last part of the path",
-        )
-    return value
-
-
-def parse_text(value: object, field: str, max_length: int) -> str:
-    """
-    Read a name or a message that ends up in a public record.
-
-    :param value: text that is more than white space, without control characters other than line breaks and tabs.
-    :param field: the input's name, for the error.
-    :param max_length: the most characters it may have.
-    :return: the text without surrounding white space.
-    :raises InvalidInputError: it is not text, empty, too long, or has control characters.
-    """
-    remedy = f"Give 1 to {max_length} characters of text"
-    if not isinstance(value, str):
-        raise InvalidInputError(field, "is not text", value=value, remedy=remedy)
-    text = value.strip()
-    if not text:
-        raise InvalidInputError(field, "is empty", value=value, remedy=remedy)
-    if len(text) > max_length:
-        raise InvalidInputError(field, f"has {len(text)} characters", value=value, remedy=remedy)
-    if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\r\t" for sign in text):
-        raise InvalidInputError(field, "has control characters", value=value, remedy=remedy)
-    return text
 
 
 def _absent_if_unreadable(value: Any, read: ValidatorFunctionWrapHandler) -> Any:

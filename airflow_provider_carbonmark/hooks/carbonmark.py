@@ -13,7 +13,6 @@ from urllib.parse import urlsplit, urlunsplit
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
 from airflow_provider_carbonmark.api.errors import (
     AccessDeniedError,
     CarbonmarkError,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Connection
 
+    from airflow_provider_carbonmark.api.client import CarbonmarkClient, ClientSettings
     from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
 
 #: seen: keys that start so retire nothing (carbonmark-api, section 4).
@@ -58,6 +58,9 @@ class CarbonmarkConnection:
 
         :raises InvalidInputError: when a field can't be used; names the connection, the field, the value and the remedy.
         """
+        # Imported late here and below: the client and its models are half of what a DAG file would load for an operator.
+        from airflow_provider_carbonmark.api.client import ClientSettings
+
         extra = connection.extra_dejson
         field = f"connection {connection.conn_id!r}, {{}}".format
         if not isinstance(extra, dict):
@@ -174,6 +177,8 @@ class CarbonmarkHook(BaseHook):
 
         :param retries: how failed requests are tried again; the client's default when not given.
         """
+        from airflow_provider_carbonmark.api.client import CarbonmarkClient
+
         return CarbonmarkClient(self.connection.settings, retries=retries or RetryPolicy())
 
     @cached_property
@@ -245,6 +250,8 @@ class CarbonmarkHook(BaseHook):
 
     async def aget_payment(self, payment_id: str) -> Payment:
         """Return what :meth:`get_payment` returns, without blocking the event loop."""
+        from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient
+
         connection = CarbonmarkConnection.of(await self.aget_connection(self.carbonmark_conn_id))
         async with AsyncCarbonmarkClient(connection.settings) as client:
             return await client.get_payment(payment_id)

@@ -7,9 +7,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
+from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.models import Listing, parse_quantity
+from airflow_provider_carbonmark.api.inputs import parse_quantity
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Listing
 
 _EXACT = Context(prec=60)
 

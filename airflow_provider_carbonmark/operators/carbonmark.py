@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.models import (
+from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_RETIREMENT_MESSAGE,
     parse_quantity,

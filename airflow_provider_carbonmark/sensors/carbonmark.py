@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.models import Payment, parse_payment_id, parse_quantity
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
@@ -41,6 +41,8 @@ from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkR
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.api.models import Payment
 
 # The triggerer keeps the deadline itself. Should no triggerer run, the scheduler ends the wait so much later.
 TRIGGER_TIMEOUT_GRACE = timedelta(minutes=5)
@@ -165,7 +167,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             terms, test_mode = self.terms, self.hook.test_mode
         answer = self._poll()
         verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
-        if isinstance(answer, Payment) and verdict.outcome is Outcome.RETIRED:
+        if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
             self.log.info("%s", verdict.reason)
             self.certificate_url = answer.certificate_url
             return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))

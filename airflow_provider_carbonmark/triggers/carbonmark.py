@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.models import Payment
 from airflow_provider_carbonmark.api.retirement import Outcome, Verdict
 from airflow_provider_carbonmark.api.waiting import (
     WaitTerms,
@@ -22,6 +21,7 @@ from airflow_provider_carbonmark.api.waiting import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from airflow_provider_carbonmark.api.models import Payment
     from airflow_provider_carbonmark.hooks.shared_client import SharedClient
 
 #: The outcome of an event when the deadline passed first.
@@ -110,7 +110,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             answer = await self._poll(shared)
             waited = (datetime.now(UTC) - self.started_at).total_seconds()
             verdict = weigh(answer, self.terms, test_mode=shared.connection.test_mode, waited=waited)
-            if isinstance(answer, Payment) and verdict.outcome is Outcome.RETIRED:
+            if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
                 self.log.info("%s", verdict.reason)
                 return {
                     "outcome": Outcome.RETIRED.value,

@@ -16,7 +16,7 @@ from airflow_provider_carbonmark.api.errors import (
     RequestRefusedError,
     TransportError,
 )
-from airflow_provider_carbonmark.api.models import parse_payment_id
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
 
 
 def last_request(sandbox):

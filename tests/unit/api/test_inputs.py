@@ -8,7 +8,7 @@ from hypothesis import example, given, strategies as st
 
 from airflow_provider_carbonmark.api.calls import Calls
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.models import (
+from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     parse_payment_id,
     parse_quantity,
