@@ -9,7 +9,7 @@ from tests.benchmarks.measured import progress, run_measured, scratch
 from tests.benchmarks.table import Row, render
 
 CHECKOUTS = 1000
-BLOCKS = 100
+BLOCKS = 500
 MAX_RATIO = 1.15
 
 
