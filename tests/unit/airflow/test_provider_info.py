@@ -74,9 +74,10 @@ def test_everything_the_metadata_names_exists():
 
 def test_every_operator_sensor_trigger_and_hook_module_is_named():
     found = {
-        f"airflow_provider_carbonmark.{kind}.carbonmark"
+        f"airflow_provider_carbonmark.{kind}.{name}"
         for kind in ("hooks", "operators", "sensors", "triggers")
-        if (PACKAGE / kind / "carbonmark.py").exists()
+        for name in ("carbonmark", "payment")
+        if (PACKAGE / kind / f"{name}.py").exists()
     }
     assert {
         module
