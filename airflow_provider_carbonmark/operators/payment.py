@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.models import parse_payment_id, parse_url
@@ -84,16 +85,20 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             raise InvalidInputError(
                 "on_declined", "is unknown", value=on_declined, remedy="Pass skip or fail"
             )
+        # Airflow hands each task the DAG's params, and before 3.2 the form asks for them too.
+        kwargs.pop("params", None)
+        form = {PAYMENT_KEY: _payment_id_field()}
         super().__init__(
             subject=subject or "",
             body=body,
             options=[PAID, DECLINE],
-            params={PAYMENT_KEY: _payment_id_field()},
+            params=form,
             notifiers=notifiers,
             assigned_users=assigned_users,
             response_timeout=response_timeout,
             **kwargs,
         )
+        self.params = ParamsDict(form)
         self.checkout = checkout
         self.cost_usd = cost_usd
         self.on_declined = on_declined

@@ -12,6 +12,7 @@ import airflow.sdk.exceptions
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseNotifier
 from airflow.providers.standard.exceptions import HITLTimeoutError
+from airflow.sdk import DAG
 from markdown_it import MarkdownIt
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
@@ -183,6 +184,15 @@ def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(run
     assert request["params"][PAYMENT_KEY]["schema"]["type"] == ["null", "string"]
     assert request["params"][PAYMENT_KEY]["value"] is None
     json.dumps(request["params"])
+
+
+def test_the_form_asks_for_nothing_but_the_payment_id_whatever_params_the_dag_has(run: Run) -> None:
+    with DAG("offset", schedule=None, params={"month": "2026-10", PAYMENT_KEY: "the DAG's own"}):
+        task = operator()
+    assert_parks(task, run.context())
+
+    assert run.requests[0]["params"].keys() == {PAYMENT_KEY}
+    assert run.requests[0]["params"][PAYMENT_KEY]["value"] is None
 
 
 def test_an_authors_own_subject_and_body_are_kept(run: Run) -> None:
