@@ -51,8 +51,13 @@ class SharedClient:
             if self._client is None:
                 connection = await CarbonmarkHook.aget_connection(self.conn_id)
                 self._connection = CarbonmarkConnection.of(connection)
-                # A wait has its own schedule of polls, which a failed poll is part of.
-                self._client = AsyncCarbonmarkClient(self._connection.settings, retries=NO_RETRIES)
+                # In a thread, because importing aiohttp and reading certificates holds up everything else in the triggerer.
+                self._client = await asyncio.to_thread(
+                    # A wait has its own schedule of polls, which a failed poll is part of.
+                    AsyncCarbonmarkClient,
+                    self._connection.settings,
+                    retries=NO_RETRIES,
+                )
 
     async def get_payment(self, payment_id: str) -> Payment:
         """Ask for a payment when it is this wait's turn."""

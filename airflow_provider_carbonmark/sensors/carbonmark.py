@@ -152,6 +152,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 deadline=(started + timedelta(seconds=self.timeout)).isoformat(),
                 poll_interval=self.poll_interval,
                 max_poll_interval=self.max_poll_interval,
+                not_before=(started + timedelta(seconds=self._pause(0.0))).isoformat(),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + TRIGGER_TIMEOUT_GRACE,
@@ -205,7 +206,9 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Keep the triggerer's pace. Airflow offers no public way to do so."""
-        waited = run_duration()
+        return self._pause(run_duration())
+
+    def _pause(self, waited: float) -> float:
         pause = max(next_pause(waited, self.poll_interval, self.max_poll_interval), self._asked_to_pause)
         # The last poll is at the deadline, whatever the service asks for.
         return min(pause, max(0.0, self.timeout - waited))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, InvalidInputError
@@ -41,6 +41,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
     :param deadline: when the wait ends, ISO 8601.
     :param poll_interval: the first pause between polls, seconds.
     :param max_poll_interval: the longest pause between polls, seconds.
+    :param not_before: when the next poll may be made, ISO 8601; at once when not given.
     """
 
     def __init__(
@@ -52,14 +53,16 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         deadline: str,
         poll_interval: float,
         max_poll_interval: float,
+        not_before: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.carbonmark_conn_id = carbonmark_conn_id
         self.terms = WaitTerms.from_json(terms)
-        self.started_at = pendulum.DateTime.fromisoformat(started_at)
-        self.deadline = pendulum.DateTime.fromisoformat(deadline)
+        self.started_at = datetime.fromisoformat(started_at)
+        self.deadline = datetime.fromisoformat(deadline)
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
+        self.not_before = datetime.fromisoformat(not_before or started_at)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger as Airflow stores it."""
@@ -72,6 +75,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
                 "deadline": self.deadline.isoformat(),
                 "poll_interval": self.poll_interval,
                 "max_poll_interval": self.max_poll_interval,
+                "not_before": self.not_before.isoformat(),
             },
         )
 
@@ -83,6 +87,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         # Only the triggerer needs aiohttp and a client, not the worker that defers.
         from airflow_provider_carbonmark.hooks.shared_client import forget, shared_client
 
+        await asyncio.sleep(max(0.0, (self.not_before - datetime.now(UTC)).total_seconds()))
         refused = None
         while True:
             try:
@@ -103,7 +108,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         said = ""
         while True:
             answer = await self._poll(shared)
-            waited = (pendulum.now("UTC") - self.started_at).total_seconds()
+            waited = (datetime.now(UTC) - self.started_at).total_seconds()
             verdict = weigh(answer, self.terms, test_mode=shared.connection.test_mode, waited=waited)
             if isinstance(answer, Payment) and verdict.outcome is Outcome.RETIRED:
                 self.log.info("%s", verdict.reason)
@@ -118,11 +123,14 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             if verdict.reason != said:
                 self.log.info("%s", verdict.reason)
                 said = verdict.reason
-            left = (self.deadline - pendulum.now("UTC")).total_seconds()
+            left = (self.deadline - datetime.now(UTC)).total_seconds()
             if left <= 0:
                 return {"outcome": TIMEOUT, "reason": verdict.reason}
             pause = next_pause(waited, self.poll_interval, self.max_poll_interval)
-            await asyncio.sleep(min(max(pause, asked_to_pause(answer)), left))
+            pause = min(max(pause, asked_to_pause(answer)), left)
+            # What waits hold on to while they sleep, the garbage collector walks through again and again.
+            del answer, verdict
+            await asyncio.sleep(pause)
 
     async def _poll(self, shared: SharedClient) -> Payment | CarbonmarkError:
         try:

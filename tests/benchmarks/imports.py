@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import median
 
 from tests.benchmarks.measured import progress, run_measured, scratch
 from tests.benchmarks.table import Row, render
 
+PACKAGE = Path(__file__).parents[2] / "airflow_provider_carbonmark"
 OURS = (
-    "airflow_provider_carbonmark.operators.carbonmark",
-    "airflow_provider_carbonmark.sensors.carbonmark",
-    "airflow_provider_carbonmark.triggers.carbonmark",
-    "airflow_provider_carbonmark.links",
+    *(
+        f"{PACKAGE.name}.{folder}.{file.stem}"
+        for folder in ("operators", "sensors", "triggers")
+        for file in sorted((PACKAGE / folder).glob("[!_]*.py"))
+    ),
+    f"{PACKAGE.name}.links",
 )
 THEIRS = ("airflow.providers.dbt.cloud.sensors.dbt",)
 ROUNDS = 7

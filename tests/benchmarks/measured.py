@@ -54,9 +54,7 @@ def run_measured(folder: Path, module: str, *arguments: object, env: Mapping[str
         },
     )
     if done.returncode:
-        raise RuntimeError(
-            f"{module} {arguments} ended with status {done.returncode}:\n{done.stderr[-3000:]}"
-        )
+        raise RuntimeError(f"{module} ended with status {done.returncode}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

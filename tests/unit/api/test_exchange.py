@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from airflow_provider_carbonmark.api import answers, calls as calls_module
-from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Answer, Body
-from airflow_provider_carbonmark.api.calls import Calls
+from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Body
 from airflow_provider_carbonmark.api.errors import (
     AccessDeniedError,
     CarbonmarkError,
@@ -27,8 +26,8 @@ from airflow_provider_carbonmark.api.errors import (
     UnreadableAnswerError,
 )
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, NO_RETRIES, RetryPolicy
+from tests.unit.api.conftest import KEY, PAID, Started, answer_with, make_calls
 
-KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
 CHECKOUT = {
     "asset_price_source_id": "listing-1",
     "quantity_tonnes": Decimal("12.345"),
@@ -37,32 +36,6 @@ CHECKOUT = {
     "cancel_url": "https://a.example/cancelled",
     "idempotency_key": None,
 }
-PAID = b'{"status": "PAID", "quantity_tonnes": 12.345}'
-
-
-def make_calls(retries=NO_RETRIES, api_key=KEY):
-    return Calls(
-        checkout_url="https://checkout.example.com/base",
-        market_url="https://market.example.com",
-        api_key=api_key,
-        timeout=7.0,
-        user_agent="airflow-provider-carbonmark/0",
-        retries=retries,
-    )
-
-
-def answer_with(exchange, status=200, body=PAID, **headers):
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return exchange.send(Answer(exchange.request, status, httpx.Headers(headers), body))
-
-
-class Started:
-    """An exchange whose first request is out."""
-
-    def __init__(self, exchange):
-        self._exchange = exchange
-        self.request = next(exchange)
-        self.send = exchange.send
 
 
 def ask(status=200, body=PAID, retries=NO_RETRIES, **headers):
@@ -343,77 +316,6 @@ def test_an_address_that_echoes_the_key_leaves_no_part_of_it():
     with pytest.raises(UnreadableAnswerError) as caught:
         answer_with(exchange, 200, body)
     assert KEY[:8] not in str(caught.value)
-
-
-def quote(**changes):
-    exchange = Started(make_calls().create_quote("listing-137-0x79a4", "12.345"))
-    answer = {
-        "uuid": "u",
-        "asset_price_source_id": "listing-137-0x79a4",
-        "quantity_tonnes": 12.345,
-        "cost_usdc": 46.6641,
-    } | changes
-    body = json.dumps({name: value for name, value in answer.items() if value != "absent"}).encode()
-    with pytest.raises((StopIteration, UnreadableAnswerError)) as caught:
-        answer_with(exchange, 200, body)
-    return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
-
-
-def test_a_quote_is_read():
-    assert (quote().cost_usd, quote().quantity_tonnes) == (Decimal("46.6641"), Decimal("12.345"))
-
-
-@pytest.mark.parametrize("value", ["absent", None])
-def test_a_quote_may_leave_out_what_was_asked(value):
-    got = quote(asset_price_source_id=value, quantity_tonnes=value)
-    assert (got.asset_price_source_id, got.quantity_tonnes) == ("listing-137-0x79a4", Decimal("12.345"))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"quantity_tonnes": 12.346}, {"asset_price_source_id": "listing-137-0xother"}]
-)
-def test_a_quote_for_something_else_is_refused(changes):
-    assert "not asked for" in str(quote(**changes))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"cost_usdc": "absent"}, {"cost_usdc": -1}, {"cost_usdc": "?"}, {"uuid": "absent"}]
-)
-def test_a_quote_without_cost_or_id_is_unreadable(changes):
-    assert "is not a quote" in str(quote(**changes))
-
-
-def prices(payload):
-    exchange = Started(make_calls().list_prices(None, None))
-    with pytest.raises(StopIteration) as caught:
-        answer_with(exchange, 200, json.dumps(payload).encode())
-    return [listing.source_id for listing in caught.value.value]
-
-
-def price(source_id="listing-1", **changes):
-    details = {"creditId": {"projectId": "VCS-1", "vintage": 2019}, "token": {"isExAnte": False}}
-    amounts = dict.fromkeys(("purchasePrice", "supply", "liquidSupply", "minFillAmount"), 1.5)
-    return {"sourceId": source_id, "type": "listing", "listing": details, **amounts, **changes}
-
-
-@pytest.mark.parametrize("wrap", [lambda entries: entries, lambda entries: {"items": entries}])
-def test_prices_are_read_as_an_array_and_as_items(wrap):
-    assert prices(wrap([price("listing-1"), price("listing-2")])) == ["listing-1", "listing-2"]
-    assert prices(wrap([])) == []
-
-
-def test_entries_that_cannot_be_read_are_left_out_with_one_warning(caplog):
-    entries = [price("a"), price("b", liquidSupply=None), 5, price("c", purchasePrice="?"), price("d")]
-    assert prices(entries) == ["a", "d"]
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "3 of 5 entries" in record.getMessage()
-    assert "liquidSupply" in record.getMessage()
-
-
-def test_pools_that_are_laid_out_otherwise_are_left_out_silently(caplog):
-    assert prices([price("a"), {"sourceId": "klima-1", "type": "klimaprotocol", "purchasePrice": 1}]) == ["a"]
-    assert not caplog.records
 
 
 def test_a_body_that_drips_in_too_slowly_is_cut_off(monkeypatch):

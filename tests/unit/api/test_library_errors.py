@@ -152,6 +152,7 @@ def test_the_families_are_not_empty():
         (httpx.TooManyRedirects, UnreadableAnswerError),
         (httpx.InvalidURL, InvalidInputError),
         (httpx.UnsupportedProtocol, InvalidInputError),
+        (httpx.LocalProtocolError, InvalidInputError),
     ],
     ids=str,
 )

@@ -1,0 +1,246 @@
+"""The hook: its calls, and a connection test that tells a wrong key from a wrong host without buying anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airflow_provider_carbonmark.api.errors import NotFoundError
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from tests.integration.airflow.conftest import KEY, RETURN_URL
+
+
+@contextmanager
+def stranger(status: int, content_type: str, body: bytes, **headers: str) -> Iterator[str]:
+    """Some other web server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            for name, value in {
+                "Content-Type": content_type,
+                "Content-Length": str(len(body)),
+                **headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def refused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_all_calls_go_through(connect, listing, sandbox, pay):
+    sandbox.state.change_switches(retirement_seconds=0)
+    hook = CarbonmarkHook()
+    assert listing.source_id in {each.source_id for each in hook.list_prices()}
+    assert {each.project_id for each in hook.list_prices(project_ids=[listing.project_id])} == {
+        listing.project_id
+    }
+    assert all(each.supply >= 5 for each in hook.list_prices(min_supply=Decimal(5)))
+    quote = hook.create_quote(asset_price_source_id=listing.source_id, quantity_tonnes="2")
+    assert quote.cost_usd == 2 * listing.purchase_price
+    checkout = hook.create_checkout(
+        asset_price_source_id=listing.source_id,
+        quantity_tonnes=2,
+        metadata={"beneficiary_name": "Acme", "retirement_message": "Hello"},
+        success_url=RETURN_URL,
+        cancel_url=RETURN_URL,
+        idempotency_key="once",
+    )
+    payment_id = pay(checkout.url)
+    payment = hook.get_payment(payment_id)
+    assert payment.retirement_status == "COMPLETED"
+    assert asyncio.run(hook.aget_payment(payment_id)) == payment
+
+
+def test_an_unknown_payment_is_not_found_either_way(connect):
+    hook = CarbonmarkHook()
+    with pytest.raises(NotFoundError):
+        hook.get_payment("pay_none")
+    with pytest.raises(NotFoundError):
+        asyncio.run(hook.aget_payment("pay_none"))
+
+
+def test_the_key_goes_to_the_checkout_service_only(connect, sandbox):
+    CarbonmarkHook().test_connection()
+    assert {each["path"]: each["has_key"] for each in sandbox.state.requests} == {
+        "/payments/airflow-connection-test": True,
+        "/prices": False,
+    }
+
+
+# --- the connection test
+
+
+def check() -> tuple[bool, str]:
+    status, message = CarbonmarkHook().test_connection()
+    assert isinstance(status, bool)
+    assert isinstance(message, str)
+    assert KEY not in message
+    return status, message
+
+
+@pytest.mark.parametrize(
+    ("key", "environment", "mode"),
+    [
+        (KEY, "production", "production"),
+        (KEY, None, "test mode: nothing is retired"),
+        ("cm_api_sandbox_1", None, "test mode: nothing is retired"),
+    ],
+)
+def test_a_working_connection_says_what_it_is(connect, key, environment, mode):
+    connect(key, environment=environment)
+    works, message = check()
+    assert works
+    assert "accepts the API key" in message
+    assert mode in message
+    assert f"{len(CarbonmarkHook().list_prices())} price sources" in message
+
+
+@pytest.mark.parametrize("error_shape", ["message_name", "status_code"])
+@pytest.mark.parametrize(("key", "status"), [("wrong", 401), ("", 401), ("cm_api_forbidden_1", 403)])
+def test_a_wrong_key_is_told_from_a_wrong_host(connect, sandbox, key, status, error_shape):
+    sandbox.state.change_switches(error_shape=error_shape)
+    connect(key)
+    works, message = check()
+    assert not works
+    assert "refuses the API key: check the connection's password" in message
+    assert f"HTTP {status}" in message
+
+
+@pytest.mark.parametrize("error_shape", ["message_name", "status_code"])
+def test_a_right_key_is_accepted_in_either_error_layout(connect, sandbox, error_shape):
+    sandbox.state.change_switches(error_shape=error_shape)
+    assert check()[0]
+
+
+def test_a_service_that_needs_no_key_works_without_one(connect, sandbox):
+    sandbox.state.change_switches(require_key=False)
+    connect("")
+    assert check()[0]
+
+
+def test_a_host_where_nothing_listens(connect):
+    connect(host=refused_address())
+    works, message = check()
+    assert not works
+    assert "connection's host" in message
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "headers"),
+    [
+        (404, "text/html", b"<h1>404 Not Found</h1>", {}),
+        (404, "application/json", b"[]", {}),
+        (200, "text/html", b"<h1>It works!</h1>", {}),
+        (200, "application/json", b"{}", {}),
+        (302, "text/html", b"", {"Location": "https://login.example.com/"}),
+        (200, "text/html", b"", {}),
+    ],
+)
+def test_a_stranger_at_the_host_is_recognised(connect, status, content_type, body, headers):
+    with stranger(status, content_type, body, **headers) as url:
+        connect(host=url)
+        works, message = check()
+    assert not works
+    assert (
+        f"Something answers at {url}, but not as the Checkout Service does: check the connection's host"
+        in message
+    )
+
+
+def test_a_host_that_knows_every_payment_is_no_carbonmark(connect):
+    with stranger(200, "application/json", b'{"id": "airflow-connection-test", "status": "PAID"}') as url:
+        connect(host=url)
+        works, message = check()
+    assert not works
+    assert "check the connection's host" in message
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "error", "status": 503}, {"kind": "drop"}, {"kind": "error", "status": 429}]
+)
+def test_a_service_in_trouble_is_asked_once_and_says_so(connect, sandbox, fault):
+    sandbox.state.change_switches(faults=[{**fault, "path": "/payments/"}])
+    works, message = check()
+    assert not works
+    assert "can't be used" in message
+    assert len(sandbox.state.requests) == 1
+
+
+@pytest.mark.parametrize("market", ["refused", "stranger"])
+def test_a_wrong_market_api_is_told_from_a_wrong_checkout_service(connect, market):
+    with stranger(200, "text/html", b"<h1>It works!</h1>") as url:
+        connect(market_url=url if market == "stranger" else refused_address())
+        works, message = check()
+    assert not works
+    assert "The Checkout Service answers, but the market API" in message
+    assert "check market_url in the connection's extra" in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "ftp://example.com"},
+        {"host": "http://example.com:port"},
+        {"timeout": "soon"},
+        {"market_url": 5},
+        {"environment": "staging"},
+        {"key": "gehe im"},
+    ],
+)
+def test_an_unusable_connection_is_an_answer_too(connect, changes):
+    connect(**changes)
+    works, message = check()
+    assert not works
+    assert "connection 'carbonmark_default', " in message
+    assert "gehe" not in message
+
+
+@pytest.mark.filterwarnings(
+    "ignore:ProvidersManager.hooks is deprecated"
+)  # Airflow 3.2 and 3.3 about themselves
+def test_airflow_itself_can_test_the_connection(connect, sandbox):
+    # What the button in the connection form does.
+    from airflow.models import Connection
+
+    connection = Connection(  # noqa: AIR311 - the API server's, which has the button
+        conn_id="carbonmark_default",
+        conn_type="carbonmark",
+        host=sandbox.url,
+        password=KEY,
+        extra=json.dumps({"market_url": sandbox.url}),
+    )
+    works, message = connection.test_connection()
+    assert works, message
+    assert "test mode" not in message
+
+
+def test_the_connection_test_buys_nothing(connect, sandbox):
+    check()
+    assert sandbox.state.checkouts == {}
+    assert {each["method"] for each in sandbox.state.requests} == {"GET"}

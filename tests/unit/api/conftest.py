@@ -1,0 +1,37 @@
+"""An exchange of the clients' one algorithm, driven by hand: no network, no clock."""
+
+from __future__ import annotations
+
+import httpx
+
+from airflow_provider_carbonmark.api.answers import Answer
+from airflow_provider_carbonmark.api.calls import Calls
+from airflow_provider_carbonmark.api.retries import NO_RETRIES
+
+KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
+PAID = b'{"status": "PAID", "quantity_tonnes": 12.345}'
+
+
+def make_calls(retries=NO_RETRIES, api_key=KEY):
+    return Calls(
+        checkout_url="https://checkout.example.com/base",
+        market_url="https://market.example.com",
+        api_key=api_key,
+        timeout=7.0,
+        user_agent="airflow-provider-carbonmark/0",
+        retries=retries,
+    )
+
+
+def answer_with(exchange, status=200, body=PAID, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return exchange.send(Answer(exchange.request, status, httpx.Headers(headers), body))
+
+
+class Started:
+    """An exchange whose first request is out."""
+
+    def __init__(self, exchange):
+        self._exchange = exchange
+        self.request = next(exchange)
+        self.send = exchange.send
