@@ -248,33 +248,38 @@ def _answer_waiting(session: Session, link: LinkKey, payment_id: str) -> None:
         if _value(row) == link.to_json()
     ]
     for task in waiting:
-        request = session.scalar(
-            select(HITLDetail)
+        # Columns, not objects: those would come back half loaded when Airflow asks for them in the same session.
+        request = session.execute(
+            select(HITLDetail.ti_id, HITLDetail.options, HITLDetail.assignees)
             .join(TaskInstance, HITLDetail.ti_id == TaskInstance.id)
-            .where(*_is(TaskInstance, task))
-        )
-        if request is not None and not request.response_received:
+            .where(*_is(TaskInstance, task), HITLDetail.responded_at.is_(None))
+        ).one_or_none()
+        if request is not None:
             _answer(session, task, request, payment_id)
 
 
-def _answer(session: Session, task: LinkKey, request: HITLDetail, payment_id: str) -> None:
-    payload = UpdateHITLDetailPayload(
-        chosen_options=[request.options[0]], params_input={PAYMENT_KEY: payment_id}
-    )
-    # Airflow lets only assigned users answer. The buyer needs no account: the token and Carbonmark vouch for the payment.
-    buyer = _Buyer(request.assigned_users[0]["id"]) if request.assigned_users else _Buyer()
+def _answer(session: Session, task: LinkKey, request: Any, payment_id: str) -> None:
+    paid = UpdateHITLDetailPayload(chosen_options=request.options[:1], params_input={PAYMENT_KEY: payment_id})
+    # Airflow lets only assigned users answer. A buyer needs no account: the token and Carbonmark vouch for the payment.
+    buyer = _Buyer(request.assignees[0]["id"]) if request.assignees else _Buyer()
     try:
         update_hitl_detail(
             dag_id=task.dag_id,
             dag_run_id=task.run_id,
             task_id=task.task_id,
             map_index=task.map_index,
-            update_hitl_detail_payload=payload,
+            update_hitl_detail_payload=paid,
             user=buyer,  # type: ignore[arg-type]
             session=session,
         )
     except HTTPException as refusal:
         # 404, 409: cleared or answered in this moment; the task looks for the record before it does anything else.
         log.info("The request of %s could not be answered: %s", task, refusal.detail)
-    else:
-        request.responded_by = {"id": _Buyer().get_id(), "name": buyer.get_name()}
+        return
+    nobody_assigned = {"id": _Buyer().get_id(), "name": buyer.get_name()}
+    session.execute(
+        update(HITLDetail)
+        .where(HITLDetail.ti_id == request.ti_id)
+        .values(responded_by=nobody_assigned)
+        .execution_options(synchronize_session=False)
+    )
