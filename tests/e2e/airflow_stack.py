@@ -7,15 +7,17 @@ Needs Airflow, httpx and the standard library only, so that the demo runs withou
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.e2e.airflow_api import AirflowApi
 from tests.e2e.processes import Process, StackError, free_ports, wait_until
@@ -30,7 +32,7 @@ class AirflowStack:
     Airflow's processes as one context manager; leaving it stops them all and removes the home.
 
     :param env: what to add to every process's environment, connections for example.
-    :param dags: folder the DAGs are read from.
+    :param dags: folders the DAGs are read from.
     :param tell: called with a line whenever there is progress to report.
     """
 
@@ -38,7 +40,7 @@ class AirflowStack:
         self,
         env: Mapping[str, str],
         *,
-        dags: Path = DAGS,
+        dags: Sequence[Path] = (DAGS,),
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="carbonmark-airflow-"))
@@ -61,7 +63,7 @@ class AirflowStack:
             )
             for name in COMPONENTS
         }
-        self._dag_count = sum(1 for _ in dags.glob("*.py"))
+        self._dag_count = sum(1 for folder in dags for _ in folder.glob("*.py"))
         self._tell = tell
 
     def __enter__(self) -> AirflowStack:
@@ -165,10 +167,15 @@ def _outer_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
 
 
-def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
+def _bundle(folder: Path) -> dict[str, Any]:
+    path = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return {"name": folder.parent.name, "classpath": path, "kwargs": {"path": str(folder)}}
+
+
+def _settings(home: Path, dags: Sequence[Path], port: int) -> dict[str, str]:
     """Return Airflow's settings as environment variables."""
     settings = {
-        "CORE__DAGS_FOLDER": dags,
+        "CORE__DAGS_FOLDER": dags[0],
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
         "CORE__DEFAULT_TASK_RETRY_DELAY": 1,
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
@@ -182,6 +189,7 @@ def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
         "API__PORT": port,
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([_bundle(folder) for folder in dags]),
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "LOGGING__COLORED_CONSOLE_LOG": False,
         "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
