@@ -2,6 +2,8 @@
 PYTHON ?= python3
 AIRFLOW ?= 3.3.2
 OLDER_AIRFLOWS := 3.2.2 3.1.8
+# With a later one, Airflow 3.2.2 can't make its own API; 3.3.2 says so itself.
+PINS_3.2.2 := "fastapi<0.137"
 
 UV := .venv/tools/bin/uv
 BIN := .venv/airflow-$(AIRFLOW)/bin
@@ -39,7 +41,7 @@ $(UV):
 .venv/airflow-%/ready: pyproject.toml $(UV)
 	@echo "Making the environment for Airflow $* in .venv/airflow-$*"
 	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv/airflow-$*
-	$(UV) pip install --quiet --python .venv/airflow-$*/bin/python "apache-airflow==$*" --group lint --group test --editable .
+	$(UV) pip install --quiet --python .venv/airflow-$*/bin/python "apache-airflow==$*" $(PINS_$*) --group lint --group test --editable .
 	touch $@
 
 clean: ## remove the environments and caches
