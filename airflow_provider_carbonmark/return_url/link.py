@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+#: Where Airflow's API server serves the return URL.
+PREFIX = "/carbonmark"
+
 # XComs on the task that made a link: the payment id for everybody, the whole record, and the connection it was made with. The
 # record is kept in the task state store as well (Airflow 3.3 and later), under the same key.
 PAYMENT_KEY = "payment_id"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
+from airflow_provider_carbonmark.return_url.link import PREFIX
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import Receive, Scope, Send
@@ -34,6 +36,4 @@ class CarbonmarkPlugin(AirflowPlugin):
     """Serves the return URL at ``/carbonmark``."""
 
     name = "carbonmark"
-    fastapi_apps: list[Any] = [
-        {"app": ReturnUrlApp(), "url_prefix": "/carbonmark", "name": "Carbonmark return URL"}
-    ]
+    fastapi_apps: list[Any] = [{"app": ReturnUrlApp(), "url_prefix": PREFIX, "name": "Carbonmark return URL"}]

@@ -8,14 +8,13 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.models import parse_url
+from airflow_provider_carbonmark.return_url.link import PREFIX
 from airflow_provider_carbonmark.return_url.token import Token, sign, signing_key
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection
     from airflow_provider_carbonmark.return_url.link import LinkKey
 
-#: Where Airflow's API server mounts the app.
-PREFIX = "/carbonmark"
 DEFAULT_TOKEN_DAYS = 60
 
 
