@@ -22,7 +22,6 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing
 from airflow_provider_carbonmark.links import CheckoutLink
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink, refuse_unless_unpaid
 from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, PAYMENT_KEY, RECORD_KEY, LinkKey
-from airflow_provider_carbonmark.return_url.urls import return_urls
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -185,6 +184,9 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         if purchase | asked == links.request:
             # Signed anew, they would make another request of what an earlier try asked for.
             return asked | given
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.return_url.urls import return_urls
+
         return return_urls(self.carbonmark_conn_id, self.hook.connection, LinkKey.of(context["ti"])) | given
 
     def _tell_payment(self, context: Context, links: LinkStore) -> None:
