@@ -159,8 +159,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
         if event["error_type"] == "timeout":
             raise HITLTimeoutError(
-                f"Nobody paid or declined within {self.response_timeout}. The link may still be paid: clear this task to wait again, or "
-                "raise response_timeout."
+                f"Nobody paid or declined within {self.response_timeout}. The link may still be paid: clear this task and what follows "
+                "to wait again, or raise response_timeout."
             )
         super().process_trigger_event_error(event)
         raise AssertionError(

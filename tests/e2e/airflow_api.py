@@ -133,10 +133,13 @@ class AirflowApi:
 
         return wait_until(reached, what=f"{task_id} of {run_id} to be {state}", timeout=timeout)
 
-    def clear(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
-        """Make Airflow run a task of a finished run again."""
+    def clear(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, *, downstream: bool = False
+    ) -> None:
+        """Make Airflow run a task again, and what follows it if wanted."""
         which: str | list[str | int] = task_id if map_index < 0 else [task_id, map_index]
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [which], "only_failed": False}
+        body["include_downstream"] = downstream
         self.post(f"dags/{dag_id}/clearTaskInstances", body)
 
     def xcom(

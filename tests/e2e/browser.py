@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
+from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -74,14 +75,19 @@ class Person:
     def close(self) -> None:
         self._context.close()
 
-    def open_request(self, subject: str, where: str = "") -> None:
-        """
-        Go from the list of Required Actions to the one with this subject.
-
-        :param where: path of the page that has the list; all runs of all DAGs when not given.
-        """
-        self.page.goto(f"{self.airflow}{where}/required_actions")
+    def open_request(self, subject: str) -> None:
+        """Go from the list of Required Actions to the one with this subject."""
+        self.page.goto(f"{self.airflow}/required_actions")
         self.page.get_by_role("link", name=subject, exact=True).click()
+        self._expect_form()
+
+    def open_request_of_run(self, dag_id: str, run_id: str, label: str) -> None:
+        """Open the Required Actions on a run's page, and there the one of a mapped task with this label."""
+        self.page.goto(f"{self.airflow}{quote(f'/dags/{dag_id}/runs/{run_id}/required_actions')}")
+        self.page.get_by_role("dialog").get_by_text(label, exact=True).first.click()
+        self._expect_form()
+
+    def _expect_form(self) -> None:
         expect(self.page.get_by_role("button", name="I have paid")).to_be_visible(timeout=PATIENCE)
 
     def open_payment_page(self) -> Page:

@@ -35,11 +35,12 @@ class Paid:
     page: str
 
 
-def pay(checkout_url: str, card: str = GOOD_CARD) -> Paid:
+def pay(checkout_url: str, card: str = GOOD_CARD, *, come_back: bool = True) -> Paid:
     """
     Pay a link as a person with a browser does.
 
     :param card: its number decides how it ends; the payment page lists the test cards.
+    :param come_back: whether the browser opens the address it is sent to.
     :raises PaymentRefused: when the page does not send the buyer on.
     """
     with httpx.Client(timeout=30, trust_env=False) as browser:
@@ -49,6 +50,9 @@ def pay(checkout_url: str, card: str = GOOD_CARD) -> Paid:
         answer = browser.post(checkout_url, data=page.fields | {"card_number": card})
         if not answer.is_redirect:
             raise PaymentRefused(_Page.read(answer).problem)
+        if not come_back:
+            url = answer.headers["Location"]
+            return Paid(url.rsplit("/", 1)[-1], url, "", "")
         landed = browser.get(answer.headers["Location"], follow_redirects=True).raise_for_status()
         title = _Page.read(landed).title
         return Paid(landed.url.path.rsplit("/", 1)[-1], str(landed.url), title, landed.text)

@@ -29,12 +29,36 @@ class Bought:
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_DAGS = Path(__file__).with_name("dags")
+# How soon a scheduler takes over what was run by one that was killed.
+SOON = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is about the return URL on both databases, and everything else on SQLite."""
+    if "stand" in metafunc.fixturenames:
+        both = metafunc.module.__name__.rpartition(".")[2].startswith("test_return")
+        metafunc.parametrize(
+            "stand", ["sqlite", "postgresql"] if both else ["sqlite"], indirect=True, scope="session"
+        )
 
 
 @pytest.fixture(scope="session")
-def stand() -> Iterator[Stand]:
-    with Stand(API_KEY, dags=(DAGS, TEST_DAGS), env={"PYTHONPATH": str(ROOT)}) as started:
-        yield started
+def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
+    """Start everything once per database; with PostgreSQL, buyers come back to an API server of their own."""
+    options = {"dags": (DAGS, TEST_DAGS), "env": {"PYTHONPATH": str(ROOT), **SOON}}
+    if request.param == "sqlite":
+        with Stand(API_KEY, **options) as started:
+            yield started
+    else:
+        from tests.e2e.postgresql import postgresql
+
+        with postgresql() as database, Stand(API_KEY, database=database, api_servers=2, **options) as started:
+            yield started
 
 
 @pytest.fixture(autouse=True)

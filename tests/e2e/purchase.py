@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.e2e.processes import wait_until
-from tests.e2e.stand import Stand
+
+if TYPE_CHECKING:
+    from tests.e2e.stand import Stand
 
 AWAIT_PAYMENT = "await_payment"
 
@@ -38,8 +40,20 @@ class Purchase:
         self.stand.airflow.api.wait_until_parked(self.dag_id, self.run_id, "payment")
         return self
 
+    def wait_until_asked(self) -> None:
+        """Wait until the request is made, whether or not the task is parked yet."""
+        api = self.stand.airflow.api
+        wait_until(lambda: api.requests(self.dag_id, self.run_id), what="the request", timeout=60)
+
     def wait_until(self, task_id: str, state: str) -> None:
         self.stand.airflow.api.wait_for_task(self.dag_id, self.run_id, task_id, state=state)
+
+    def wait_for_try(self, task_id: str, number: int) -> None:
+        wait_until(
+            lambda: self.task(task_id)["try_number"] >= number,
+            what=f"try {number} of {task_id}",
+            timeout=60,
+        )
 
     def wait_for_log(self, task_id: str, text: str) -> None:
         wait_until(lambda: text in self.log(task_id), what=f"“{text}” in the log of {task_id}", timeout=60)
@@ -49,8 +63,12 @@ class Purchase:
         assert found is not None
         return found
 
-    def clear(self, task_id: str) -> None:
-        self.stand.airflow.api.clear(self.dag_id, self.run_id, task_id)
+    def clear(self, task_id: str, *, downstream: bool = True) -> None:
+        self.stand.airflow.api.clear(self.dag_id, self.run_id, task_id, downstream=downstream)
+
+    def clear_all(self) -> None:
+        """Make Airflow run the whole run again."""
+        self.stand.airflow.api.post(f"dags/{self.dag_id}/dagRuns/{self.run_id}/clear", {"dry_run": False})
 
     def answer(self, option: str, **form: Any) -> None:
         self.stand.airflow.api.answer(self.dag_id, self.run_id, "payment", option, **form)

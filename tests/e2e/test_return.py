@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.e2e.browser import NARROW, Person, chromium, heading, pay_with
 from tests.e2e.buyer import DECLINED_CARD, pay
 from tests.e2e.purchase import Purchase
 from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.e2e
 
@@ -65,8 +67,7 @@ def test_three_links_of_one_run_are_paid_in_another_order(person: Person, stand:
     assert len(offered) == 3
 
     for entity in sorted(offered, reverse=True):
-        subject = f"Pay for {offered[entity]['quantity_tonnes']} t CO2e, {entity}, 2026-10"
-        person.open_request(subject, where=f"/dags/{MONTHLY_OFFSET}/runs/{run_id}")
+        person.open_request_of_run(MONTHLY_OFFSET, run_id, entity)
         page = person.open_payment_page()
         assert f"In a browser ({entity})" in page.content()
         pay_with(page)
