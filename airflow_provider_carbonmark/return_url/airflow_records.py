@@ -104,7 +104,7 @@ def is_recorded_elsewhere(link: LinkKey, payment_id: str) -> bool:
         return any(_value(row) == payment_id and LinkKey.of(row) != link for row in rows)
 
 
-def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> PaymentRecord:
+def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> tuple[PaymentRecord, bool]:
     """
     Record what a buyer came back with, and wake the task that waits for it, in one transaction.
 
@@ -113,10 +113,10 @@ def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> Payment
     :param link: the link.
     :param payment_id: what the buyer came back with.
     :param verified: whether Carbonmark said that it is for this link.
-    :return: the record as it is now.
+    :return: the record as it is now, and whether that is news.
     """
 
-    def record(session: Session) -> PaymentRecord:
+    def record(session: Session) -> tuple[PaymentRecord, bool]:
         _lock(session, link)
         before = _read_record(session, link)
         after = (
@@ -126,21 +126,20 @@ def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> Payment
         )
         if after != before:
             _write_record(session, link, after)
-        return after
+        return after, after != before
 
-    def record_and_wake(session: Session) -> PaymentRecord:
-        after = record(session)
-        session.flush()
+    def record_and_wake(session: Session) -> tuple[PaymentRecord, bool]:
+        after, is_news = record(session)
         _answer_waiting(session, link, after.payment_id)
-        return after
+        return after, is_news
 
     try:
-        recorded = _in_transaction(record_and_wake)
+        return _in_transaction(record_and_wake)
     except Exception:
         # Whatever is wrong with waking, a payment must not be lost over it.
         recorded = _in_transaction(record)
         log.exception("Payment %s is recorded, but the task that waits for it can't be woken", payment_id)
-    return recorded
+        return recorded
 
 
 def wake(link: LinkKey, payment_id: str) -> None:

@@ -28,6 +28,7 @@ from airflow_provider_carbonmark.return_url.token import InvalidTokenError, Toke
 from airflow_provider_carbonmark.return_url.urls import token_seconds
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Payment
     from airflow_provider_carbonmark.return_url.airflow_records import Link
     from airflow_provider_carbonmark.return_url.link import PaymentRecord
 
@@ -93,15 +94,15 @@ def returned(token_text: str, payment_id: str) -> Visit:
     if record and record.knows(payment_id) and (record.verified or payment_id != record.payment_id):
         airflow_records.wake(token.link, record.payment_id)
         return Visit(Page.ALREADY_RECORDED, link.checkouts[-1])
-    finding = _ask(connection, payment_id, link)
-    log.debug("Payment %s of %s: %s", payment_id, token.link, finding)
+    finding, why = _ask(connection, payment_id, link)
+    log.debug("Payment %s of %s: %s", payment_id, token.link, why)
     if finding is Finding.NOT_PAID:
         return Visit(Page.UNCHECKED, link.checkouts[-1])
     if finding is Finding.OTHER or airflow_records.is_recorded_elsewhere(token.link, payment_id):
         return _refuse(finding)
     if record and not record.verified and finding is Finding.THIS_LINK and payment_id != record.payment_id:
         _verify_late(token, connection, link, record.payment_id)
-    return _record(token, link, payment_id, finding)
+    return _record(token, link, payment_id, finding, why)
 
 
 def cancelled(token_text: str) -> Visit:
@@ -162,7 +163,8 @@ def _find_link(token: Token) -> Link:
     return link
 
 
-def _ask(connection: CarbonmarkConnection, payment_id: str, link: Link) -> Finding:
+def _ask(connection: CarbonmarkConnection, payment_id: str, link: Link) -> tuple[Finding, str]:
+    """Ask Carbonmark once; return what it says, and the same in words for the log."""
     settings = replace(connection.settings, timeout=min(connection.settings.timeout, LONGEST_CHECK))
     try:
         with CarbonmarkClient(settings, retries=NO_RETRIES) as client:
@@ -170,10 +172,13 @@ def _ask(connection: CarbonmarkConnection, payment_id: str, link: Link) -> Findi
     except CarbonmarkError as error:
         # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
         stranger = isinstance(error, NotFoundError) and error.code is None
-        if is_passing(error) or isinstance(error, AccessDeniedError) or stranger:
-            log.warning("Payment %s can't be checked with Carbonmark: %s", payment_id, error)
-            return Finding.OUT_OF_REACH
-        return Finding.NOT_PAID
+        out_of_reach = stranger or is_passing(error) or isinstance(error, AccessDeniedError)
+        return Finding.OUT_OF_REACH if out_of_reach else Finding.NOT_PAID, str(error)
+    finding = _judge(payment, link)
+    return finding, finding.value
+
+
+def _judge(payment: Payment, link: Link) -> Finding:
     if is_not_paid(payment):
         return Finding.NOT_PAID
     latest, *older = [describes(payment, _asked(checkout)) for checkout in reversed(link.checkouts)]
@@ -193,33 +198,35 @@ def _asked(checkout: dict[str, Any]) -> RetirementRequest:
 
 def _verify_late(token: Token, connection: CarbonmarkConnection, link: Link, payment_id: str) -> None:
     """Ask again about a payment that couldn't be checked when it came, before another takes its place."""
-    if _ask(connection, payment_id, link) is Finding.THIS_LINK:
+    if _ask(connection, payment_id, link)[0] is Finding.THIS_LINK:
         airflow_records.record_payment(token.link, payment_id, verified=True)
 
 
-def _record(token: Token, link: Link, payment_id: str, finding: Finding) -> Visit:
+def _record(token: Token, link: Link, payment_id: str, finding: Finding, why: str) -> Visit:
     checkout = link.checkouts[-1]
-    record = airflow_records.record_payment(token.link, payment_id, verified=finding is Finding.THIS_LINK)
+    verified = finding is Finding.THIS_LINK
+    record, is_news = airflow_records.record_payment(token.link, payment_id, verified=verified)
     airflow_records.wake(token.link, record.payment_id)
-    log.info("Payment %s came for %s: %s", payment_id, token.link, finding)
-    if finding is Finding.OLDER_LINK:
-        log.error(
-            "Payment %s of %s is for a link that the task made before its input changed. A person must look at it.",
-            payment_id,
-            token.link,
-        )
+    if is_news:
+        _report(token, record, payment_id, finding, why)
     if payment_id != record.payment_id:
-        _report_another(token, record)
         return Visit(Page.ALREADY_RECORDED, checkout)
     if finding is Finding.OUT_OF_REACH:
         return Visit(Page.UNCHECKED, checkout, recorded=True)
     return Visit(Page.PAID, checkout)
 
 
-def _report_another(token: Token, record: PaymentRecord) -> None:
-    log.error(
-        "%s was paid with %s, and now another payment came for it. A person must look at these: %s",
-        token.link,
-        record.payment_id,
-        ", ".join(record.other_payment_ids),
-    )
+def _report(token: Token, record: PaymentRecord, payment_id: str, finding: Finding, why: str) -> None:
+    """Say in the log what a person may want to know, once: the record is bounded, and so are these lines."""
+    level = logging.INFO if finding is Finding.THIS_LINK else logging.WARNING
+    log.log(level, "A buyer came back to %s with payment %s: %s", token.link, payment_id, why)
+    if finding is Finding.OLDER_LINK:
+        log.error("Payment %s of %s must be looked at: %s", payment_id, token.link, why)
+    if payment_id != record.payment_id:
+        others = ", ".join(record.other_payment_ids)
+        log.error(
+            "%s was paid with %s, and more payments came for it, which must be looked at: %s",
+            token.link,
+            record.payment_id,
+            others,
+        )
