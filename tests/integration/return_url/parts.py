@@ -17,7 +17,7 @@ from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, inspect, select, text, update
 
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
@@ -48,6 +48,13 @@ def forget_all() -> None:
             session.execute(delete(model))
 
 
+def everything_in_the_database() -> dict[str, list[Any]]:
+    """Return every row of every table."""
+    with create_session(scoped=False) as session:
+        tables = inspect(session.connection()).get_table_names()
+        return {table: session.execute(text(f'SELECT * FROM "{table}"')).all() for table in tables}
+
+
 class StateStore:
     """The task state store (3.3) as a worker reaches it, without the worker's pipe."""
 
@@ -59,8 +66,8 @@ class StateStore:
     def get(self, key: str, default: Any = None) -> Any:
         from airflow.state import get_state_backend
 
-        text = get_state_backend().get(self._scope, key)
-        return default if text is None else json.loads(text)
+        kept = get_state_backend().get(self._scope, key)
+        return default if kept is None else json.loads(kept)
 
     def delete(self, key: str) -> None:
         from airflow.state import get_state_backend
