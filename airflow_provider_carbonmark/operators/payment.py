@@ -24,7 +24,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.models import parse_payment_id, parse_url
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.return_url.link import AWAITS_KEY, PAYMENT_KEY, LinkKey
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.models import parse_url
+from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.return_url.link import PREFIX
 from airflow_provider_carbonmark.return_url.token import Token, sign, signing_key
 

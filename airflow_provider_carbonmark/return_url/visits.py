@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.api.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from airflow_provider_carbonmark.api.models import parse_payment_id, parse_quantity, parse_url
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity, parse_url
 from airflow_provider_carbonmark.api.retirement import RetirementRequest, describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
