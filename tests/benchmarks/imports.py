@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 
 from tests.benchmarks.measured import progress, run_measured, scratch
 from tests.benchmarks.table import Row, render
@@ -24,7 +23,7 @@ MAX_TIME_RATIO = 0.10
 
 
 def main() -> list[Row]:
-    """Import both sides in turn, each time in a fresh interpreter, and compare the medians."""
+    """Import both sides in turn, each time in a fresh interpreter, and compare the fastest of each: the rest is others' work."""
     rounds: dict[tuple[str, ...], list[dict[str, float]]] = {OURS: [], THEIRS: []}
     with scratch() as folder:
         for number in range(ROUNDS + 1):
@@ -35,8 +34,7 @@ def main() -> list[Row]:
                 if number:
                     results.append(result)
     ours, theirs = (
-        {name: median(result[name] for result in results) for name in results[0]}
-        for results in rounds.values()
+        {name: min(result[name] for result in results) for name in results[0]} for results in rounds.values()
     )
     times = ours["milliseconds"] / theirs["milliseconds"]
     return [
