@@ -88,17 +88,17 @@ class Cost:
 
     :param polls: requests to the service that is waited for.
     :param api: requests to Airflow's API server.
-    :param connections: reads of a connection, each a request to the Execution API that the triggerer has in its own process. Of
-        a side's waits, those at their start too.
     :param triggerer: seconds of CPU of the triggerer, all its processes.
     :param scheduler: seconds of CPU of the scheduler and its idle workers.
+    :param connections: reads of a connection since the side's waits began, each a request to the Execution API that the triggerer
+        has in its own process.
     """
 
     polls: int
     api: int
-    connections: int
     triggerer: float
     scheduler: float
+    connections: int = 0
 
     def __sub__(self, before: Cost) -> Cost:
         return Cost(*(getattr(self, one.name) - getattr(before, one.name) for one in fields(self)))
@@ -132,14 +132,11 @@ class Bench:
 
     def cost(self) -> Cost:
         """Return what happened so far."""
-        # Read first and last, so that reading them is no part of what is in between.
-        connections = self.database("count", "parked")["connection_reads"]
         log = self.stand.airflow.processes["api-server"].log.read_text()
         requests = self.stand.sandbox.control("GET", "state")["requests"]
         return Cost(
             polls=NotThere.polls + sum(requests.values()),
             api=log.count("/api/v2/") + log.count("/execution/"),
-            connections=connections,
             triggerer=_cpu(self.stand.airflow.processes["triggerer"].pid),
             scheduler=_cpu(self.stand.airflow.processes["scheduler"].pid),
         )
@@ -157,7 +154,7 @@ class Bench:
         run_id = self.api.trigger(dag_id, conf)
         self.api.wait_for_task(dag_id, run_id, "waiting", state=state, timeout=120)
         progress(f"parked: copying the run of {dag_id}")
-        start = self.cost()
+        reads = self.database("count", dag_id)["connection_reads"]
         self.database("copy", dag_id, run_id, WAITS - 1)
         if state == "deferred":
             wait_until(
@@ -167,13 +164,13 @@ class Bench:
                 interval=1,
             )
         time.sleep(SETTLE_SECONDS)
-        cost = replace(self.measure(dag_id), connections=(self.cost() - start).connections)
+        cost = self.measure(dag_id)
         found = self.database("count", dag_id)
         asked = WAITS if state == "awaiting_input" else 0
         if found["states"] != {state: WAITS} or found["requests"] != asked:
             raise RuntimeError(f"Of {WAITS} waits of {dag_id} there are {found}")
         self.database("delete", dag_id)
-        return cost
+        return replace(cost, connections=found["connection_reads"] - reads)
 
     def come_back(self) -> tuple[list[float], list[float]]:
         """Pay one link after the other; return after how many seconds its task ran again, and had ended."""
@@ -251,7 +248,7 @@ def _rows(starts: list[float], ends: list[float], idle: Cost, ours: Cost, theirs
             ours.polls == 0,
         ),
         Row(
-            f"{what}: requests to the Airflow API",
+            f"{what}: requests to the Airflow API, also when the waits began",
             f"{ours.api + ours.connections:,}",
             f"{theirs.api + theirs.connections:,} ({name})",
             None,
