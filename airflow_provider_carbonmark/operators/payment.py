@@ -19,7 +19,6 @@ from airflow.providers.common.compat.sdk import (
     Param,
     TaskDeferred,
 )
-from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.definitions.param import ParamsDict
 
@@ -34,6 +33,10 @@ if TYPE_CHECKING:
 
 PAID = "I have paid"
 DECLINE = "Decline"
+
+# seen (3.3.2): when the answer comes within a second or two of parking, the scheduler takes the end of the worker process that parked
+# the task for the end of the one that resumes it ("state mismatch"), and fails this try.
+RETRIES = 3
 
 # How HITLOperator parks a task: TaskAwaitingInput came with Airflow 3.3, before that a trigger waited.
 PARKING = (TaskDeferred, getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred))
@@ -60,9 +63,10 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     :param notifiers: Airflow notifiers, called when the task begins to wait; their templates see ``checkout``.
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
-    :param response_timeout: how long to wait before the task fails; with ``retries``, it then asks and notifies again. For ever
-        when not given.
+    :param response_timeout: how long to wait before the task fails, without a retry. For ever when not given.
     :param on_declined: ``"skip"`` or ``"fail"`` the task when a person declines; neither is retried.
+    :param retries: 3 when neither the task nor ``default_args`` say otherwise. Another try costs nothing, and Airflow itself fails
+        one now and then.
     """
 
     template_fields: Collection[str] = ("subject", "body", "checkout", "cost_usd")
@@ -79,6 +83,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         assigned_users: HITLUser | list[HITLUser] | None = None,
         response_timeout: timedelta | None = None,
         on_declined: Literal["skip", "fail"] = "skip",
+        retries: int = RETRIES,
         **kwargs: Any,
     ) -> None:
         if on_declined not in ("skip", "fail"):
@@ -96,6 +101,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             notifiers=notifiers,
             assigned_users=assigned_users,
             response_timeout=response_timeout,
+            retries=retries,
             **kwargs,
         )
         self.params = ParamsDict(form)
@@ -158,7 +164,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
 
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
         if event["error_type"] == "timeout":
-            raise HITLTimeoutError(
+            raise AirflowFailException(
                 f"Nobody paid or declined within {self.response_timeout}. The link may still be paid: clear this task and what follows "
                 "to wait again, or raise response_timeout."
             )
@@ -191,6 +197,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     def _declined(self, user: str) -> AirflowSkipException | AirflowFailException:
         checkout: Any = self.checkout
         reason = f"{user} declined to pay for {_tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
+        # Airflow logs why a task failed, but not why it was skipped.
+        self.log.warning("%s", reason)
         return AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 

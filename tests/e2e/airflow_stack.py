@@ -64,7 +64,8 @@ class AirflowStack:
             _numbered("api-server", index): ["api-server", f"--port={port}"]
             for index, port in enumerate(ports)
         }
-        #: The process that buyers come back to.
+        #: The address and the process that buyers come back to.
+        self.return_url = urls[-1]
         self.return_server = list(servers)[-1]
         self._api_servers = [AirflowApi(url) for url in urls]
         self.api = self._api_servers[0]

@@ -134,7 +134,8 @@ def buy(stand: Stand, listing: str) -> Callable[..., Bought]:
 
 @pytest.fixture
 def purchase(stand: Stand, link_conf: Callable[..., dict[str, Any]]) -> Callable[..., Purchase]:
-    """Return a function that starts a run of the test DAG, or of one of its variants."""
+    """Return a function that starts a run of the test DAG, or of one of its variants; what is paid for is retired at once."""
+    stand.sandbox.control("PATCH", "switches", {"retirement_seconds": 0})
 
     def start(dag_id: str = AWAIT_PAYMENT, **conf: Any) -> Purchase:
         return Purchase(stand, link_conf(**conf), dag_id)

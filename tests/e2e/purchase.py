@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.processes import wait_until
@@ -45,6 +46,16 @@ class Purchase:
         api = self.stand.airflow.api
         wait_until(lambda: api.requests(self.dag_id, self.run_id), what="the request", timeout=60)
 
+    def wait_until_asked_again(self) -> None:
+        """Wait until the request, once answered, is open again."""
+
+        def is_open() -> bool:
+            (request,) = self.stand.airflow.api.requests(self.dag_id, self.run_id)
+            return not request["response_received"]
+
+        wait_until(is_open, what="the request to be open again", timeout=60)
+        self.wait_until_parked()
+
     def wait_until(self, task_id: str, state: str) -> None:
         self.stand.airflow.api.wait_for_task(self.dag_id, self.run_id, task_id, state=state)
 
@@ -54,9 +65,6 @@ class Purchase:
             what=f"try {number} of {task_id}",
             timeout=60,
         )
-
-    def wait_for_log(self, task_id: str, text: str) -> None:
-        wait_until(lambda: text in self.log(task_id), what=f"“{text}” in the log of {task_id}", timeout=60)
 
     def task(self, task_id: str) -> dict[str, Any]:
         found = self.stand.airflow.api.task_instance(self.dag_id, self.run_id, task_id)
@@ -72,6 +80,10 @@ class Purchase:
 
     def answer(self, option: str, **form: Any) -> None:
         self.stand.airflow.api.answer(self.dag_id, self.run_id, "payment", option, **form)
+
+    def insist(self, answer: Callable[[], None]) -> None:
+        """Answer the request until the task is over."""
+        self.stand.airflow.api.insist(answer, self.dag_id, self.run_id, "payment")
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
         return self.stand.airflow.api.xcom(self.dag_id, self.run_id, task_id, key=key)

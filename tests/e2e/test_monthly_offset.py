@@ -87,7 +87,9 @@ def test_an_entity_over_its_limit_gets_no_link_and_the_others_go_their_own_way(s
     # 1.254 t cost 4.74 USD, 0.261 t cost 0.99 USD.
     assert offered.keys() == {"search-prod", "(no project)"}
 
-    api.answer(MONTHLY_OFFSET, run_id, "purchase.payment", "Decline", map_index=offered["(no project)"])
+    declined = offered["(no project)"]
+    payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
+    api.insist(lambda: api.answer(*payment, "Decline", map_index=declined), *payment, declined)
     made = api.xcom(MONTHLY_OFFSET, run_id, "purchase.checkout", map_index=offered["search-prod"])
     pay(made["checkout_url"])
     stand.expect_failure(MONTHLY_OFFSET, run_id)

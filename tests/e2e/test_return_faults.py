@@ -100,7 +100,7 @@ def test_a_worker_killed_between_request_and_park_is_replaced_by_one_that_finds_
     stand.airflow.restart("scheduler")
 
     assert bought.expect_certificate() == paid.payment_id
-    assert bought.task("payment")["try_number"] == 2
+    assert bought.task("payment")["try_number"] >= 2
 
 
 @pytest.mark.parametrize(

@@ -94,4 +94,4 @@ def make(dag_id: str, **arguments) -> None:
 
 make("await_payment")
 make("await_payment_or_fail", on_declined="fail")
-make("await_payment_briefly", response_timeout=timedelta(seconds=4), retries=0)
+make("await_payment_briefly", response_timeout=timedelta(seconds=4))

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from tests.integration.return_url.parts import PARKED, WaitingTask, needs_state_store, title
+import pytest
+from airflow.models.connection import Connection
+from airflow.models.xcom import XComModel
+from airflow.sdk.execution_time.xcom import XCom
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from tests.integration.return_url.conftest import KEY
+from tests.integration.return_url.parts import (
+    HAS_STATE_STORE,
+    PARKED,
+    StateStore,
+    Task,
+    WaitingTask,
+    needs_state_store,
+    title,
+)
 
 PAID = "Thank you, your payment has arrived"
 ALREADY = "A payment is already recorded"
@@ -22,11 +38,6 @@ def test_the_payment_is_recorded_on_the_task_that_made_the_link(link, buyer):
 
 
 def test_the_payment_id_is_plain_text_to_whoever_reads_the_xcom(link, buyer):
-    from airflow.models.xcom import XComModel
-    from airflow.sdk.execution_time.xcom import XCom
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     payment_id, _ = buyer.come_back(link)
     with create_session(scoped=False) as session:
         row = session.scalar(select(XComModel).filter_by(key="payment_id", **link.where))
@@ -94,8 +105,6 @@ def test_the_same_return_again_wakes_a_task_that_asked_since(link, buyer):
 
 
 def test_mapped_links_of_one_run_never_mix(make_link, buyer):
-    from tests.integration.return_url.parts import Task
-
     links = [
         make_link(Task(map_index=index), beneficiary_name=f"Acme {index}", quantity_tonnes=f"{index + 1}.5")
         for index in range(3)
@@ -108,8 +117,6 @@ def test_mapped_links_of_one_run_never_mix(make_link, buyer):
 
 
 def test_links_of_two_runs_never_mix(make_link, buyer):
-    from tests.integration.return_url.parts import Task
-
     august, september = make_link(Task(run_id="august")), make_link(Task(run_id="september"))
     payment_id, _ = buyer.come_back(september)
     assert august.record() is None
@@ -127,17 +134,12 @@ def test_a_secret_of_its_own_outlives_a_change_of_the_api_key(make_link, buyer, 
 
 
 def test_the_connection_may_come_from_the_database(make_link, buyer, connect, monkeypatch, sandbox):
-    from airflow.models.connection import Connection
-    from airflow.utils.session import create_session
-
     connect("in_database")
     link = make_link(carbonmark_conn_id="in_database")
     url = buyer.pay(link)
     monkeypatch.delenv("AIRFLOW_CONN_IN_DATABASE")
     assert title(buyer.go(url)) == UNKNOWN
-    from tests.integration.return_url.conftest import KEY
-
-    extra = f'{{"market_url": "{sandbox.url}"}}'
+    extra = json.dumps({"market_url": sandbox.url})
     with create_session(scoped=False) as session:
         session.add(
             Connection(
@@ -170,14 +172,24 @@ def test_a_cleared_task_tells_its_payment_again(link, make_link, buyer):
     assert link.record() == {"payment_id": payment_id, "verified": True, "other_payment_ids": []}
 
 
+def test_a_rehearsal_with_a_test_key_is_recorded_though_its_retirement_is_the_placeholder(
+    make_link, buyer, connect
+):
+    connect(key="cm_api_sandbox_rehearsal", environment="test")
+    link = make_link()
+    payment_id, page = buyer.come_back(link)
+    assert title(page) == PAID
+    assert "This was a test: nothing is retired." in page.text
+    assert link.record() == {"payment_id": payment_id, "verified": False, "other_payment_ids": []}
+
+
 @needs_state_store
 def test_the_payment_of_a_link_replaced_since_is_recorded_and_reported(make_link, buyer, sandbox, caplog):
     sandbox.state.change_switches(checkout_layout="rich")
     link = make_link()
-    url = buyer.pay  # the old link's page
-    old = link.checkout["checkout_url"]
+    old = link.checkout
     make_link(link, quantity_tonnes="2")
-    link.push("return_value", {**link.checkout, "checkout_url": old})
+    link.push("return_value", old)
     url = buyer.pay(link)
     caplog.clear()
     assert title(buyer.go(url)) == PAID
@@ -221,8 +233,6 @@ def test_no_way_back_is_offered_but_to_a_web_address(link, buyer, sandbox, addre
 
 
 def link_store_too(link, checkout) -> None:
-    from tests.integration.return_url.parts import HAS_STATE_STORE, StateStore
-
     if HAS_STATE_STORE:
         kept = link.kept("carbonmark_checkout")
         kept["made"][-1]["checkout"] = checkout

@@ -11,7 +11,6 @@ from typing import Any
 import airflow.sdk.exceptions
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseNotifier
-from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.sdk import DAG
 from markdown_it import MarkdownIt
 
@@ -310,9 +309,16 @@ def test_the_recorded_payment_counts_and_not_another_that_was_entered(
     assert "answered otherwise" in logged()
 
 
-def test_a_response_timeout_says_what_to_do(run: Run) -> None:
+def test_a_try_that_airflow_fails_is_followed_by_another_unless_the_author_says_otherwise() -> None:
+    with DAG("offset", schedule=None, default_args={"retries": 1}):
+        by_default = operator()
+
+    assert (operator().retries, operator(retries=0).retries, by_default.retries) == (3, 0, 1)
+
+
+def test_a_response_timeout_fails_without_a_retry_and_says_what_to_do(run: Run) -> None:
     task = operator(response_timeout=timedelta(days=3))
-    with pytest.raises(HITLTimeoutError, match="within 3 days.*clear this task"):
+    with pytest.raises(AirflowFailException, match="within 3 days.*clear this task"):
         task.execute_complete(run.context(), {"error": "too late", "error_type": "timeout"})
 
 
