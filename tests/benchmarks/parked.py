@@ -236,7 +236,9 @@ def main() -> list[Row]:
 
 def _rows(starts: list[float], ends: list[float], idle: Cost, ours: Cost, theirs: Cost) -> list[Row]:
     what = f"{WAITS:,} parked payments for {SECONDS} s"
-    name = f"`HttpSensor`, deferred, {WAITS:,} in one triggerer"
+    # A wait reads its connection once, before its first poll; one triggerer needs many minutes to get that far with all.
+    begun = f"{WAITS:,} in one triggerer, {theirs.connections:,} of them so far begun to poll"
+    name = f"`HttpSensor`, deferred: {begun}"
     after = f"{RETURNS} returns, one at a time: buyer's return until the task"
     return [
         Row(
