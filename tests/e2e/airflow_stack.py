@@ -139,11 +139,13 @@ class AirflowStack:
             raise StackError(f"airflow {' '.join(arguments)} failed:\n{done.stdout[-4000:]}")
         return done.stdout
 
-    def restart(self, name: str) -> None:
-        """Start a component again, after a kill for example, and wait until all are healthy."""
-        self.processes[name].stop()
-        self.processes[name].start()
-        self.wait_until_healthy()
+    def restart(self, *names: str) -> None:
+        """Start components again, after a kill for example, and wait until all are healthy."""
+        for name in names:
+            self.processes[name].stop()
+            self.processes[name].start()
+        if names:
+            self.wait_until_healthy()
 
     @contextmanager
     def database_to_oneself(self) -> Iterator[None]:

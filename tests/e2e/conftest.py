@@ -73,8 +73,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(autouse=True)
 def usual_behaviour(stand: Stand) -> None:
-    """Undo what the test before told the sandbox to do."""
+    """Undo what the test before told the sandbox to do, and start what it left killed."""
     stand.sandbox.control("PUT", "switches", {})
+    stand.airflow.restart(*(name for name, process in stand.airflow.processes.items() if not process.running))
 
 
 @pytest.fixture(scope="session")
