@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tests.integration.sandbox.conftest import Shopper
 
 
+# TCP may tell of the same drop as a close or, where a part of the request was still unread, as a reset.
+DROPPED = (httpx.RemoteProtocolError, httpx.ReadError)
+
+
 def fail(shopper: Shopper, kind: str, **how: Any) -> None:
     shopper.switch(faults=[{"kind": kind, **how}])
 
@@ -38,7 +42,7 @@ def test_retry_after_comes_in_seconds_or_as_a_date(shopper: Shopper) -> None:
 
 def test_a_connection_is_dropped_without_an_answer(shopper: Shopper) -> None:
     fail(shopper, "drop", next=1)
-    with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+    with pytest.raises(DROPPED):
         shopper.http.post("/checkout", json=shopper.order(asset_price_source_id="listing-1"))
 
     assert shopper.http.get("/prices").status_code == 200
@@ -46,14 +50,14 @@ def test_a_connection_is_dropped_without_an_answer(shopper: Shopper) -> None:
 
 def test_a_connection_is_dropped_in_the_middle_of_an_answer(shopper: Shopper) -> None:
     fail(shopper, "drop_mid_body")
-    with pytest.raises(httpx.RemoteProtocolError, match="incomplete|without sending complete"):
+    with pytest.raises(DROPPED):
         shopper.http.get("/prices")
 
 
 def test_an_answer_can_be_lost_after_the_work_was_done(shopper: Shopper) -> None:
     order, headers = shopper.order(), {"idempotency-key": "run-1"}
     fail(shopper, "drop", next=1, after_work=True)
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises(DROPPED):
         shopper.http.post("/checkout", json=order, headers=headers)
     made = shopper.state()["checkouts"]
     again = shopper.http.post("/checkout", json=order, headers=headers)
@@ -68,7 +72,7 @@ def test_nothing_is_done_when_the_service_is_not_reached(shopper: Shopper, kind:
     fail(shopper, kind, path="/checkout")
     try:
         shopper.http.post("/checkout", json=order)
-    except httpx.RemoteProtocolError:
+    except DROPPED:
         assert kind == "drop"
 
     assert shopper.state()["checkouts"] == []
