@@ -12,20 +12,20 @@ CONFIG = {
     "carbonmark": {
         "description": "What a deployment decides for all its Carbonmark tasks. What belongs to one account is in the connection.",
         "options": {
-            "success_url": {
-                "description": "Where the buyer lands after paying, when the task names no success_url. Carbonmark appends "
-                "/<payment id>, so it has no query, no fragment and no trailing slash.",
+            "return_base_url": {
+                "description": "Address of this Airflow as buyers' browsers reach it. They come back to /carbonmark below it. "
+                "Default: [api] base_url.",
                 "version_added": "0.1.0",
                 "type": "string",
-                "example": "https://intranet.example.com/offsets/paid",
+                "example": "https://airflow.example.com",
                 "default": None,
             },
-            "cancel_url": {
-                "description": "Where the buyer lands after leaving the payment page unpaid, when the task names no cancel_url.",
+            "return_token_days": {
+                "description": "For how many days after a link was made its buyer may come back.",
                 "version_added": "0.1.0",
-                "type": "string",
-                "example": "https://intranet.example.com/offsets/cancelled",
-                "default": None,
+                "type": "integer",
+                "example": "90",
+                "default": "60",
             },
             "max_concurrent_polls": {
                 "description": "How many payments of one connection a triggerer asks about at the same moment.",
@@ -55,7 +55,10 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.hooks.carbonmark"]}],
         "operators": [
-            {"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.operators.carbonmark"]}
+            {
+                "integration-name": "Carbonmark",
+                "python-modules": [f"{PACKAGE}.operators.carbonmark", f"{PACKAGE}.operators.payment"],
+            }
         ],
         "sensors": [{"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.sensors.carbonmark"]}],
         "triggers": [
@@ -72,5 +75,6 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],
+        "plugins": [{"name": "carbonmark", "plugin-class": f"{PACKAGE}.return_url.plugin.CarbonmarkPlugin"}],
         "config": CONFIG,
     }

@@ -3,10 +3,14 @@
 
 Waits until the retirement that a payment started is proven to be what was asked for; fails if it is not.
 
-After paying, the buyer's browser comes back to `success_url/<payment id>`. Whatever serves that page starts this DAG:
+For links whose `success_url` is a site of your own. After paying, the buyer's browser comes to `success_url/<payment id>`, and
+what serves that page starts this DAG (links without a `success_url` bring the buyer back to Airflow, and need none of this):
 
 ```
 POST /api/v2/dags/carbonmark_confirm_retirement/dagRuns
+Authorization: Bearer <token, from POST /auth/token>
+Content-Type: application/json
+
 {"logical_date": null, "conf": {"payment_id": "pay_…", "checkout": {…}}}
 ```
 

@@ -2,19 +2,19 @@
 ### Offset a month of emissions
 
 Reads the month's emissions, picks the cheapest listing for each entity, checks what it costs and makes the link a person
-pays at: the button **Open checkout** on the pages of the tasks `purchase.checkout`, and the table in the log of
-`list_links`. Nothing is bought until somebody pays.
+pays at. Each link waits under **Required Actions** until somebody pays or declines it there; waiting costs nothing. The buyer's
+browser comes back to Airflow by itself, the retirement is checked against what was asked for, and `list_retired` lists what
+the month ended with. Nothing is bought until somebody pays. To tell people, give `payment` the notifiers you use.
 
 It runs on the 21st, when the figures of the month before are complete, and offsets the month in which its data
 interval starts: the run of 21 November covers 21 October to 21 November and offsets October. So a backfill goes by
 month without further ado; `month` overrides it.
-
-Buyers land where `[carbonmark] success_url` says. What serves that page starts `carbonmark_confirm_retirement`.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,15 @@ from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
     CarbonmarkCreateQuoteOperator,
 )
+from airflow_provider_carbonmark.operators.payment import CarbonmarkAwaitPaymentOperator
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 
 log = logging.getLogger(__name__)
 
 SAMPLE = Path(__file__).parent / "data" / "gcp-carbon-footprint.csv"
 FORMATS = {"codecarbon": CODECARBON, "google_cloud": GOOGLE_CLOUD, "aws": AWS}
-ENTITY = "{{ ti.xcom_pull('choose_listings')[ti.map_index].entity }}"
+PURCHASE = "ti.xcom_pull('choose_listings')[ti.map_index]"
+ENTITY = f"{{{{ {PURCHASE}.entity }}}}"
 COST = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
 
 
@@ -55,7 +58,6 @@ COST = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
     schedule=CronDataIntervalTimetable("0 6 21 * *", timezone="UTC"),
     start_date=pendulum.datetime(2023, 10, 21, 6, tz="UTC"),
     catchup=False,
-    max_active_runs=1,
     params={
         "month": Param(None, type=["null", "string"], pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
         "emissions_file": Param(
@@ -71,6 +73,9 @@ COST = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
         ),
         "registries": Param(
             [], type="array", items={"type": "string"}, description="Such as VCS; empty: any"
+        ),
+        "allow_test_mode": Param(
+            False, type="boolean", description="Accept a rehearsal, which retires nothing"
         ),
     },
     default_args={"retries": 2},
@@ -135,7 +140,7 @@ def carbonmark_monthly_offset():
 
     @task_group
     def purchase(asset_price_source_id, quantity_tonnes, beneficiary_name, retirement_message):
-        """Check the cost, then make the link; each entity goes its own way."""
+        """Check the cost, make the link, wait for a person to pay, wait for the retirement; each entity goes its own way."""
         quote = CarbonmarkCreateQuoteOperator(
             task_id="quote",
             map_index_template=ENTITY,
@@ -151,30 +156,52 @@ def carbonmark_monthly_offset():
             beneficiary_name=beneficiary_name,
             retirement_message=retirement_message,
         )
-        quote >> checkout
+        payment = CarbonmarkAwaitPaymentOperator(
+            task_id="payment",
+            map_index_template=ENTITY,
+            checkout=checkout.output,
+            cost_usd=COST,
+            subject=f"Pay for {{{{ {PURCHASE}.quantity_tonnes }}}} t CO2e, {ENTITY}, {{{{ {PURCHASE}.month }}}}",
+        )
+        retirement = CarbonmarkRetirementSensor(
+            task_id="retirement",
+            map_index_template=ENTITY,
+            payment_id=payment.output,
+            checkout=checkout.output,
+            allow_test_mode="{{ params.allow_test_mode }}",
+            deferrable=True,
+            timeout=timedelta(days=7),
+        )
+        quote >> checkout >> payment >> retirement
 
-    @task(trigger_rule="all_done_min_one_success")
-    def list_links(purchases: list[dict[str, str]], *, ti) -> list[dict[str, Any]]:
-        """Show a person what to pay for; fail if an entity has no link, once the others are shown."""
-        links, missing = [], []
+    # Not all_done_min_one_success: that rule skips the task as soon as one purchase is declined, and the run would end well.
+    @task(trigger_rule="all_done")
+    def list_retired(purchases: list[dict[str, str]] | None, *, ti) -> list[dict[str, Any]]:
+        """Show what was retired, and what somebody declined to pay for; fail if anything else is missing."""
+        if purchases is None:
+            raise AirflowFailException("Nothing could be bought: see the tasks before")
+        retired, missing = [], []
         for index, bought in enumerate(purchases):
-            quote = ti.xcom_pull(task_ids="purchase.quote", map_indexes=index)
-            checkout = ti.xcom_pull(task_ids="purchase.checkout", map_indexes=index)
-            if checkout is None:
-                missing.append(bought["entity"])
+            about = (bought["entity"], bought["month"], bought["quantity_tonnes"])
+            retirement = ti.xcom_pull(task_ids="purchase.retirement", map_indexes=index)
+            if retirement:
+                retired.append(bought | {"retirement": retirement})
+                proof = retirement["certificate_url"] or retirement["transaction_hash"]
+                log.info("%-24s %s %12s t  %s", *about, proof)
                 continue
-            links.append(bought | {"cost_usd": quote["cost_usd"], "checkout": checkout})
-            log.info(
-                "%-24s %s %12s t %12s USD  %s",
-                *(bought["entity"], bought["month"], bought["quantity_tonnes"]),
-                *(quote["cost_usd"], checkout["checkout_url"]),
+            states = ti.get_task_states(
+                dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=["purchase.payment"], map_index=index
             )
+            if "skipped" in states[ti.run_id].values():
+                log.info("%-24s %s %12s t  declined", *about)
+            else:
+                missing.append(bought["entity"])
         if missing:
-            raise AirflowFailException(f"No link for {', '.join(missing)}: see their tasks in purchase")
-        return links
+            raise AirflowFailException(f"Not retired for {', '.join(missing)}: see their tasks in purchase")
+        return retired
 
     purchases = choose_listings(read_emissions())
-    purchase.expand_kwargs(purchases) >> list_links(purchases)
+    purchase.expand_kwargs(purchases) >> list_retired(purchases)
 
 
 carbonmark_monthly_offset()

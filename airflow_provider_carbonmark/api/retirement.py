@@ -134,6 +134,17 @@ def is_unpaid(payment: Payment) -> bool:
     return payment.retirement_status is None and _is_one_of(payment.payment_status, UNPAID_STATES)
 
 
+def is_not_paid(payment: Payment) -> bool:
+    """
+    Tell whether a payment has not gone through, be it unpaid, failed or cancelled.
+
+    :param payment: the payment as the service tells it.
+    """
+    return payment.retirement_status is None and _is_one_of(
+        payment.payment_status, (*UNPAID_STATES, *DEFAULT_FAILED_STATES)
+    )
+
+
 def is_placeholder(payment: Payment) -> bool:
     """
     Tell whether a payment points at the retirement that all test orders share (seen: ``Developer Tester``, ``TEST MODE``).
@@ -141,6 +152,21 @@ def is_placeholder(payment: Payment) -> bool:
     :param payment: the payment as the service tells it.
     """
     return _is_placeholder(payment, None)
+
+
+def describes(payment: Payment, asked: RetirementRequest) -> bool | None:
+    """
+    Tell whether a payment, at whatever stage, is for what was asked.
+
+    :param payment: the payment as the service tells it.
+    :param asked: what was asked for.
+    :return: None when the service tells too little to say so, as it may before the retirement (assumed); also for the
+        placeholder, which describes itself and not the order.
+    """
+    if _is_placeholder(payment, asked):
+        return None
+    differences, missing = _compare(payment, asked)
+    return False if differences else None if missing else True
 
 
 def _waiting_reason(payment: Payment) -> str:
@@ -168,6 +194,20 @@ def _placeholder_verdict(test_mode: bool) -> Verdict:
 
 
 def _mismatch(payment: Payment, asked: RetirementRequest) -> Verdict | None:
+    differences, needed = _compare(payment, asked)
+    if differences:
+        return Verdict(Outcome.NOT_AS_ASKED, f"Something else was retired: {'; '.join(differences)}.")
+    if not needed:
+        return None
+    return Verdict(
+        Outcome.WAITING,
+        f"The retirement is proven, but the answer doesn't tell its {' and '.join(needed)} yet, "
+        "so nothing says it is the one that was asked for.",
+    )
+
+
+def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], list[str]]:
+    """Return what differs, as ends of a sentence, and which needed facts the service doesn't tell."""
     comparisons: tuple[tuple[str, Any, Any, Callable[[Any], object]], ...] = (
         ("beneficiary name", asked.beneficiary_name, payment.beneficiary_name, _bare_text),
         ("quantity in tonnes", asked.quantity_tonnes, payment.quantity_tonnes, Decimal),
@@ -182,17 +222,8 @@ def _mismatch(payment: Payment, asked: RetirementRequest) -> Verdict | None:
             missing.append(what)
         elif bare(wanted) != bare(got):
             differences.append(f"its {what} is {_show(got)} instead of {_show(wanted)}")
-    if differences:
-        return Verdict(Outcome.NOT_AS_ASKED, f"Something else was retired: {'; '.join(differences)}.")
     # Name and quantity are what tells our retirement from the placeholder; the source may stay untold.
-    needed = [what for what in missing if what != "asset price source"]
-    if not needed:
-        return None
-    return Verdict(
-        Outcome.WAITING,
-        f"The retirement is proven, but the answer doesn't tell its {' and '.join(needed)} yet, "
-        "so nothing says it is the one that was asked for.",
-    )
+    return differences, [what for what in missing if what != "asset price source"]
 
 
 def _is_one_of(status: str | None, states: Collection[str]) -> bool:

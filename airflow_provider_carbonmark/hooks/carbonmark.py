@@ -46,10 +46,12 @@ class CarbonmarkConnection:
 
     :param settings: the two base URLs, the API key and the timeout.
     :param test_mode: whether what comes from this connection retires nothing.
+    :param return_url_secret: what return URLs are signed with; None means with a key derived from the API key.
     """
 
     settings: ClientSettings
     test_mode: bool
+    return_url_secret: SecretStr | None = None
 
     @classmethod
     def of(cls, connection: Connection) -> CarbonmarkConnection:
@@ -80,7 +82,12 @@ class CarbonmarkConnection:
             problem = str(error).removeprefix(f"{error.field} ").removesuffix(f". {error.remedy}")
             raise InvalidInputError(field(_FIELDS[error.field]), problem, remedy=error.remedy) from None
         environment = _or_default(extra.get("environment"), None)
-        return cls(settings, _test_mode(environment, key, settings.checkout_url, field("extra environment")))
+        secret = _or_default(extra.get("return_url_secret"), None)
+        return cls(
+            settings,
+            _test_mode(environment, key, settings.checkout_url, field("extra environment")),
+            None if secret is None else SecretStr(str(secret)),
+        )
 
 
 # Where the form has what the client's settings are made of.

@@ -34,6 +34,7 @@ class ExtraField:
     kind: str = "string"
     choices: tuple[str, ...] = ()
     placeholder: str = ""
+    secret: bool = False
 
 
 EXTRA_FIELDS = (
@@ -49,6 +50,13 @@ EXTRA_FIELDS = (
         "How long one request may take. 30 when empty.",
         kind="number",
         placeholder=f"{DEFAULT_TIMEOUT:g}",
+    ),
+    ExtraField(
+        "return_url_secret",
+        "Return URL secret",
+        "Signs the addresses that buyers come back to; 32 random characters or more. When empty, the signature is derived from the "
+        "API key, and changing the key ends the links made before.",
+        secret=True,
     ),
     ExtraField(
         "environment",
@@ -76,6 +84,8 @@ def _conn_field(field: ExtraField) -> dict[str, Any]:
         schema["enum"] = [*field.choices, None]
     if field.kind == "number":
         schema["exclusiveMinimum"] = 0
+    if field.secret:
+        schema["format"] = "password"
     return {"label": field.label, "description": field.description, "schema": schema}
 
 
@@ -93,15 +103,15 @@ def form_widgets() -> dict[str, Any]:
 
     Airflow 3.1 calls this with WTForms and Flask-AppBuilder replaced by stand-ins, so they are imported here.
     """
-    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from flask_babel import lazy_gettext
-    from wtforms import StringField
+    from wtforms import PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
     return {
-        field.name: StringField(
+        field.name: (PasswordField if field.secret else StringField)(
             lazy_gettext(field.label),
-            widget=BS3TextFieldWidget(),
+            widget=BS3PasswordFieldWidget() if field.secret else BS3TextFieldWidget(),
             description=field.description,
             validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
         )

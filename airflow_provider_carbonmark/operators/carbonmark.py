@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import (
@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.api.inputs import (
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.links import CheckoutLink
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink, refuse_unless_unpaid
+from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, PAYMENT_KEY, RECORD_KEY, LinkKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -100,6 +101,8 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     """
     Make a hosted payment page. Nothing is bought until somebody pays there.
 
+    After paying, the buyer's browser comes back to this Airflow, which keeps the payment id as the XCom ``payment_id`` of this task.
+
     On Airflow 3.3 and later, a retry or a clear of the task gets the link that it made before. If what is to be bought has changed
     since, a new link is made only while Carbonmark says that the old one is unpaid; otherwise the task fails without a retry.
 
@@ -111,9 +114,8 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     :param quantity_tonnes: tonnes in steps of 0.001, as a Decimal, an int or a decimal string. (templated)
     :param beneficiary_name: on whose behalf the credits are retired; public, at most 255 characters. (templated)
     :param retirement_message: why; public, at most 500 characters. (templated)
-    :param success_url: where the buyer lands after paying; Carbonmark appends ``/<payment id>``. Default: ``[carbonmark]
-        success_url``. (templated)
-    :param cancel_url: where the buyer lands after leaving the page unpaid. Default: ``[carbonmark] cancel_url``. (templated)
+    :param success_url: where the buyer lands after paying, if not in this Airflow; Carbonmark appends ``/<payment id>``. (templated)
+    :param cancel_url: where the buyer lands after leaving the page unpaid, if not in this Airflow. (templated)
     :param metadata: more to send as the checkout's metadata. (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
@@ -151,19 +153,17 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with failing_without_retry():
             purchase = self._purchase()
-            return_urls = {
-                "success_url": _parse_return_url(self.success_url, "success_url", takes_suffix=True),
-                "cancel_url": _parse_return_url(self.cancel_url, "cancel_url"),
-            }
             links = LinkStore.of(context)
             if links.made:
                 if (latest := links.made[-1]).purchase == purchase:
                     self.checkout_url = latest.checkout["checkout_url"]
                     self.log.info("This task made its link before: %s", self.checkout_url)
+                    self._tell_payment(context, links)
                     return latest.checkout
-                refuse_unless_unpaid(links.made, purchase, self.hook)
-            key = links.intend(purchase | return_urls)
-            checkout = self._make(context, purchase, return_urls, key)
+                refuse_unless_unpaid(links, purchase, self.hook)
+            urls = self._return_urls(context, links, purchase)
+            key = links.intend(purchase | urls)
+            checkout = self._make(context, purchase, urls, key)
         links.keep(MadeLink(purchase, checkout))
         self.checkout_url = checkout["checkout_url"]
         self.log.info(
@@ -171,6 +171,33 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             checkout,
         )
         return checkout
+
+    def _return_urls(self, context: Context, links: LinkStore, purchase: dict[str, Any]) -> dict[str, str]:
+        """Return where the buyer goes: the author's addresses, else this Airflow's."""
+        given = {
+            name: parse_url(url, name, takes_suffix=name == "success_url")
+            for name, url in (("success_url", self.success_url), ("cancel_url", self.cancel_url))
+            if url
+        }
+        if len(given) == 2:
+            return given
+        # The return URL takes a token only for the connection that the link was made with.
+        context["ti"].xcom_push(CONNECTION_KEY, self.carbonmark_conn_id)
+        asked = {name: links.request.get(name, "") for name in ("success_url", "cancel_url")}
+        if purchase | asked == links.request:
+            # Signed anew, they would make another request of what an earlier try asked for.
+            return asked | given
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.return_url.urls import return_urls
+
+        return return_urls(self.carbonmark_conn_id, self.hook.connection, LinkKey.of(context["ti"])) | given
+
+    def _tell_payment(self, context: Context, links: LinkStore) -> None:
+        """Say again which payment is recorded: a clear deleted the XComs that said so."""
+        if record := links.payment:
+            self.log.info("It is paid: %s", record.payment_id)
+            context["ti"].xcom_push(PAYMENT_KEY, record.payment_id)
+            context["ti"].xcom_push(RECORD_KEY, record.to_json())
 
     def _purchase(self) -> dict[str, Any]:
         """Return what is to be bought, checked, as plain JSON: what makes two links the same."""
@@ -196,7 +223,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         }
 
     def _make(
-        self, context: Context, purchase: dict[str, Any], return_urls: dict[str, str], key: str
+        self, context: Context, purchase: dict[str, Any], urls: dict[str, str], key: str
     ) -> dict[str, Any]:
         told = ("beneficiary_name", "retirement_message")
         page = self.hook.create_checkout(
@@ -204,7 +231,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             quantity_tonnes=purchase["quantity_tonnes"],
             metadata=purchase["metadata"] | {name: purchase[name] for name in told},
             idempotency_key=key,
-            **return_urls,
+            **urls,
         )
         ti = context["ti"]
         return {
@@ -245,12 +272,3 @@ def _parse_money(value: object, field: str) -> Decimal:
             field, "is not an amount of money", value=value, remedy='Give USD, for example "250.00"'
         )
     return amount
-
-
-def _parse_return_url(value: str | None, field: str, *, takes_suffix: bool = False) -> str:
-    url = value or conf.get("carbonmark", field, fallback=None)
-    if not url:
-        raise InvalidInputError(
-            field, "is not set", remedy=f"Pass it to the operator, or set it for all in [carbonmark] {field}"
-        )
-    return parse_url(url, field, takes_suffix=takes_suffix)

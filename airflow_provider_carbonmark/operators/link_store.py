@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import NotFoundError
 from airflow_provider_carbonmark.api.retirement import is_unpaid
+from airflow_provider_carbonmark.return_url.link import RECORD_KEY, PaymentRecord
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -81,6 +82,17 @@ class LinkStore:
         """The links that this task made, the latest last."""
         return self._kept.made
 
+    @property
+    def request(self) -> dict[str, Any]:
+        """What was asked for last without an answer having been stored."""
+        return self._kept.request or {}
+
+    @property
+    def payment(self) -> PaymentRecord | None:
+        """What the return URL recorded: the payment that buyers of this task's links came back with."""
+        kept = None if self._store is None else self._store.get(RECORD_KEY)
+        return None if kept is None else PaymentRecord.from_json(kept)
+
     def intend(self, request: dict[str, Any]) -> str:
         """
         Return the idempotency key to ask with, written down before the request leaves.
@@ -107,15 +119,16 @@ class LinkStore:
             self._store.set(STATE_KEY, kept.to_json(), retention=NEVER_EXPIRE)
 
 
-def refuse_unless_unpaid(made: tuple[MadeLink, ...], purchase: dict[str, Any], hook: CarbonmarkHook) -> None:
+def refuse_unless_unpaid(links: LinkStore, purchase: dict[str, Any], hook: CarbonmarkHook) -> None:
     """
-    Allow one more link only while Carbonmark says that those made before are unpaid.
+    Allow one more link only while Carbonmark says that those made before are unpaid, and no buyer came back from one.
 
-    :param made: the links made before, the latest for something else than what is to be bought now.
+    :param links: the links made before, the latest for something else than what is to be bought now.
     :param purchase: what is to be bought now.
     :param hook: asks Carbonmark.
     :raises AirflowFailException: when an old link is paid, or nobody can tell.
     """
+    made, recorded = links.made, links.payment
     before = made[-1].purchase
     changed = ", ".join(
         f"{name} from {before.get(name)!r} to {value!r}"
@@ -124,7 +137,8 @@ def refuse_unless_unpaid(made: tuple[MadeLink, ...], purchase: dict[str, Any], h
     )
     urls = [link.checkout["checkout_url"] for link in made]
     for link, url in zip(made, urls, strict=True):
-        if doubt := _why_not_unpaid(link.checkout["payment_id"], hook):
+        doubt = f"its buyer came back with payment {recorded.payment_id!r}" if recorded else None
+        if doubt := doubt or _why_not_unpaid(link.checkout["payment_id"], hook):
             raise AirflowFailException(
                 f"This task made the link {url} before, and since then its input changed: {changed}. A new link could buy twice, "
                 f"because {doubt}. To buy with the new input as well, start a new run."

@@ -11,6 +11,9 @@ import httpx
 from tests.e2e.processes import StackError, wait_until
 
 FINISHED = {"success", "failed"}
+# Of tasks. Before Airflow 3.3, a task that waits for a person is deferred.
+PARKED = {"awaiting_input", "deferred"}
+OVER = FINISHED | {"skipped", "upstream_failed"}
 
 
 class AirflowApi:
@@ -89,16 +92,17 @@ class AirflowApi:
         """
         Wait until a run has ended and return how: ``success`` or ``failed``.
 
-        :param tell: called with a line whenever the run or one of its tasks changes.
+        :param tell: called with a line whenever one of its tasks changes from now on.
         :raises StackError: when it has not ended after ``timeout`` seconds.
         """
-        seen: dict[str, str] = {}
+        seen: dict[str, str] | None = None
         deadline = time.monotonic() + timeout
         while True:
             state = str(self.run(dag_id, run_id)["state"])
             now = {task_name(task): task["state"] for task in self.task_instances(dag_id, run_id)}
             for name, task_state in now.items():
-                if task_state not in (None, "scheduled", "queued", "running", seen.get(name)):
+                news = seen is not None and seen.get(name) != task_state
+                if news and task_state not in (None, "scheduled", "queued", "running"):
                     tell(f"{name}: {task_state}")
             seen = now
             if state in FINISHED:
@@ -124,17 +128,18 @@ class AirflowApi:
         """Wait until a task is in a state and return the task instance."""
 
         def reached() -> dict[str, Any] | None:
-            for task in self.task_instances(dag_id, run_id):
-                if (task["task_id"], task["map_index"], task["state"]) == (task_id, map_index, state):
-                    return task
-            return None
+            task = self.task_instance(dag_id, run_id, task_id, map_index)
+            return task if task is not None and task["state"] == state else None
 
         return wait_until(reached, what=f"{task_id} of {run_id} to be {state}", timeout=timeout)
 
-    def clear(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
-        """Make Airflow run a task of a finished run again."""
+    def clear(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, *, downstream: bool = False
+    ) -> None:
+        """Make Airflow run a task again, and what follows it if wanted."""
         which: str | list[str | int] = task_id if map_index < 0 else [task_id, map_index]
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [which], "only_failed": False}
+        body["include_downstream"] = downstream
         self.post(f"dags/{dag_id}/clearTaskInstances", body)
 
     def xcom(
@@ -154,6 +159,60 @@ class AirflowApi:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
         content = self.get(path, map_index=task["map_index"], full_content=True)["content"]
         return "\n".join(_log_line(event) for event in content)
+
+    def requests(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return what the run's tasks asked people, answered or not."""
+        return list(self.get(f"dags/{dag_id}/dagRuns/{run_id}/hitlDetails")["hitl_details"])
+
+    def answer(
+        self, dag_id: str, run_id: str, task_id: str, option: str, *, map_index: int = -1, **form: Any
+    ) -> None:
+        """Answer what a task asks people, as the form on its page does."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/{map_index}/hitlDetails"
+        body = {"chosen_options": [option], "params_input": form}
+        self._answer(self._http.patch(f"/api/v2/{path}", json=body))
+
+    def insist(
+        self, answer: Callable[[], None], dag_id: str, run_id: str, task_id: str, map_index: int = -1
+    ) -> None:
+        """
+        Answer a request until its task is over.
+
+        Once is enough but for Airflow: it starts a task over that is answered while its scheduler still digests that it parked.
+        """
+
+        def look() -> tuple[str | None, int]:
+            task = self.task_instance(dag_id, run_id, task_id, map_index) or {}
+            return task.get("state"), task.get("try_number", 0)
+
+        def over_or_asked_again() -> bool:
+            state, tries = look()
+            return state in OVER or (state in PARKED and tries > tried)
+
+        while look()[0] not in OVER:
+            tried = look()[1]
+            answer()
+            wait_until(over_or_asked_again, what=f"{task_id} of {run_id} to hear the answer", timeout=60)
+
+    def wait_until_parked(
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, timeout: float = 60
+    ) -> None:
+        """Wait until a task waits for a person: without a trigger from Airflow 3.3 on, with one before."""
+
+        def parked() -> bool:
+            found = self.task_instance(dag_id, run_id, task_id, map_index)
+            return found is not None and found["state"] in PARKED
+
+        wait_until(parked, what=f"{task_id} of {run_id} to wait for a person", timeout=timeout)
+
+    def task_instance(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1
+    ) -> dict[str, Any] | None:
+        """Return a task instance, or None while there is none."""
+        for task in self.task_instances(dag_id, run_id):
+            if (task["task_id"], task["map_index"]) == (task_id, map_index):
+                return task
+        return None
 
     def failures(self, dag_id: str, run_id: str, lines: int = 6) -> str:
         """Return the tail of every failed task's log, for people."""

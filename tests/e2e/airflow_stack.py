@@ -7,22 +7,25 @@ Needs Airflow, httpx and the standard library only, so that the demo runs withou
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.e2e.airflow_api import AirflowApi
 from tests.e2e.processes import Process, StackError, free_ports, wait_until
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+OTHER_COMPONENTS = ("scheduler", "dag-processor", "triggerer")
+COMPONENTS = ("api-server", *OTHER_COMPONENTS)
 HEALTH_NAMES = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
@@ -31,7 +34,9 @@ class AirflowStack:
     Airflow's processes as one context manager; leaving it stops them all and removes the home.
 
     :param env: what to add to every process's environment, connections for example.
-    :param dags: folder the DAGs are read from.
+    :param dags: folders the DAGs are read from.
+    :param database: address of an empty database; SQLite in the home when not given.
+    :param api_servers: how many; people use the first, buyers come back to the last.
     :param tell: called with a line whenever there is progress to report.
     """
 
@@ -39,30 +44,41 @@ class AirflowStack:
         self,
         env: Mapping[str, str],
         *,
-        dags: Path = DAGS,
+        dags: Sequence[Path] = (DAGS,),
+        database: str | None = None,
+        api_servers: int = 1,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="carbonmark-airflow-"))
-        port, worker_log_port, trigger_log_port = free_ports(3)
-        self.url = f"http://127.0.0.1:{port}"
+        worker_log_port, trigger_log_port, *ports = free_ports(2 + api_servers)
+        self.url, *_ = urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.env = {
             **_outer_environment(),
-            **_settings(self.home, dags, port),
+            **_settings(self.home, dags, self.url, database),
+            "AIRFLOW__CARBONMARK__RETURN_BASE_URL": urls[-1],
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
             **env,
         }
-        self.api = AirflowApi(self.url)
+        servers = {
+            _numbered("api-server", index): ["api-server", f"--port={port}"]
+            for index, port in enumerate(ports)
+        }
+        #: The address and the process that buyers come back to.
+        self.return_url = urls[-1]
+        self.return_server = list(servers)[-1]
+        self._api_servers = [AirflowApi(url) for url in urls]
+        self.api = self._api_servers[0]
         self.processes = {
             name: Process(
                 name,
-                [sys.executable, "-m", "airflow", name],
+                [sys.executable, "-m", "airflow", *command],
                 env=self.env,
                 log=self.home / "processes" / f"{name}.log",
             )
-            for name in COMPONENTS
+            for name, command in {**servers, **{name: [name] for name in OTHER_COMPONENTS}}.items()
         }
-        self._dag_count = sum(1 for _ in dags.glob("*.py"))
+        self._dag_count = sum(1 for folder in dags for _ in folder.glob("*.py"))
         self._tell = tell
 
     def __enter__(self) -> AirflowStack:
@@ -86,7 +102,7 @@ class AirflowStack:
         """
         self._tell(f"Making Airflow's database in {self.home}")
         self.cli("db", "migrate")
-        self._tell(f"Starting {', '.join(COMPONENTS)}")
+        self._tell(f"Starting {', '.join(self.processes)}")
         for process in self.processes.values():
             process.start()
         self.wait_until_healthy()
@@ -96,7 +112,8 @@ class AirflowStack:
 
     def stop(self) -> None:
         """End every process and remove the home; may be called twice."""
-        self.api.close()
+        for api in self._api_servers:
+            api.close()
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
@@ -122,11 +139,13 @@ class AirflowStack:
             raise StackError(f"airflow {' '.join(arguments)} failed:\n{done.stdout[-4000:]}")
         return done.stdout
 
-    def restart(self, name: str) -> None:
-        """Start a component again, after a kill for example, and wait until all are healthy."""
-        self.processes[name].stop()
-        self.processes[name].start()
-        self.wait_until_healthy()
+    def restart(self, *names: str) -> None:
+        """Start components again, after a kill for example, and wait until all are healthy."""
+        for name in names:
+            self.processes[name].stop()
+            self.processes[name].start()
+        if names:
+            self.wait_until_healthy()
 
     @contextmanager
     def database_to_oneself(self) -> Iterator[None]:
@@ -153,8 +172,10 @@ class AirflowStack:
         def healthy() -> bool:
             for process in self.processes.values():
                 process.check()
-            health = self.api.health() or {}
-            return all(health.get(name, {}).get("status") == "healthy" for name in HEALTH_NAMES)
+            answers = [api.health() or {} for api in self._api_servers]
+            return all(
+                answer.get(name, {}).get("status") == "healthy" for answer in answers for name in HEALTH_NAMES
+            )
 
         try:
             wait_until(healthy, what="a healthy Airflow", timeout=timeout)
@@ -181,23 +202,32 @@ def _outer_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
 
 
-def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
+def _bundle(folder: Path) -> dict[str, Any]:
+    path = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return {"name": folder.parent.name, "classpath": path, "kwargs": {"path": str(folder)}}
+
+
+def _numbered(name: str, index: int) -> str:
+    return f"{name}-{index + 1}" if index else name
+
+
+def _settings(home: Path, dags: Sequence[Path], url: str, database: str | None) -> dict[str, str]:
     """Return Airflow's settings as environment variables."""
     settings = {
-        "CORE__DAGS_FOLDER": dags,
+        "CORE__DAGS_FOLDER": dags[0],
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
         "CORE__DEFAULT_TASK_RETRY_DELAY": 1,
-        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "CORE__LOAD_EXAMPLES": False,
         "CORE__PARALLELISM": 4,
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
-        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__BASE_URL": url,
         "API__HOST": "127.0.0.1",
-        "API__PORT": port,
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([_bundle(folder) for folder in dags]),
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "LOGGING__COLORED_CONSOLE_LOG": False,
         "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
@@ -213,4 +243,6 @@ def _settings(home: Path, dags: Path, port: int) -> dict[str, str]:
         # How long the waits of a killed triggerer lie idle before the next one takes them over.
         "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8,
     }
+    if database is not None:
+        settings["DATABASE__SQL_ALCHEMY_CONN"] = database
     return {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{key}": str(value) for key, value in settings.items()}

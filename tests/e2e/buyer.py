@@ -22,43 +22,54 @@ class Paid:
     Where a buyer is after paying.
 
     :param payment_id: the last part of the address, the only place where Carbonmark tells it.
-    :param page: what the buyer's own site shows there.
+    :param url: where the browser ended.
+    :param title: the title of the page there.
+    :param page: that page.
     """
 
     payment_id: str
+    url: str
+    title: str
     page: str
 
 
-def pay(checkout_url: str, card: str = GOOD_CARD) -> Paid:
+def pay(checkout_url: str, card: str = GOOD_CARD, *, come_back: bool = True) -> Paid:
     """
     Pay a link as a person with a browser does.
 
     :param card: its number decides how it ends; the payment page lists the test cards.
+    :param come_back: whether the browser opens the address it is sent to.
     :raises PaymentRefused: when the page does not send the buyer on.
     """
     with httpx.Client(timeout=30, trust_env=False) as browser:
-        page = _PaymentPage.read(browser.get(checkout_url))
+        page = _Page.read(browser.get(checkout_url))
         if "card_number" not in page.fields:
             raise PaymentRefused(page.text)
         answer = browser.post(checkout_url, data=page.fields | {"card_number": card})
         if not answer.is_redirect:
-            raise PaymentRefused(_PaymentPage.read(answer).problem)
+            raise PaymentRefused(_Page.read(answer).problem)
+        if not come_back:
+            url = answer.headers["Location"]
+            return Paid(url.rsplit("/", 1)[-1], url, "", "")
         landed = browser.get(answer.headers["Location"], follow_redirects=True).raise_for_status()
-        return Paid(landed.url.path.rsplit("/", 1)[-1], landed.text)
+        title = _Page.read(landed).title
+        return Paid(landed.url.path.rsplit("/", 1)[-1], str(landed.url), title, landed.text)
 
 
-class _PaymentPage(HTMLParser):
-    """The page's form as a browser would send it with its first button, and what the page says."""
+class _Page(HTMLParser):
+    """A page's form as a browser would send it with its first button, and what the page says."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fields: dict[str, str] = {}
         self.text = ""
         self.problem = ""
+        self.title = ""
         self._alert = False
+        self._title = False
 
     @classmethod
-    def read(cls, response: httpx.Response) -> _PaymentPage:
+    def read(cls, response: httpx.Response) -> _Page:
         page = cls()
         page.feed(response.text)
         page.problem = page.problem or f"HTTP {response.status_code}: {page.text}"
@@ -67,13 +78,16 @@ class _PaymentPage(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self._alert = attributes.get("role") == "alert"
+        self._title = tag == "title"
         if tag in ("input", "button") and (name := attributes.get("name")):
             self.fields.setdefault(name, attributes.get("value") or "")
 
     def handle_endtag(self, tag: str) -> None:
-        self._alert = False
+        self._alert = self._title = False
 
     def handle_data(self, data: str) -> None:
         self.text = f"{self.text} {data.strip()}".strip()
+        if self._title:
+            self.title += data.strip()
         if self._alert:
             self.problem += data.strip()

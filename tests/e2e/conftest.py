@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.airflow_stack import DAGS
 from tests.e2e.buyer import pay
+from tests.e2e.purchase import AWAIT_PAYMENT, Purchase
 from tests.e2e.stand import CHECKOUT_LINK, MONTHLY_OFFSET, Stand, sample
 
 API_KEY = f"cm_api_e2e{uuid.uuid4()}"
@@ -24,10 +27,37 @@ class Bought:
     checkout: dict[str, Any]
 
 
+ROOT = Path(__file__).resolve().parents[2]
+TEST_DAGS = Path(__file__).with_name("dags")
+# How soon a scheduler takes over what was run by one that was killed.
+SOON = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is about the return URL on both databases, and everything else on SQLite."""
+    if "stand" in metafunc.fixturenames:
+        both = metafunc.module.__name__.rpartition(".")[2].startswith("test_return")
+        databases = ["sqlite", *([pytest.param("postgresql", marks=pytest.mark.faults)] if both else [])]
+        metafunc.parametrize("stand", databases, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def stand() -> Iterator[Stand]:
-    with Stand(API_KEY) as started:
-        yield started
+def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
+    """Start everything once per database; with PostgreSQL, buyers come back to an API server of their own."""
+    options = {"dags": (DAGS, TEST_DAGS), "env": {"PYTHONPATH": str(ROOT), **SOON}}
+    if request.param == "sqlite":
+        with Stand(API_KEY, **options) as started:
+            yield started
+    else:
+        from tests.e2e.postgresql import postgresql
+
+        with postgresql() as database, Stand(API_KEY, database=database, api_servers=2, **options) as started:
+            yield started
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,8 +72,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(autouse=True)
 def usual_behaviour(stand: Stand) -> None:
-    """Undo what the test before told the sandbox to do."""
+    """Undo what the test before told the sandbox to do, and start what it left killed."""
     stand.sandbox.control("PUT", "switches", {})
+    stand.airflow.restart(*(name for name, process in stand.airflow.processes.items() if not process.running))
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +132,17 @@ def buy(stand: Stand, listing: str) -> Callable[..., Bought]:
     return bought
 
 
+@pytest.fixture
+def purchase(stand: Stand, link_conf: Callable[..., dict[str, Any]]) -> Callable[..., Purchase]:
+    """Return a function that starts a run of the test DAG, or of one of its variants; what is paid for is retired at once."""
+    stand.sandbox.control("PATCH", "switches", {"retirement_seconds": 0})
+
+    def start(dag_id: str = AWAIT_PAYMENT, **conf: Any) -> Purchase:
+        return Purchase(stand, link_conf(**conf), dag_id)
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def october(stand: Stand) -> str:
     """Return the run that made the links for October of the Google Cloud sample."""
@@ -110,20 +152,16 @@ def october(stand: Stand) -> str:
         "month": "2026-10",
         "beneficiary": "Full run ({entity})",
     }
-    return stand.run(MONTHLY_OFFSET, conf)
+    return stand.start_month(conf)
 
 
 @pytest.fixture(scope="session")
 def october_retired(stand: Stand, october: str) -> dict[str, dict[str, Any]]:
-    """Pay every link of the October run, and return what each confirmation proved, by entity."""
-    links = {link["entity"]: link["checkout"] for link in stand.links(october)}
-    confirmations = {
-        entity: stand.start_confirmation(pay(checkout["checkout_url"]).payment_id, checkout)
-        for entity, checkout in links.items()
-    }
-    for run_id in confirmations.values():
-        stand.expect_success("carbonmark_confirm_retirement", run_id)
-    return {entity: stand.retirement(run_id) for entity, run_id in confirmations.items()}
+    """Pay every link of the October run, the last one first, and return what the run ended with, by entity."""
+    for link in reversed(stand.links(october)):
+        pay(link["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, october)
+    return {bought["entity"]: bought["retirement"] for bought in stand.retired(october)}
 
 
 def checkouts_for(stand: Stand, beneficiary: str) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 The whole way once, on this machine: emissions in, checkout links, payment, proven retirements out.
 
 ``python -m tests.e2e.demo`` starts the sandbox and a real Airflow, offsets a month of the CodeCarbon sample and one of the
-Google Cloud sample, pays every link on the payment page as a buyer would, and ends when each retirement is proven.
+Google Cloud sample, and pays every link on the payment page as a buyer would. The buyer's browser comes back to Airflow, and each
+run ends by itself when its retirements are proven.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,7 +20,7 @@ import httpx
 
 from tests.e2e.buyer import PaymentRefused, pay
 from tests.e2e.processes import RunFailed, StackError
-from tests.e2e.stand import CONFIRM_RETIREMENT, MONTHLY_OFFSET, Stand, sample
+from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
 
 API_KEY = "cm_api_demo00-0000-4000-8000-000000000000"
 MONTHS = (
@@ -43,9 +43,7 @@ class Line:
     """One purchase, from its link to its certificate."""
 
     link: dict[str, Any]
-    payment_id: str
-    confirmation: str
-    status: str = "not confirmed"
+    status: str = "not retired"
     certificate: str = ""
 
     @property
@@ -71,8 +69,8 @@ def main() -> int:
     try:
         with Stand(API_KEY, tell) as stand:
             try:
-                lines = [line for month in MONTHS for line in offset_month(stand, month)]
-                confirm(stand, lines)
+                runs = [stand.start_month(month) for month in MONTHS]
+                lines = [line for run_id in runs for line in offset_month(stand, run_id)]
             except RunFailed:
                 raise
             except StackError:
@@ -96,28 +94,20 @@ def main() -> int:
     return 0 if lines and retired == len(lines) else 1
 
 
-def offset_month(stand: Stand, conf: dict[str, str]) -> Iterator[Line]:
-    """Run the monthly DAG, pay each of its links, and start the wait for each retirement."""
-    tell(f"{MONTHLY_OFFSET}: {conf['month']} of {conf['emissions_file'].rsplit('/', 1)[-1]}")
-    run_id = stand.run(MONTHLY_OFFSET, conf, tell=tell_more)
-    for link in stand.links(run_id):
-        paid = pay(link["checkout"]["checkout_url"])
-        tell(f"Paid for {link['entity']} on the payment page; the buyer came back with {paid.payment_id}")
-        yield Line(link, paid.payment_id, stand.start_confirmation(paid.payment_id, link["checkout"]))
-
-
-def confirm(stand: Stand, lines: list[Line]) -> None:
-    """Wait for every retirement, and note what each wait proved."""
-    tell(f"{CONFIRM_RETIREMENT}: waiting for {len(lines)} retirements")
+def offset_month(stand: Stand, run_id: str) -> list[Line]:
+    """Pay each link of a run as a person would, and return what the run ended with."""
+    lines = [Line(link) for link in stand.links(run_id)]
+    tell(f"{MONTHLY_OFFSET}: {lines[0].link['month']}, {len(lines)} links wait to be paid")
     for line in lines:
-        if stand.airflow.api.wait_for_run(CONFIRM_RETIREMENT, line.confirmation) == "success":
-            retirement = stand.retirement(line.confirmation)
+        paid = pay(line.link["checkout"]["checkout_url"])
+        tell(f"Paid for {line.link['entity']}: the browser came back to Airflow, which says “{paid.title}”")
+    stand.expect_success(MONTHLY_OFFSET, run_id, tell=tell_more)
+    retired = {bought["entity"]: bought["retirement"] for bought in stand.retired(run_id)}
+    for line in lines:
+        if retirement := retired.get(line.link["entity"]):
             line.status = "retired"
             line.certificate = retirement["certificate_url"] or retirement["transaction_hash"]
-            tell_more(f"{line.link['entity']}: {retirement['quantity_tonnes']} t retired")
-        else:
-            line.status = "failed"
-            tell_more(stand.airflow.api.failures(CONFIRM_RETIREMENT, line.confirmation))
+    return lines
 
 
 def print_table(lines: list[Line]) -> None:

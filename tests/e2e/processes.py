@@ -87,6 +87,13 @@ class Process:
     def running(self) -> bool:
         return self._popen is not None and self._popen.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Return its id; it must have been started."""
+        if self._popen is None:
+            raise StackError(f"{self.name} is not running")
+        return self._popen.pid
+
     def check(self) -> None:
         """Raise with the log's tail if the process has ended by itself."""
         if self._popen is not None and not self.running:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.e2e.airflow_api import OVER, PARKED
 from tests.e2e.airflow_stack import DAGS, AirflowStack
-from tests.e2e.processes import RunFailed
+from tests.e2e.processes import RunFailed, StackError, wait_until
 from tests.e2e.sandbox_process import SandboxProcess
 
 MONTHLY_OFFSET = "carbonmark_monthly_offset"
@@ -28,18 +30,24 @@ class Stand:
 
     :param api_key: the key of the connection ``carbonmark_default``.
     :param tell: called with a line whenever there is progress to report.
+    :param env: what to add to the environment of Airflow's processes.
+    :param airflow: what else to pass on to :class:`AirflowStack`.
     """
 
-    def __init__(self, api_key: str, tell: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        tell: Callable[[str], None] = lambda text: None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **airflow: Any,
+    ) -> None:
         self._logs = tempfile.TemporaryDirectory(prefix="carbonmark-sandbox-")
         self.sandbox = SandboxProcess(Path(self._logs.name) / "sandbox.log")
         self.airflow = AirflowStack(
-            {
-                "AIRFLOW_CONN_CARBONMARK_DEFAULT": self.sandbox.connection(api_key),
-                "AIRFLOW__CARBONMARK__SUCCESS_URL": f"{self.sandbox.url}/returned",
-                "AIRFLOW__CARBONMARK__CANCEL_URL": f"{self.sandbox.url}/returned",
-            },
+            {"AIRFLOW_CONN_CARBONMARK_DEFAULT": self.sandbox.connection(api_key), **(env or {})},
             tell=tell,
+            **airflow,
         )
         self._tell = tell
 
@@ -79,6 +87,15 @@ class Stand:
         self.expect_success(dag_id, run_id, tell=tell)
         return run_id
 
+    def expect_failure(self, dag_id: str, run_id: str) -> None:
+        """
+        Wait for a run's bad end.
+
+        :raises StackError: when it ends well.
+        """
+        if self.airflow.api.wait_for_run(dag_id, run_id) != "failed":
+            raise StackError(f"The run {run_id} of {dag_id} did not fail.")
+
     def expect_success(
         self, dag_id: str, run_id: str, *, tell: Callable[[str], None] = lambda text: None
     ) -> None:
@@ -92,9 +109,37 @@ class Stand:
                 f"The run {run_id} of {dag_id} failed.\n{self.airflow.api.failures(dag_id, run_id)}"
             )
 
+    def start_month(self, conf: dict[str, Any]) -> str:
+        """Start a run of the monthly DAG, wait until its links can be paid, and return its id."""
+        run_id = self.airflow.api.trigger(MONTHLY_OFFSET, conf | {"allow_test_mode": True})
+        self.wait_for_links(run_id)
+        return run_id
+
+    def wait_for_links(self, run_id: str) -> None:
+        """Wait until each purchase of the month waits for a person, or is over."""
+
+        def offered() -> bool:
+            tasks = self.airflow.api.task_instances(MONTHLY_OFFSET, run_id)
+            states = [task["state"] for task in tasks if task["task_id"] == "purchase.payment"]
+            return bool(states) and all(state in PARKED | OVER for state in states)
+
+        wait_until(offered, what=f"the links of {run_id}", timeout=120)
+
     def links(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a run of the monthly DAG offers for payment, one entry per entity."""
-        return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "list_links"))
+        xcom = partial(self.airflow.api.xcom, MONTHLY_OFFSET, run_id)
+        return [
+            bought
+            | {
+                "cost_usd": xcom("purchase.quote", map_index=index)["cost_usd"],
+                "checkout": xcom("purchase.checkout", map_index=index),
+            }
+            for index, bought in enumerate(xcom("choose_listings"))
+        ]
+
+    def retired(self, run_id: str) -> list[dict[str, Any]]:
+        """Return what a finished run of the monthly DAG lists as retired, one entry per entity."""
+        return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "list_retired"))
 
     def start_confirmation(self, payment_id: str, checkout: dict[str, Any]) -> str:
         """Do what the page behind ``success_url`` does: start the wait for the retirement."""

@@ -208,6 +208,50 @@ def test_the_certificate_names_the_entity(monthly: Any, sandbox: Any) -> None:
     assert Decimal(purchase["quantity_tonnes"]) == Decimal("0.261")
 
 
+class FinishedRun:
+    """What the last task of a month sees of the tasks before it, by map index."""
+
+    dag_id, run_id = "carbonmark_monthly_offset", "run"
+
+    def __init__(self, *payments: str) -> None:
+        self.payments = payments
+
+    def xcom_pull(self, *, task_ids: str, map_indexes: int) -> dict[str, str] | None:
+        assert task_ids == "purchase.retirement"
+        found = {"certificate_url": "https://certificates.example/1", "transaction_hash": "0x1"}
+        return found if self.payments[map_indexes] == "success" else None
+
+    def get_task_states(
+        self, *, dag_id: str, run_ids: list[str], task_ids: list[str], map_index: int
+    ) -> dict[str, dict[str, str]]:
+        assert (dag_id, run_ids, task_ids) == (self.dag_id, ["run"], ["purchase.payment"])
+        return {"run": {f"purchase.payment_{map_index}": self.payments[map_index]}}
+
+
+def list_retired(dag: Any, purchases: list[dict[str, str]], *payments: str) -> list[dict[str, Any]]:
+    return dag.get_task("list_retired").python_callable(purchases, ti=FinishedRun(*payments))
+
+
+PURCHASES = [emitted(entity, "1") | {"quantity_tonnes": "1"} for entity in ("a", "b")]
+
+
+def test_a_month_ends_with_what_was_retired(monthly: Any) -> None:
+    retired = list_retired(monthly, PURCHASES, "success", "success")
+
+    assert [bought["entity"] for bought in retired] == ["a", "b"]
+    assert retired[0]["retirement"]["certificate_url"] == "https://certificates.example/1"
+
+
+def test_what_somebody_declined_to_pay_for_fails_no_month(monthly: Any) -> None:
+    assert [bought["entity"] for bought in list_retired(monthly, PURCHASES, "success", "skipped")] == ["a"]
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed"])
+def test_a_month_in_which_anything_else_is_missing_fails_and_names_it(monthly: Any, state: str) -> None:
+    with pytest.raises(AirflowFailException, match="Not retired for b: "):
+        list_retired(monthly, PURCHASES, "success", state)
+
+
 def _listing(sandbox: Any, source_id: str) -> Any:
     import httpx
 

@@ -105,7 +105,9 @@ def make_context(
         map_index=map_index,
         start_date=datetime.now(UTC),
         get_first_reschedule_date=lambda context: first_reschedule,
+        pushed={},
     )
+    ti.xcom_push = ti.pushed.__setitem__
     context: dict[str, Any] = {"ti": ti}
     if ti_id is not None:
         from airflow.sdk._shared.state import TaskScope

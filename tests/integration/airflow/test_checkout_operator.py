@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -78,29 +79,59 @@ def test_metadata_goes_along_with_beneficiary_and_message(checkout_operator, san
     }
 
 
-def test_return_urls_come_from_the_configuration_when_the_task_names_none(
-    checkout_operator, sandbox, monkeypatch
+TOKEN = r"WyJjYXJib25tYXJrX2Rl[\w.-]+"
+
+
+@pytest.mark.parametrize(
+    ("settings", "base"),
+    [
+        ({"API__BASE_URL": "https://airflow.example.com"}, "https://airflow.example.com"),
+        ({"API__BASE_URL": "https://example.com/team-a/"}, "https://example.com/team-a"),
+        (
+            {
+                "API__BASE_URL": "http://inside:8080",
+                "CARBONMARK__RETURN_BASE_URL": "https://out.example.com/",
+            },
+            "https://out.example.com",
+        ),
+    ],
+)
+def test_the_buyer_comes_back_to_this_airflow_when_the_task_names_no_address(
+    checkout_operator, sandbox, monkeypatch, settings, base
 ):
-    monkeypatch.setenv("AIRFLOW__CARBONMARK__SUCCESS_URL", "https://all.example.com/paid")
-    monkeypatch.setenv("AIRFLOW__CARBONMARK__CANCEL_URL", "https://all.example.com/cancelled?from=carbonmark")
-    checkout_operator(success_url=None, cancel_url="").execute(make_context())
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AIRFLOW__{name}", value)
+    context = make_context()
+    checkout_operator(success_url=None, cancel_url="").execute(context)
     (checkout,) = sandbox.state.checkouts.values()
-    assert checkout.order.success_url == "https://all.example.com/paid"
-    assert checkout.order.cancel_url == "https://all.example.com/cancelled?from=carbonmark"
-
-
-def test_the_task_s_return_urls_win_over_the_configuration(checkout_operator, sandbox, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__CARBONMARK__SUCCESS_URL", "https://all.example.com/paid")
-    checkout_operator(success_url="https://mine.example.com/paid").execute(make_context())
-    (checkout,) = sandbox.state.checkouts.values()
-    assert checkout.order.success_url == "https://mine.example.com/paid"
+    assert re.fullmatch(rf"{base}/carbonmark/return/{TOKEN}", checkout.order.success_url)
+    assert re.fullmatch(rf"{base}/carbonmark/cancelled/{TOKEN}", checkout.order.cancel_url)
+    assert context["ti"].pushed == {"carbonmark_conn_id": "carbonmark_default"}
 
 
 @pytest.mark.parametrize("field", ["success_url", "cancel_url"])
-@pytest.mark.parametrize("missing", [None, ""])
-def test_a_missing_return_url_names_both_remedies(checkout_operator, sandbox, field, missing):
-    with pytest.raises(AirflowFailException, match=rf"{field} is not set.*operator.*\[carbonmark\] {field}"):
-        checkout_operator(**{field: missing}).execute(make_context())
+def test_the_task_s_own_address_wins(checkout_operator, sandbox, monkeypatch, field):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    other = {"success_url": "cancel_url", "cancel_url": "success_url"}[field]
+    checkout_operator(**{field: "https://mine.example.com/here", other: None}).execute(make_context())
+    (checkout,) = sandbox.state.checkouts.values()
+    assert getattr(checkout.order, field) == "https://mine.example.com/here"
+    assert getattr(checkout.order, other).startswith("https://airflow.example.com/carbonmark/")
+
+
+def test_without_an_address_of_this_airflow_both_remedies_are_named(checkout_operator, sandbox):
+    with pytest.raises(
+        AirflowFailException, match=r"return_base_url is not set, nor is \[api\] base_url.*success_url"
+    ):
+        checkout_operator(success_url=None).execute(make_context())
+    assert sent(sandbox) == []
+
+
+def test_without_anything_secret_no_return_url_is_made(checkout_operator, connect, sandbox, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    connect(key="")
+    with pytest.raises(AirflowFailException, match=r"'carbonmark_default' has neither.*return_url_secret"):
+        checkout_operator(success_url=None).execute(make_context())
     assert sent(sandbox) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -305,3 +306,53 @@ def test_the_store_is_the_one_of_airflow(run, supervisor):
     run()
     ((_, key),) = supervisor.stored
     assert key == "carbonmark_checkout"
+
+
+@pytest.fixture
+def to_airflow(monkeypatch):
+    """The arguments with which buyers come back to this Airflow."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    return {"success_url": None, "cancel_url": None}
+
+
+def record(supervisor, ti_id, **changes):
+    """Do what the return URL does when a buyer comes back."""
+    kept = {"payment_id": "pay_1", "verified": True, "other_payment_ids": []} | changes
+    supervisor.stored[ti_id, "carbonmark_payment"] = json.dumps(kept)
+    return kept
+
+
+def test_the_payment_of_a_kept_link_is_told_again(checkout_operator, supervisor, to_airflow):
+    context = make_context(ti_id=(ti_id := uuid.uuid4()))
+    first = checkout_operator(**to_airflow).execute(context)
+    assert "payment_id" not in context["ti"].pushed
+    kept = record(supervisor, ti_id)
+    context = make_context(ti_id=ti_id)
+    assert checkout_operator(**to_airflow).execute(context) == first
+    assert context["ti"].pushed == {"payment_id": "pay_1", "carbonmark_payment": kept}
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_changed_input_is_refused_once_a_buyer_came_back(run, supervisor, sandbox, to_airflow, verified):
+    ti_id = uuid.uuid4()
+    sandbox.state.change_switches(checkout_layout="rich")
+    run(ti_id=ti_id, **to_airflow)
+    record(supervisor, ti_id, verified=verified)
+    with pytest.raises(AirflowFailException, match="its buyer came back with payment 'pay_1'"):
+        run(ti_id=ti_id, quantity_tonnes="2", **to_airflow)
+    assert len(live(sandbox)) == 1
+
+
+def test_a_retry_after_a_lost_answer_asks_with_the_same_return_urls(
+    run, sandbox, supervisor, to_airflow, clock
+):
+    kill_at_set(supervisor, lambda value: value["made"])
+    with pytest.raises(Killed):
+        run(**to_airflow)
+    clock.advance(60)
+    run(**to_airflow)
+    first, second = (
+        json.loads(each["body"]) for each in sandbox.state.requests if each["path"] == "/checkout"
+    )
+    assert first == second
+    assert len(set(keys_sent(sandbox))) == 1

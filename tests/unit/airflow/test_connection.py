@@ -193,3 +193,14 @@ def test_a_connection_is_read_once_per_hook(read, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", "carbonmark://second.example.com")
     assert "first" in hook.connection.settings.checkout_url
     assert "second" in CarbonmarkHook().connection.settings.checkout_url
+
+
+@pytest.mark.parametrize(
+    ("extra", "secret"),
+    [({}, None), ({"return_url_secret": " "}, None), ({"return_url_secret": " s3cret "}, "s3cret")],
+)
+def test_the_return_url_s_secret_is_read_and_kept_from_view(read, extra, secret):
+    connection = read(extra=extra)
+    found = connection.return_url_secret
+    assert (found and found.get_secret_value()) == secret
+    assert "s3cret" not in repr(connection)

@@ -100,3 +100,14 @@ def test_the_metadata_costs_airflow_nothing():
 
 def test_importing_the_sandbox_server_by_name_waits_for_its_first_use():
     assert not packages(loaded_by(f"{PACKAGE}.sandbox")) & {"uvicorn", "fastapi", "pydantic"}
+
+
+def test_the_plugin_costs_nothing_where_nothing_is_served():
+    # Every Airflow process imports it; the first request to an API server brings the rest.
+    loaded = loaded_by(f"{PACKAGE}.return_url.plugin", after=BASE)
+    assert {module for module in loaded if module.startswith(f"{PACKAGE}.return_url")} == {
+        f"{PACKAGE}.return_url",
+        f"{PACKAGE}.return_url.link",
+        f"{PACKAGE}.return_url.plugin",
+    }
+    assert len(loaded) <= 10, sorted(loaded)

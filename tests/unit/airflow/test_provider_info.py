@@ -19,12 +19,19 @@ import airflow_provider_carbonmark
 from airflow_provider_carbonmark.get_provider_info import get_provider_info
 from airflow_provider_carbonmark.hooks import connection_form
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
+from airflow_provider_carbonmark.return_url.link import PREFIX
+from airflow_provider_carbonmark.return_url.urls import DEFAULT_TOKEN_DAYS
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
 PACKAGE = Path(airflow_provider_carbonmark.__file__).parent
 READS_METADATA = Version(airflow.__version__) >= Version("3.2")
-LABELS = {"market_url": "Market API URL", "timeout": "Timeout (seconds)", "environment": "Environment"}
+LABELS = {
+    "market_url": "Market API URL",
+    "timeout": "Timeout (seconds)",
+    "return_url_secret": "Return URL secret",
+    "environment": "Environment",
+}
 
 
 def schema(name: str) -> dict:
@@ -55,6 +62,19 @@ def test_the_package_is_named_as_the_distribution_that_brings_it():
     assert entry.load()() == INFO
 
 
+def test_airflow_finds_the_plugin_by_entry_point_and_metadata():
+    (entry,) = (
+        entry
+        for entry in importlib.metadata.entry_points(group="airflow.plugins")
+        if entry.value.startswith("airflow_provider_carbonmark")
+    )
+    (described,) = INFO["plugins"]
+    plugin = entry.load()
+    assert plugin is named(described["plugin-class"])
+    assert plugin.name == described["name"] == entry.name
+    assert [app["url_prefix"] for app in plugin.fastapi_apps] == [PREFIX]
+
+
 def test_there_is_no_console_script():
     scripts = importlib.metadata.entry_points(group="console_scripts")
     assert [script for script in scripts if "carbonmark" in script.value] == []
@@ -74,9 +94,10 @@ def test_everything_the_metadata_names_exists():
 
 def test_every_operator_sensor_trigger_and_hook_module_is_named():
     found = {
-        f"airflow_provider_carbonmark.{kind}.carbonmark"
+        f"airflow_provider_carbonmark.{kind}.{name}"
         for kind in ("hooks", "operators", "sensors", "triggers")
-        if (PACKAGE / kind / "carbonmark.py").exists()
+        for name in ("carbonmark", "payment")
+        if (PACKAGE / kind / f"{name}.py").exists()
     }
     assert {
         module
@@ -116,6 +137,7 @@ def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     }
     assert {name: field["schema"]["title"] for name, field in fields.items()} == LABELS
     assert fields["environment"]["schema"]["enum"] == ["production", "test", None]
+    assert fields["return_url_secret"]["schema"]["format"] == "password"
     assert all(field["description"] for field in fields.values())
     check_standard_fields(manager.field_behaviours["carbonmark"])
 
@@ -132,6 +154,7 @@ def test_airflow_3_1_reads_labelled_fields_and_placeholders_from_the_hook(monkey
     assert meta.hook_name == "Carbonmark"
     assert {name: field["schema"]["title"] for name, field in meta.extra_fields.items()} == LABELS
     assert meta.extra_fields["environment"]["schema"]["enum"] == ["production", "test"]
+    assert meta.extra_fields["return_url_secret"]["schema"]["format"] == "password"
     assert meta.standard_fields.host.title == "Checkout Service URL"
     assert meta.standard_fields.password.placeholder.startswith("cm_api_")
     check_standard_fields(manager.field_behaviours["carbonmark"])
@@ -158,8 +181,8 @@ def test_the_form_offers_exactly_the_fields_that_the_hook_reads():
 def test_airflow_knows_the_configuration_and_its_defaults():
     # Airflow 3.1 does so when a process starts, later versions when it is asked.
     ProvidersManager().initialize_providers_configuration()
-    assert conf.get("carbonmark", "success_url", fallback=None) is None
-    assert conf.get("carbonmark", "cancel_url", fallback=None) is None
+    assert conf.get("carbonmark", "return_base_url", fallback=None) is None
+    assert conf.getint("carbonmark", "return_token_days") == DEFAULT_TOKEN_DAYS == 60
     assert conf.getint("carbonmark", "max_concurrent_polls") == DEFAULT_CONCURRENT_POLLS == 10
 
 
@@ -173,8 +196,8 @@ def test_every_option_is_read_and_every_option_read_is_described():
     for path in PACKAGE.rglob("*.py"):
         source = path.read_text()
         read |= set(re.findall(r'conf\.get\w*\(\s*"carbonmark", "(\w+)"', source))
-        # The return URLs are read by one function, which is told the option's name.
-        read |= set(re.findall(r'_parse_return_url\(self\.\w+, "(\w+)"', source))
+        # This one has a default in another section.
+        read |= set(re.findall(r'\("carbonmark", "(\w+)"\), \("api"', source))
     (section,) = INFO["config"]
     assert section == "carbonmark"
     assert read == set(INFO["config"][section]["options"])

@@ -6,7 +6,14 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.api.models import Payment
-from airflow_provider_carbonmark.api.retirement import Outcome, RetirementRequest, is_placeholder, judge
+from airflow_provider_carbonmark.api.retirement import (
+    Outcome,
+    RetirementRequest,
+    describes,
+    is_not_paid,
+    is_placeholder,
+    judge,
+)
 
 HASH = "0x" + "ab" * 32
 CERTIFICATE = f"https://app.carbonmark.com/retirements/id/137-{HASH}-0"
@@ -274,3 +281,46 @@ def test_reasons_are_sentences(changes):
     reason = verdict(**changes).reason
     assert reason[0].isupper()
     assert reason.endswith(".")
+
+
+PAID_ONLY = {"payment_status": "PAID"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (DONE, True),
+        (DONE | {"retirement_status": "SUBMITTED", "view_retirement_url": None}, True),
+        (DONE | {"asset_price_source_id": None}, True),
+        (DONE | {"beneficiary_name": "Somebody Else"}, False),
+        (DONE | {"quantity_tonnes": Decimal("12.346")}, False),
+        (DONE | {"asset_price_source_id": "listing-137-0xother"}, False),
+        (PAID_ONLY | {"quantity_tonnes": Decimal("1")}, False),
+        (PAID_ONLY | {"quantity_tonnes": Decimal("12.345")}, None),
+        (PAID_ONLY | {"beneficiary_name": "Acme GmbH"}, None),
+        (PAID_ONLY, None),
+        (PLACEHOLDER, None),
+    ],
+)
+def test_a_payment_describes_what_was_asked_or_something_else_or_too_little(answer, told):
+    assert describes(Payment.model_validate(answer), ASKED) is told
+
+
+@pytest.mark.parametrize(
+    ("payment", "retirement", "not_paid"),
+    [
+        ("UNPAID", None, True),
+        ("requires_payment_method", None, True),
+        ("FAILED", None, True),
+        ("Canceled", None, True),
+        ("PAID", None, False),
+        ("PENDING", None, False),
+        ("SUCCEEDED", None, False),
+        (None, None, False),
+        ("PAID", "FAILED", False),
+        ("REFUNDED", "FAILED", False),
+    ],
+)
+def test_a_payment_that_did_not_go_through_is_not_paid(payment, retirement, not_paid):
+    answer = {"payment_status": payment, "retirement_status": retirement}
+    assert is_not_paid(Payment.model_validate(answer)) is not_paid

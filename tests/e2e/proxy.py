@@ -1,0 +1,200 @@
+"""nginx with the README's example in front of an API server, or of what stands in for one."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.e2e.processes import Process, free_ports, wait_until
+
+EXAMPLE = Path(__file__).with_name("nginx.conf")
+NAME = "pay.example.com"
+
+# The frame that a distribution gives: it logs every request, unless the example says otherwise.
+_FRAME = """
+daemon off;
+pid nginx.pid;
+error_log errors.log;
+events {}
+http {
+    access_log requests.log;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include example.conf;
+}
+"""
+
+
+def find_nginx() -> str | None:
+    """Return where nginx is; an ordinary user's path lacks Debian's place for it."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the proxy answered."""
+
+    status: int
+    headers: Message
+    text: str
+
+
+@dataclass
+class Proxy:
+    """
+    A running nginx.
+
+    :param port: where it listens.
+    :param folder: where its logs are.
+    """
+
+    port: int
+    folder: Path
+
+    def ask(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None, body: str | None = None
+    ) -> Answer:
+        """Send a path exactly as it is."""
+        trusting = ssl.create_default_context(cafile=self.folder / "certificate.pem")
+        with closing(_Connection(self.port, trusting)) as connection:
+            connection.request(method, path, body, headers or {})
+            with connection.getresponse() as response:
+                return Answer(response.status, response.headers, response.read().decode())
+
+    def logs(self) -> str:
+        """Return all that nginx wrote anywhere."""
+        return "".join(path.read_text() for path in self.folder.glob("*.log"))
+
+
+class _Connection(http.client.HTTPSConnection):
+    """To the port of the proxy, by its public name."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(NAME, port, context=context, timeout=30)
+        self._trusting = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection(("127.0.0.1", self.port or 0), timeout=30)
+        self.sock = self._trusting.wrap_socket(plain, server_hostname=NAME)
+
+
+@contextmanager
+def nginx(program: str, folder: Path, upstream_port: int) -> Iterator[Proxy]:
+    """
+    Run the example while the block runs.
+
+    :param program: what :func:`find_nginx` found.
+    :param folder: an empty folder for its files.
+    :param upstream_port: where the API server listens.
+    """
+    (port,) = free_ports(1)
+    _make_certificate(folder)
+    changes = {
+        "server 127.0.0.1:8080;": f"server 127.0.0.1:{upstream_port};",
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "/etc/ssl/certs/pay.example.com.pem": f"{folder}/certificate.pem",
+        "/etc/ssl/private/pay.example.com.key": f"{folder}/key.pem",
+        "/var/log/nginx/": f"{folder}/",
+    }
+    example = EXAMPLE.read_text()
+    for old, new in changes.items():
+        if example.count(old) != 1:
+            raise ValueError(f"The example has no single {old!r}")
+        example = example.replace(old, new)
+    (folder / "example.conf").write_text(example)
+    (folder / "frame.conf").write_text(_FRAME)
+    command = [program, "-p", f"{folder}/", "-c", "frame.conf", "-e", "errors.log"]
+    process = Process("nginx", command, env={}, log=folder / "output.log")
+    process.start()
+
+    def listens() -> bool:
+        process.check()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens, what="nginx", timeout=30)
+        yield Proxy(port, folder)
+    finally:
+        process.stop()
+
+
+@dataclass
+class Upstream:
+    """
+    Something that answers every request with 200.
+
+    :param port: where it listens.
+    :param seen: method, path and headers of each request.
+    """
+
+    port: int = 0
+    seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+
+
+@contextmanager
+def upstream() -> Iterator[Upstream]:
+    """Serve while the block runs."""
+    stands_in = Upstream()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            stands_in.seen.append((self.command, self.path, headers))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.send_header("Set-Cookie", "session=of-airflow")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
+
+        def log_message(self, *arguments: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        stands_in.port = server.server_port
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield stands_in
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _make_certificate(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )

@@ -1,0 +1,123 @@
+"""One run of the test DAG ``await_payment``: a purchase from its link to its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tests.e2e.processes import wait_until
+
+if TYPE_CHECKING:
+    from tests.e2e.stand import Stand
+
+AWAIT_PAYMENT = "await_payment"
+
+
+class Purchase:
+    """
+    A run of the test DAG, started when this is made.
+
+    :param stand: what it runs on.
+    :param conf: the run's conf, see the DAG.
+    :param dag_id: which of its variants.
+    """
+
+    def __init__(self, stand: Stand, conf: dict[str, Any], dag_id: str = AWAIT_PAYMENT) -> None:
+        self.stand = stand
+        self.dag_id = dag_id
+        self.beneficiary = str(conf["beneficiary_name"])
+        self.run_id = stand.airflow.api.trigger(dag_id, conf)
+
+    @property
+    def subject(self) -> str:
+        return f"Pay for 0.5 t CO2e, {self.beneficiary}"
+
+    @property
+    def link(self) -> str:
+        """The address of the payment page."""
+        return str(self.xcom("checkout")["checkout_url"])
+
+    def wait_until_parked(self) -> Purchase:
+        self.stand.airflow.api.wait_until_parked(self.dag_id, self.run_id, "payment")
+        return self
+
+    def wait_until_asked(self) -> None:
+        """Wait until the request is made, whether or not the task is parked yet."""
+        api = self.stand.airflow.api
+        wait_until(lambda: api.requests(self.dag_id, self.run_id), what="the request", timeout=60)
+
+    def wait_until_asked_again(self) -> None:
+        """Wait until the request, once answered, is open again."""
+
+        def is_open() -> bool:
+            (request,) = self.stand.airflow.api.requests(self.dag_id, self.run_id)
+            return not request["response_received"]
+
+        wait_until(is_open, what="the request to be open again", timeout=60)
+        self.wait_until_parked()
+
+    def wait_until(self, task_id: str, state: str) -> None:
+        self.stand.airflow.api.wait_for_task(self.dag_id, self.run_id, task_id, state=state)
+
+    def wait_for_try(self, task_id: str, number: int) -> None:
+        wait_until(
+            lambda: self.task(task_id)["try_number"] >= number,
+            what=f"try {number} of {task_id}",
+            timeout=60,
+        )
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        found = self.stand.airflow.api.task_instance(self.dag_id, self.run_id, task_id)
+        assert found is not None
+        return found
+
+    def clear(self, task_id: str, *, downstream: bool = True) -> None:
+        self.stand.airflow.api.clear(self.dag_id, self.run_id, task_id, downstream=downstream)
+
+    def clear_all(self) -> None:
+        """Make Airflow run the whole run again."""
+        self.stand.airflow.api.post(f"dags/{self.dag_id}/dagRuns/{self.run_id}/clear", {"dry_run": False})
+
+    def answer(self, option: str, **form: Any) -> None:
+        self.stand.airflow.api.answer(self.dag_id, self.run_id, "payment", option, **form)
+
+    def insist(self, answer: Callable[[], None]) -> None:
+        """Answer the request until the task is over."""
+        self.stand.airflow.api.insist(answer, self.dag_id, self.run_id, "payment")
+
+    def xcom(self, task_id: str, key: str = "return_value") -> Any:
+        return self.stand.airflow.api.xcom(self.dag_id, self.run_id, task_id, key=key)
+
+    def log(self, task_id: str) -> str:
+        return self.stand.airflow.api.log(self.dag_id, self.run_id, self.task(task_id))
+
+    def expect_failure(self) -> None:
+        self.stand.expect_failure(self.dag_id, self.run_id)
+
+    def expect_certificate(self, *, recorded: bool = True) -> str:
+        """
+        Wait for the run's good end; check that one payment was made, and that this one is recorded and retired.
+
+        :param recorded: whether the buyer came back to Airflow.
+        :return: the payment id.
+        """
+        self.stand.expect_success(self.dag_id, self.run_id)
+        (paid,) = self.payments()
+        retirement = self.xcom("retirement")
+        assert self.xcom("payment") == retirement["payment_id"] == paid
+        assert retirement["beneficiary_name"] == self.beneficiary
+        assert retirement["certificate_url"]
+        if recorded:
+            assert self.xcom("checkout", "payment_id") == paid
+            record = self.xcom("checkout", "carbonmark_payment")
+            assert record == {"payment_id": paid, "verified": record["verified"], "other_payment_ids": []}
+        return paid
+
+    def payments(self) -> list[str]:
+        """Return the payments that the sandbox took for this purchase."""
+        made = self.stand.sandbox.control("GET", "state")["checkouts"]
+        return [
+            checkout["payment_id"]
+            for checkout in made
+            if checkout["is_paid"] and checkout["metadata"]["beneficiary_name"] == self.beneficiary
+        ]
