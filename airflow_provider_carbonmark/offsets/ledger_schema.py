@@ -1,0 +1,356 @@
+"""The ledger's rows: the states of a purchase line, the line itself, the tables it is kept in, and how they are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Context, Decimal
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    CHAR,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Row,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    insert,
+    inspect,
+    select,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+SCHEMA_VERSION: Final = 1
+
+#: The finest amount that the ledger holds, of tonnes and of USD.
+AMOUNT_STEP: Final = Decimal("1E-9")
+#: Billionths of anything smaller fit a 64-bit integer, which is all that SQLite has for exact numbers.
+AMOUNT_LIMIT: Final = Decimal("9E9")
+
+_EXACT = Context(prec=40)
+# Names the lock that PostgreSQL's processes take while they make the tables: any number that nobody else uses.
+_SCHEMA_LOCK = 0x6361726264
+
+
+class LedgerError(Exception):
+    """The ledger refuses; the message names the line, its state and the remedy."""
+
+
+class HandledElsewhereError(LedgerError):
+    """A decision about a line by a run that doesn't handle it, or not any more."""
+
+
+class State(StrEnum):
+    """
+    What became of a purchase line.
+
+    ``restated`` is no purchase: it says that a month's emissions were stated anew, or that there is nothing to offset.
+    """
+
+    PLANNED = "planned"
+    LINK_MADE = "link_made"
+    PAID = "paid"
+    RETIRED = "retired"
+    FAILED = "failed"
+    DECLINED = "declined"
+    RESTATED = "restated"
+
+
+#: The states in which a line's tonnes count as covered: nobody buys them again.
+COVERING: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID, State.RETIRED})
+#: The states in which a line still has to come to an end.
+OPEN: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a DAG."""
+
+    dag_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurchaseLine:
+    """
+    A row of the ledger.
+
+    :param id: the row's number.
+    :param entity: whose emissions it offsets.
+    :param month: of which month, ``YYYY-MM``.
+    :param test_mode: whether it is a rehearsal, which retires nothing.
+    :param line: 1, 2, 3… within entity, month and test mode; the highest holds the figure that was stated last.
+    :param emitted_tonnes: what the entity was known to have emitted in the month, rounded up to 10^-9 t.
+    :param quantity_tonnes: tonnes to buy; 0 for ``restated`` only.
+    :param unit_price_usd: USD per tonne with fees, when it was planned.
+    :param cost_usd: USD with fees, as planned, then as quoted.
+    :param state: what became of it.
+    :param reason: why it failed or was declined; it stays when a payment comes in after all.
+    :param checkout: what the checkout operator delivered.
+    :param link_request: what Carbonmark was asked for with ``idempotency_key``, as long as no answer is stored.
+    :param run: the run that planned it; never changes.
+    :param handler: the run that carries it on.
+    :param handled_since: when it became that run's.
+    """
+
+    id: int
+    entity: str
+    month: str
+    test_mode: bool
+    line: int
+    emitted_tonnes: Decimal
+    quantity_tonnes: Decimal
+    asset_price_source_id: str | None = None
+    project_id: str | None = None
+    registry: str | None = None
+    vintage: int | None = None
+    unit_price_usd: Decimal | None = None
+    cost_usd: Decimal
+    beneficiary_name: str | None = None
+    retirement_message: str | None = None
+    state: State
+    reason: str | None = None
+    planned_at: datetime
+    link_made_at: datetime | None = None
+    paid_at: datetime | None = None
+    retired_at: datetime | None = None
+    failed_at: datetime | None = None
+    declined_at: datetime | None = None
+    checkout_url: str | None = None
+    checkout: dict[str, Any] | None = None
+    payment_id: str | None = None
+    certificate_url: str | None = None
+    transaction_hash: str | None = None
+    explorer_url: str | None = None
+    link_request: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+    run: Run
+    handler: Run
+    handled_since: datetime
+
+    def __str__(self) -> str:
+        """Name the line for a message."""
+        rehearsal = ", test mode" if self.test_mode else ""
+        return f"line {self.id} ({self.entity}, {self.month}, no. {self.line}{rehearsal})"
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> PurchaseLine:
+        values = dict(row._mapping)
+        values["state"] = State(values["state"])
+        values["run"] = Run(values.pop("dag_id"), values.pop("run_id"))
+        values["handler"] = Run(values.pop("handler_dag_id"), values.pop("handler_run_id"))
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a task hands on (XCom): plain JSON, tonnes and USD as decimal strings."""
+        names = (
+            "id",
+            "entity",
+            "month",
+            "line",
+            "state",
+            "test_mode",
+            "emitted_tonnes",
+            "quantity_tonnes",
+            "asset_price_source_id",
+            "project_id",
+            "registry",
+            "vintage",
+            "unit_price_usd",
+            "cost_usd",
+            "beneficiary_name",
+            "retirement_message",
+            "checkout_url",
+            "payment_id",
+        )
+        values = {name: getattr(self, name) for name in names} | {"state": self.state.value}
+        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
+
+
+def rounded_up(tonnes: Decimal) -> Decimal:
+    """
+    Give emissions as the ledger holds them.
+
+    :param tonnes: tonnes as fine as a source states them; a float's 17 digits are common.
+    :return: tonnes, rounded up to 10^-9 t: a thousandth of a gram, a millionth of what can be bought.
+    """
+    return _amount(tonnes.quantize(AMOUNT_STEP, ROUND_CEILING, _EXACT) if _is_amount(tonnes) else tonnes)
+
+
+def _is_amount(value: Decimal) -> bool:
+    return value.is_finite() and abs(value) < AMOUNT_LIMIT
+
+
+def _amount(value: Decimal) -> Decimal:
+    """Return an amount without trailing zeros, never in exponent notation, so that equal amounts look the same."""
+    if not _is_amount(value):
+        raise LedgerError(f"An amount is {value}: the ledger holds numbers below {AMOUNT_LIMIT:f}")
+    whole = value.to_integral_value()
+    return whole if whole == value else value.normalize(_EXACT)
+
+
+class Amount(TypeDecorator[Decimal]):
+    """An exact decimal: NUMERIC where the database has it; SQLite, whose decimals are floats, counts billionths."""
+
+    impl = Numeric(28, 9)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(28, 9))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        exact = _amount(value)
+        if exact != exact.quantize(AMOUNT_STEP, context=_EXACT):
+            raise LedgerError(f"An amount is {value}: the ledger holds steps of 10^-9; round it before")
+        return int(exact.scaleb(9, _EXACT)) if dialect.name == "sqlite" else exact
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        if value is None:
+            return None
+        return _amount(Decimal(value).scaleb(-9, _EXACT) if dialect.name == "sqlite" else value)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, always given back in UTC, also where the database keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise LedgerError(
+                f'A time is {value}, without a zone: pass an aware time, as pendulum.now("UTC")'
+            )
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class JsonText(TypeDecorator[dict[str, Any]]):
+    """A mapping as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, allow_nan=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
+        return None if value is None else dict(json.loads(value))
+
+
+metadata = MetaData()
+
+_STATES = ", ".join(f"'{state}'" for state in State)
+
+purchases = Table(
+    "carbonmark_purchases",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("entity", String(255), nullable=False),
+    Column("month", CHAR(7), nullable=False),
+    Column("test_mode", Boolean, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("emitted_tonnes", Amount, nullable=False),
+    Column("quantity_tonnes", Amount, nullable=False),
+    Column("asset_price_source_id", String(255)),
+    Column("project_id", String(255)),
+    Column("registry", String(255)),
+    Column("vintage", Integer),
+    Column("unit_price_usd", Amount),
+    Column("cost_usd", Amount, nullable=False),
+    Column("beneficiary_name", Text),
+    Column("retirement_message", Text),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("planned_at", UtcTime, nullable=False),
+    Column("link_made_at", UtcTime),
+    Column("paid_at", UtcTime),
+    Column("retired_at", UtcTime),
+    Column("failed_at", UtcTime),
+    Column("declined_at", UtcTime),
+    Column("checkout_url", Text),
+    Column("checkout", JsonText),
+    Column("payment_id", String(255), unique=True),
+    Column("certificate_url", Text),
+    Column("transaction_hash", Text),
+    Column("explorer_url", Text),
+    Column("link_request", JsonText),
+    Column("idempotency_key", String(255)),
+    Column("dag_id", String(255), nullable=False),
+    Column("run_id", String(255), nullable=False),
+    Column("handler_dag_id", String(255), nullable=False),
+    Column("handler_run_id", String(255), nullable=False),
+    Column("handled_since", UtcTime, nullable=False),
+    # What keeps two planners that saw the same from both buying.
+    UniqueConstraint("entity", "month", "test_mode", "line", name="carbonmark_purchases_once"),
+    CheckConstraint("quantity_tonnes >= 0", name="carbonmark_purchases_quantity"),
+    CheckConstraint(
+        "(state = 'restated') = (quantity_tonnes = 0)", name="carbonmark_purchases_nothing_bought"
+    ),
+    CheckConstraint(f"state IN ({_STATES})", name="carbonmark_purchases_state"),
+    Index("carbonmark_purchases_by_month", "month", "entity", "line"),
+    Index("carbonmark_purchases_by_run", "dag_id", "run_id"),
+    Index("carbonmark_purchases_by_handler", "handler_dag_id", "handler_run_id"),
+    Index("carbonmark_purchases_by_state", "state", "handler_dag_id"),
+)
+
+versions = Table(
+    "carbonmark_ledger_version",
+    metadata,
+    Column("only_row", Integer, CheckConstraint("only_row = 1"), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+
+def has_schema(connection: Connection) -> bool:
+    """
+    Tell whether the tables are there; writes nothing.
+
+    :raises LedgerError: when another version of this package made them.
+    """
+    if not inspect(connection).has_table(versions.name):
+        return False
+    found: Sequence[int] = connection.scalars(select(versions.c.version)).all()
+    if list(found) != [SCHEMA_VERSION]:
+        raise LedgerError(
+            f"Table {versions.name} says {', '.join(map(str, found)) or 'nothing'} where this version of "
+            f"airflow-provider-carbonmark knows {SCHEMA_VERSION} only: install the version that made the ledger, or a newer one"
+        )
+    return True
+
+
+def make_schema(connection: Connection) -> None:
+    """
+    Make the tables where they are not there; whoever comes second waits, then finds them.
+
+    :param connection: one in a transaction that, on SQLite, already holds the write lock.
+    """
+    if connection.dialect.name == "postgresql":
+        # CREATE TABLE IF NOT EXISTS alone fails when two do it at once.
+        connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+    if not has_schema(connection):
+        metadata.create_all(connection)
+        connection.execute(insert(versions).values(only_row=1, version=SCHEMA_VERSION))
