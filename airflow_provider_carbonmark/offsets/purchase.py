@@ -1,10 +1,10 @@
-"""Which listing to buy a quantity from."""
+"""Tonnes and listings become a plan: which quantity of which listing for whom."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from airflow_provider_carbonmark.api.inputs import parse_quantity
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
+    from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
 
 _EXACT = Context(prec=60)
 
@@ -169,3 +170,136 @@ def _why_none_fits(failures: Sequence[tuple[Listing, list[str]]], quantity: Deci
 
 def _described(listing: Listing) -> str:
     return f"{listing.source_id} ({listing.project_id}, {listing.vintage}) at {listing.purchase_price} USD per tonne"
+
+
+@dataclass(frozen=True)
+class Need:
+    """
+    What still has to be bought for an entity and a month.
+
+    :param entity: as in the emissions.
+    :param month: ``YYYY-MM``.
+    :param emitted_tonnes: what it emitted in the month.
+    :param offset_tonnes: what is not covered yet, in steps of 0.001 t, above zero.
+    """
+
+    entity: str
+    month: str
+    emitted_tonnes: Decimal
+    offset_tonnes: Decimal
+
+
+@dataclass(frozen=True)
+class Covered:
+    """
+    What is known of an entity and a month.
+
+    :param covered_tonnes: the sum of its covering lines; 0 when there are none.
+    :param emitted_tonnes: the emitted figure known last; None when none is known.
+    :param whole_tonnes: whether credits that retire in whole tonnes only are among the covering lines: then up to a
+        tonne too much is their rounding.
+    """
+
+    covered_tonnes: Decimal
+    emitted_tonnes: Decimal | None
+    whole_tonnes: bool = False
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """
+    What has been planned and bought before.
+
+    :param covered: by entity and month; a pair that nothing is known of is absent.
+    :param abandoned: what is to be planned again for other months than those asked for, because its run ended
+        before it delivered a link.
+    :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
+    :param run_cost_by_entity: the same by entity.
+    """
+
+    covered: Mapping[tuple[str, str], Covered] = field(default_factory=dict)
+    abandoned: Sequence[Need] = ()
+    run_cost_usd: Decimal = Decimal(0)
+    run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What a plan may cost in USD, fees included; None is no limit. For the price of a tonne see :class:`ListingFilter`.
+
+    :param max_cost_per_entity_usd: for all lines of an entity that one run plans.
+    :param max_cost_per_run_usd: for all lines that one run plans.
+    """
+
+    max_cost_per_entity_usd: Decimal | None = None
+    max_cost_per_run_usd: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Dedication:
+    """
+    What the retirements will say for ever: templates with ``{entity}``, ``{month}``, ``{emitted_tonnes}`` and ``{quantity_tonnes}``.
+
+    :param beneficiary_name: template of the name on the certificate.
+    :param retirement_message: template of the message.
+    """
+
+    beneficiary_name: str
+    retirement_message: str
+
+
+@dataclass(frozen=True)
+class PlannedLine:
+    """
+    One purchase: a quantity of one listing for an entity and a month.
+
+    :param emitted_tonnes: what the entity emitted in the month, at most nine decimals.
+    :param quantity_tonnes: what to buy, in steps of 0.001 t.
+    :param vintage: year; None when the market doesn't tell.
+    :param unit_price_usd: USD per tonne, fees included, at most six decimals.
+    :param cost_usd: exactly the price times the quantity, so at most nine decimals.
+    """
+
+    entity: str
+    month: str
+    emitted_tonnes: Decimal
+    quantity_tonnes: Decimal
+    asset_price_source_id: str
+    project_id: str
+    registry: str
+    vintage: int | None
+    unit_price_usd: Decimal
+    cost_usd: Decimal
+    beneficiary_name: str
+    retirement_message: str
+
+
+@dataclass(frozen=True)
+class OverCovered:
+    """An entity and month with more tonnes covered than its emissions, restated since, ask for."""
+
+    entity: str
+    month: str
+    emitted_tonnes: Decimal
+    covered_tonnes: Decimal
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What to buy, and what to note.
+
+    :param lines: the purchases, by entity and month.
+    :param restated: figures that are new and need no purchase, by entity and month.
+    :param over_covered: entities and months that have more than they need, by entity and month.
+    """
+
+    lines: tuple[PlannedLine, ...] = ()
+    restated: tuple[EntityEmissions, ...] = ()
+    over_covered: tuple[OverCovered, ...] = ()
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What all lines cost together, in USD."""
+        return sum((line.cost_usd for line in self.lines), Decimal(0))
