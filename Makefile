@@ -12,18 +12,15 @@ UV := .venv/tools/bin/uv
 BIN := .venv/airflow-$(AIRFLOW)/bin
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: demo test test-faults test-older lint bench clean
+.PHONY: demo test test-older lint bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) test-older ## all tests but the slow faults on $(AIRFLOW), most of them on the older versions
-	$(BIN)/python -m pytest -m "not faults"
-
-test-faults: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) ## the return of a buyer through kills, gaps and outages, and on PostgreSQL
-	$(BIN)/python -m pytest -m faults tests/e2e
+test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) test-older ## all tests on $(AIRFLOW), most of them on the older versions
+	$(BIN)/python -m pytest
 
 test-older: $(OLDER_AIRFLOWS:%=test-on-%)
 
