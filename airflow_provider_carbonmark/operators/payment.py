@@ -25,7 +25,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
-from airflow_provider_carbonmark.return_url.link import AWAITS_KEY, PAYMENT_KEY, LinkKey
+from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, LinkKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,7 +55,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
 
     Returns (XCom): the payment id, a string. A payment that is recorded for the link counts, whatever the form says.
 
-    :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned, of the same run. A template may render it as JSON text.
+    :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned. A template may render it as JSON text.
         (templated)
     :param subject: the headline; "Pay for 12.345 t CO2e, Acme EMEA" when not given. (templated)
     :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. (templated)
@@ -118,10 +118,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """
         with failing_without_retry():
             self.checkout = checkout = _parse_checkout(self.checkout)
-        ti = context["ti"]
-        if (checkout["dag_id"], checkout["run_id"]) != (ti.dag_id, ti.run_id):
-            self.log.warning("This link was made in another run, so only the form can tell that it is paid.")
-        ti.xcom_push(AWAITS_KEY, self._link.to_json())
+        context["ti"].xcom_push(self._link.awaits_key, self._link.to_json())
         if payment_id := self._recorded(context):
             return payment_id
         self.subject = self.subject or default_subject(checkout)

@@ -29,7 +29,6 @@ from sqlalchemy import delete, select, update
 
 from airflow_provider_carbonmark.operators.link_store import STATE_KEY, KeptLinks
 from airflow_provider_carbonmark.return_url.link import (
-    AWAITS_KEY,
     CONNECTION_KEY,
     PAYMENT_KEY,
     RECORD_KEY,
@@ -243,7 +242,7 @@ def _answer_waiting(session: Session, link: LinkKey, payment_id: str) -> None:
     """Answer, in the buyer's place, every open request for the payment of this link."""
     waiting = [
         LinkKey.of(row)
-        for row in session.scalars(_xcoms_of_run(link, AWAITS_KEY)).all()
+        for row in session.scalars(select(XComModel).where(XComModel.key == link.awaits_key)).all()
         if _value(row) == link.to_json()
     ]
     for task in waiting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,9 +16,6 @@ PREFIX = "/carbonmark"
 PAYMENT_KEY = "payment_id"
 RECORD_KEY = "carbonmark_payment"
 CONNECTION_KEY = "carbonmark_conn_id"
-# XCom on a task that waits: the link whose payment it waits for.
-AWAITS_KEY = "carbonmark_awaits"
-
 # While Carbonmark is out of reach, the holder of a link could bring any number of ids.
 MAX_OTHER_IDS = 20
 
@@ -34,6 +33,15 @@ class LinkKey:
     def of(cls, task_instance: Any) -> LinkKey:
         ti = task_instance
         return cls(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+
+    @property
+    def awaits_key(self) -> str:
+        """
+        The XCom key under which a task says that it waits for this link's payment.
+
+        One for each link: whoever waits for it, in whichever run, is found by the index that Airflow has on keys.
+        """
+        return f"carbonmark_awaits_{hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:32]}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import socket
 import ssl
@@ -44,9 +45,7 @@ http {
 """
 
 
-def find_nginx() -> str | None:
-    """Return where nginx is; an ordinary user's path lacks Debian's place for it."""
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+NGINX = str(Path(os.environ.get("NGINX", "/usr/sbin/nginx")).absolute())
 
 
 @dataclass(frozen=True)
@@ -98,14 +97,18 @@ class _Connection(http.client.HTTPSConnection):
 
 
 @contextmanager
-def nginx(program: str, folder: Path, upstream_port: int) -> Iterator[Proxy]:
+def nginx(folder: Path, upstream_port: int) -> Iterator[Proxy]:
     """
     Run the example while the block runs.
 
-    :param program: what :func:`find_nginx` found.
     :param folder: an empty folder for its files.
     :param upstream_port: where the API server listens.
+    :raises RuntimeError: when there is no nginx, with the remedy.
     """
+    if shutil.which(NGINX) is None:
+        raise RuntimeError(
+            f"There is no nginx at {NGINX}. `make test` fetches Debian's; otherwise set NGINX to the path of one."
+        )
     (port,) = free_ports(1)
     _make_certificate(folder)
     changes = {
@@ -122,7 +125,7 @@ def nginx(program: str, folder: Path, upstream_port: int) -> Iterator[Proxy]:
         example = example.replace(old, new)
     (folder / "example.conf").write_text(example)
     (folder / "frame.conf").write_text(_FRAME)
-    command = [program, "-p", f"{folder}/", "-c", "frame.conf", "-e", "errors.log"]
+    command = [NGINX, "-p", f"{folder}/", "-c", "frame.conf", "-e", "errors.log"]
     process = Process("nginx", command, env={}, log=folder / "output.log")
     process.start()
 

@@ -13,7 +13,7 @@ from airflow_provider_carbonmark.return_url.link import LinkKey
 from airflow_provider_carbonmark.return_url.token import Token, sign
 from tests.e2e.buyer import pay
 from tests.e2e.processes import free_ports
-from tests.e2e.proxy import NAME, Proxy, Upstream, find_nginx, nginx, upstream
+from tests.e2e.proxy import NAME, Proxy, Upstream, nginx, upstream
 
 if TYPE_CHECKING:
     from tests.e2e.purchase import Purchase
@@ -31,16 +31,8 @@ def usual_behaviour() -> None:
 
 
 @pytest.fixture(scope="module")
-def program() -> str:
-    found = find_nginx()
-    if found is None:
-        pytest.skip("nginx is missing: apt-get install nginx-light")
-    return found
-
-
-@pytest.fixture(scope="module")
-def shared(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Upstream]]:
-    with upstream() as stands_in, nginx(program, tmp_path_factory.mktemp("nginx"), stands_in.port) as running:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Upstream]]:
+    with upstream() as stands_in, nginx(tmp_path_factory.mktemp("nginx"), stands_in.port) as running:
         yield running, stands_in
 
 
@@ -157,19 +149,17 @@ def test_airflow_learns_who_asked_for_what_name_and_gets_no_account_nor_body(
     assert answer.headers["Set-Cookie"] is None
 
 
-def test_too_many_requests_are_refused(program: str, tmp_path: Path) -> None:
-    with upstream() as airflow, nginx(program, tmp_path, airflow.port) as proxy:
+def test_too_many_requests_are_refused(tmp_path: Path) -> None:
+    with upstream() as airflow, nginx(tmp_path, airflow.port) as proxy:
         statuses = [proxy.ask(f"/carbonmark/cancelled/{SHORT}").status for _ in range(100)]
     assert statuses[:20] == [200] * 20
     assert 429 in statuses
     assert len(airflow.seen) == statuses.count(200)
 
 
-def test_no_token_is_logged_even_when_airflow_is_down_or_requests_are_refused(
-    program: str, tmp_path: Path
-) -> None:
+def test_no_token_is_logged_even_when_airflow_is_down_or_requests_are_refused(tmp_path: Path) -> None:
     (nobody,) = free_ports(1)
-    with nginx(program, tmp_path, nobody) as proxy:
+    with nginx(tmp_path, nobody) as proxy:
         statuses = {proxy.ask(f"/carbonmark/return/{SHORT}/pay_1").status for _ in range(100)}
         proxy.ask(f"/carbonmark/return/{SHORT}/pay_1/more")
         proxy.ask(f"/carbonmark/return/{SHORT}/pay_1", "POST")
@@ -179,12 +169,12 @@ def test_no_token_is_logged_even_when_airflow_is_down_or_requests_are_refused(
 
 
 def test_a_buyer_comes_back_to_a_real_airflow_behind_it(
-    program: str, stand: Stand, purchase: Callable[..., Purchase], tmp_path: Path
+    stand: Stand, purchase: Callable[..., Purchase], tmp_path: Path
 ) -> None:
     stand.sandbox.control("PUT", "switches", {})
     bought = purchase().wait_until_parked()
     paid = pay(bought.link, come_back=False)
-    with nginx(program, tmp_path, urlsplit(stand.airflow.url).port or 0) as proxy:
+    with nginx(tmp_path, urlsplit(stand.airflow.url).port or 0) as proxy:
         answer = proxy.ask(urlsplit(paid.url).path)
         assert proxy.ask("/api/v2/monitor/health").status == 404
 

@@ -15,7 +15,7 @@ from tests.e2e.purchase import Purchase
 if TYPE_CHECKING:
     from tests.e2e.stand import Stand
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+pytestmark = pytest.mark.e2e
 
 THANKS = "Thank you, your payment has arrived"
 ALREADY = "A payment is already recorded"

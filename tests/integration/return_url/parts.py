@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     import airflow_provider_carbonmark.return_url.app  # noqa: F401
 
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
-from airflow_provider_carbonmark.return_url.link import AWAITS_KEY
+from airflow_provider_carbonmark.return_url.link import LinkKey
 
 if TYPE_CHECKING:
     import httpx
@@ -175,11 +175,16 @@ class WaitingTask(Task):
     """
 
     def __init__(
-        self, link: Task, *, map_index: int = -1, assigned: list[dict[str, str]] | None = None
+        self,
+        link: Task,
+        *,
+        map_index: int = -1,
+        run_id: str = RUN["run_id"],
+        assigned: list[dict[str, str]] | None = None,
     ) -> None:
-        super().__init__("await", map_index)
+        super().__init__("await", map_index, run_id)
         self._assigned = assigned
-        self.push(AWAITS_KEY, link.where)
+        self.push(LinkKey(**link.where).awaits_key, link.where)
 
     def ask(self) -> WaitingTask:
         ti_type = HITLDetail.__table__.c.ti_id.type.python_type

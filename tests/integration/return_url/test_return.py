@@ -56,6 +56,12 @@ def test_the_task_that_waits_is_answered_and_goes_on(link, buyer):
     assert waiting.state == ("scheduled" if PARKED == "awaiting_input" else "deferred")
 
 
+def test_tasks_of_other_runs_that_wait_for_the_same_link_are_answered_too(link, buyer):
+    waiting = [WaitingTask(link, run_id=run_id).ask().park() for run_id in ("2026-11", "2026-12")]
+    payment_id, _ = buyer.come_back(link)
+    assert [each.answer.form for each in waiting] == [{"payment_id": payment_id}] * 2
+
+
 def test_the_buyer_needs_not_be_one_of_the_assigned_users(link, buyer):
     waiting = (
         WaitingTask(link, assigned=[{"id": "7", "name": "Zoë"}, {"id": "8", "name": "Max"}]).ask().park()

@@ -23,9 +23,10 @@ from airflow_provider_carbonmark.operators.payment import (
     default_body,
     default_subject,
 )
-from airflow_provider_carbonmark.return_url.link import AWAITS_KEY, PAYMENT_KEY
+from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, LinkKey
 
 LINK = {"dag_id": "offset", "run_id": "2026-10", "task_id": "checkout", "map_index": 2}
+AWAITS_KEY = LinkKey(**LINK).awaits_key
 CHECKOUT = {
     "checkout_url": "https://pay.example.com/cs_1?a=b#c",
     "payment_id": None,
@@ -52,9 +53,9 @@ class Run:
         self.pulls: list[dict[str, Any]] = []
         self.on: dict[str, Callable[[], None]] = {}
 
-    def context(self, run_id: str = "2026-10") -> Any:
+    def context(self) -> Any:
         ti = SimpleNamespace(
-            id="ti", dag_id="offset", run_id=run_id, task_id="await", map_index=2, xcom_push=self.push
+            id="ti", dag_id="offset", run_id="2026-10", task_id="await", map_index=2, xcom_push=self.push
         )
         ti.xcom_pull = self.pull
         return {"ti": ti, "task_instance": ti}
@@ -248,13 +249,6 @@ def test_what_is_no_checkout_fails_without_a_retry_and_says_what_to_pass(
     with pytest.raises(AirflowFailException, match=problem):
         operator(checkout=checkout).execute(run.context())
     assert run.requests == []
-
-
-def test_a_link_of_another_run_is_asked_for_with_a_warning(run: Run, logged: Callable[[], str]) -> None:
-    task = operator()
-    assert_parks(task, run.context(run_id="2026-11"))
-
-    assert "another run" in logged()
 
 
 @pytest.mark.parametrize("entered", ["pay_9", "  pay_9 \n"])
