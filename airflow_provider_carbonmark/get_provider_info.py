@@ -27,6 +27,22 @@ CONFIG = {
                 "example": "90",
                 "default": "60",
             },
+            "ledger_conn_id": {
+                "description": "Connection of the database that holds the ledger, such as PostgreSQL. "
+                "Default: the SQLite file ledger_path, which all workers and API servers have to share.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "ledger",
+                "default": None,
+            },
+            "ledger_path": {
+                "description": "SQLite file that holds the ledger where ledger_conn_id is empty. "
+                "Default: carbonmark-ledger.db in AIRFLOW_HOME.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "/srv/airflow/carbonmark-ledger.db",
+                "default": None,
+            },
             "max_concurrent_polls": {
                 "description": "How many payments of one connection a triggerer asks about at the same moment.",
                 "version_added": "0.1.0",
@@ -57,7 +73,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "Carbonmark",
-                "python-modules": [f"{PACKAGE}.operators.carbonmark", f"{PACKAGE}.operators.payment"],
+                "python-modules": [
+                    f"{PACKAGE}.operators.carbonmark",
+                    f"{PACKAGE}.operators.ledger",
+                    f"{PACKAGE}.operators.payment",
+                ],
             }
         ],
         "sensors": [{"integration-name": "Carbonmark", "python-modules": [f"{PACKAGE}.sensors.carbonmark"]}],

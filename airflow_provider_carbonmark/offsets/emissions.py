@@ -32,6 +32,7 @@ __all__ = [
     "EmissionsError",
     "EntityEmissions",
     "emissions_of_month",
+    "entity_emissions",
 ]
 
 log = logging.getLogger(__name__)
@@ -168,10 +169,17 @@ def emissions_of_month(
     for (entity, unit), total in totals.items():
         name = entity.strip() or columns.no_entity
         tonnes[name] = exact.add(tonnes.get(name, Decimal(0)), exact.multiply(total, totals.tonnes_per[unit]))
-    return [_rounded_up(entity, month, tonnes[entity]) for entity in sorted(tonnes)]
+    return [entity_emissions(entity, month, tonnes[entity]) for entity in sorted(tonnes)]
 
 
-def _rounded_up(entity: str, month: str, emitted: Decimal) -> EntityEmissions:
+def entity_emissions(entity: str, month: str, emitted: Decimal) -> EntityEmissions:
+    """
+    Round a sum up to what can be bought.
+
+    :param entity: whose emissions.
+    :param month: ``YYYY-MM``.
+    :param emitted: tonnes.
+    """
     if emitted <= 0:
         log.info("%s emitted %s t in %s: a total that is not positive buys no offset", entity, emitted, month)
         return EntityEmissions(entity, month, emitted, Decimal(0))

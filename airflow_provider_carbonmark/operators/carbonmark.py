@@ -153,7 +153,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with failing_without_retry():
             purchase = self._purchase()
-            links = LinkStore.of(context)
+            links = self._link_store(context)
             if links.made:
                 if (latest := links.made[-1]).purchase == purchase:
                     self.checkout_url = latest.checkout["checkout_url"]
@@ -170,6 +170,13 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             "%(beneficiary_name)s: pay for %(quantity_tonnes)s t of %(asset_price_source_id)s at %(checkout_url)s",
             checkout,
         )
+        return checkout
+
+    def _link_store(self, context: Context) -> LinkStore:
+        return LinkStore.of(context)
+
+    def _describe(self, checkout: dict[str, Any]) -> dict[str, Any]:
+        """Return what is delivered; for subclasses that have more to say."""
         return checkout
 
     def _return_urls(self, context: Context, links: LinkStore, purchase: dict[str, Any]) -> dict[str, str]:
@@ -233,19 +240,16 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             idempotency_key=key,
             **urls,
         )
-        ti = context["ti"]
-        return {
+        checkout = {
             "checkout_url": page.url,
             "payment_id": page.payment_id,
             **{
                 name: purchase[name]
                 for name in ("asset_price_source_id", "quantity_tonnes", *told, "test_mode")
             },
-            "dag_id": ti.dag_id,
-            "run_id": ti.run_id,
-            "task_id": ti.task_id,
-            "map_index": ti.map_index,
+            **LinkKey.of(context["ti"]).to_json(),
         }
+        return self._describe(checkout)
 
 
 def _parse_metadata(value: object) -> dict[str, Any]:

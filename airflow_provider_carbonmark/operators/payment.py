@@ -25,6 +25,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
+from airflow_provider_carbonmark.hooks.purchase_line import find_line, record_declined, record_paid
 from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, LinkKey
 
 if TYPE_CHECKING:
@@ -118,9 +119,11 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """
         with failing_without_retry():
             self.checkout = checkout = _parse_checkout(self.checkout)
+        if payment_id := self._known_to_the_ledger():
+            return payment_id
         context["ti"].xcom_push(self._link.awaits_key, self._link.to_json())
         if payment_id := self._recorded(context):
-            return payment_id
+            return self._paid(payment_id)
         self.subject = self.subject or default_subject(checkout)
         self.body = self.body or default_body(checkout, self.cost_usd)
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
@@ -130,7 +133,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             payment_id = self._recorded(context)
             if payment_id is None:
                 raise
-        return payment_id
+        return payment_id and self._paid(payment_id)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Take the answer, which may be the return URL's, a person's, or that there was none in time."""
@@ -138,7 +141,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             self.checkout = _parse_checkout(self.checkout)
         payment_id = self._recorded(context)
         if payment_id and "error" in event:
-            return payment_id
+            return self._paid(payment_id)
         answer = super().execute_complete(context, event)
         user = (answer["responded_by_user"] or {}).get("name", "nobody")
         entered = str(answer["params_input"].get(PAYMENT_KEY) or "").strip()
@@ -146,9 +149,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         if payment_id:
             if declined or entered not in ("", payment_id):
                 self.log.warning("%s answered otherwise, but %s was paid.", user, payment_id)
-            return payment_id
+            return self._paid(payment_id)
         if declined:
-            raise self._declined(user)
+            raise self._declined(user, context)
         try:
             payment_id = parse_payment_id(entered)
         except InvalidInputError as error:
@@ -157,7 +160,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             return self.execute(context)
         self.log.info("%s entered payment %s.", user, payment_id)
-        return payment_id
+        return self._paid(payment_id)
 
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
         if event["error_type"] == "timeout":
@@ -191,9 +194,27 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         self.log.info("The buyer came back with payment %s.", payment_id)
         return str(payment_id)
 
-    def _declined(self, user: str) -> AirflowSkipException | AirflowFailException:
+    def _known_to_the_ledger(self) -> str | None:
+        """Return the payment that the ledger knows of; don't ask again for what was declined or failed before."""
+        checkout: Any = self.checkout
+        line = find_line(checkout)
+        if line is None:
+            return None
+        if line.payment_id:
+            self.log.info("%s is paid: %s", line, line.payment_id)
+        elif line.state in ("declined", "failed"):
+            raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
+        return line.payment_id
+
+    def _paid(self, payment_id: str) -> str:
+        checkout: Any = self.checkout
+        record_paid(checkout, payment_id)
+        return payment_id
+
+    def _declined(self, user: str, context: Context) -> AirflowSkipException | AirflowFailException:
         checkout: Any = self.checkout
         reason = f"{user} declined to pay for {_tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
+        record_declined(checkout, context, reason)
         # Airflow logs why a task failed, but not why it was skipped.
         self.log.warning("%s", reason)
         return AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)

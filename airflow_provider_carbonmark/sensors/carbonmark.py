@@ -36,6 +36,7 @@ from airflow_provider_carbonmark.api.waiting import (
     weigh,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.hooks.purchase_line import record_failed
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -172,7 +173,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             self.certificate_url = answer.certificate_url
             return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))
         if verdict.outcome is not Outcome.WAITING:
-            raise AirflowFailException(verdict.reason)
+            raise self._ended(verdict.outcome, verdict.reason)
         if verdict.reason != self._said:
             self.log.info("%s", verdict.reason)
             self._said = verdict.reason
@@ -190,8 +191,18 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 f"Payment {self.payment_id!r} had no proven retirement within {self.timeout:g} s. Last seen: {event['reason']}"
             )
         if outcome in (Outcome.FAILED, Outcome.NOT_AS_ASKED):
-            raise AirflowFailException(event["reason"])
+            raise self._ended(outcome, event["reason"])
         raise ValueError(f"The trigger fired an event that this sensor doesn't know: {event!r}")
+
+    def _ended(self, outcome: str, reason: str) -> AirflowFailException:
+        """
+        Return what fails the task. What Carbonmark gave up is over for the ledger too, and its tonnes are bought anew.
+
+        A retirement of something else isn't: it was paid for, and a person has to look at it.
+        """
+        if outcome == Outcome.FAILED and self.checkout is not None:
+            record_failed(_parse_checkout(self.checkout, self.terms.payment_id), reason)
+        return AirflowFailException(reason)
 
     def _poll(self) -> Payment | CarbonmarkError:
         try:

@@ -1,0 +1,70 @@
+"""The line of the ledger that a checkout belongs to: what the tasks that get the checkout write there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.offsets.ledger import PurchaseLine, Run
+
+#: Where a checkout holds the number of its line; absent when it belongs to none.
+LINE_KEY = "purchase_line"
+
+
+def parse_line(line: Any) -> int:
+    """
+    Return a line's number.
+
+    :param line: one of the plan's lines.
+    :raises InvalidInputError: when it is none.
+    """
+    number = line.get("id") if isinstance(line, Mapping) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise InvalidInputError(
+            "line", "is no line of the ledger", value=line, remedy="Pass one of the lines of the plan"
+        )
+    return number
+
+
+def run_of(context: Context) -> Run:
+    """Return the run that a task belongs to."""
+    from airflow_provider_carbonmark.offsets.ledger import Run
+
+    return Run(context["ti"].dag_id, context["ti"].run_id)
+
+
+def find_line(checkout: Mapping[str, Any]) -> PurchaseLine | None:
+    """Return what the ledger knows of a checkout; None when it belongs to no line."""
+    if (number := checkout.get(LINE_KEY)) is None:
+        return None
+    with keeping_books() as ledger:
+        return ledger.line(number)
+
+
+def record_paid(checkout: Mapping[str, Any], payment_id: str) -> None:
+    """Write down that a checkout is paid, if it belongs to a line."""
+    if (number := checkout.get(LINE_KEY)) is not None:
+        with keeping_books() as ledger:
+            ledger.paid(number, payment_id, now=pendulum.now("UTC"))
+
+
+def record_declined(checkout: Mapping[str, Any], context: Context, reason: str) -> None:
+    """Write down that a person declined to pay a checkout, if it belongs to a line."""
+    if (number := checkout.get(LINE_KEY)) is not None:
+        with keeping_books() as ledger:
+            ledger.declined(number, run_of(context), reason, now=pendulum.now("UTC"))
+
+
+def record_failed(checkout: Mapping[str, Any] | None, reason: str) -> None:
+    """Write down that Carbonmark gave a paid retirement up, if the checkout belongs to a line."""
+    if checkout and (number := checkout.get(LINE_KEY)) is not None:
+        with keeping_books() as ledger:
+            ledger.failed(number, reason, now=pendulum.now("UTC"))

@@ -1,0 +1,391 @@
+"""
+From a month's emissions to a proven retirement, with the ledger kept at every step.
+
+::
+
+    plan ─► quote ─► checkout ─► CarbonmarkAwaitPaymentOperator ─► CarbonmarkRetirementSensor ─► record
+
+A checkout that belongs to a line of the ledger says so (``purchase_line``), and every task that gets it writes down what it
+finds out. A task that dies in between is tried again, and whatever its run left open the next run takes up where it is: each of these
+tasks passes on at once what the ledger already knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    Asset,
+    BaseOperator,
+)
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.purchase_line import LINE_KEY, parse_line, run_of
+from airflow_provider_carbonmark.operators.carbonmark import (
+    CarbonmarkCreateCheckoutOperator,
+    CarbonmarkCreateQuoteOperator,
+)
+from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
+from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, LinkKey
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
+    from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine
+    from airflow_provider_carbonmark.offsets.purchase import Coverage, Limits, ListingFilter, Plan
+
+#: Updated with each retirement that is recorded in the ledger.
+CARBONMARK_RETIREMENTS = Asset(name="carbonmark_retirements", uri="x-carbonmark://retirements")
+
+PREVIEW_KEY = "preview"
+
+
+class CarbonmarkPlanOperator(BaseOperator):
+    """
+    Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
+
+    A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log. A
+    quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned.
+    Lines that an earlier run of the DAG left open are taken up.
+
+    Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, they
+    keep their order.
+
+    :param emissions: mappings with ``entity``, ``month`` and ``emitted_tonnes`` (decimal strings), from upstream for example. Or a
+        function that is called with the task's context and returns ``EntityEmissions``: so large inputs stay out of XCom. (templated)
+    :param beneficiary_name: on whose behalf the credits are retired; ``{entity}`` and ``{month}`` stand for the line's. (templated)
+    :param retirement_message: why, likewise; also ``{emitted_tonnes}`` and ``{quantity_tonnes}``. (templated)
+    :param filters: which credits are wanted, or a function that is called with the task's context and returns it.
+    :param limits: what it may cost, likewise.
+    :param preview: say in the log and in the XCom ``preview`` what would be planned; write nothing, return nothing. (templated)
+    :param carbonmark_conn_id: the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "emissions",
+        "beneficiary_name",
+        "retirement_message",
+        "preview",
+        "carbonmark_conn_id",
+    )
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        emissions: Sequence[Mapping[str, Any]] | Callable[[Context], Iterable[EntityEmissions]],
+        beneficiary_name: str,
+        retirement_message: str,
+        filters: ListingFilter | Callable[[Context], ListingFilter] | None = None,
+        limits: Limits | Callable[[Context], Limits] | None = None,
+        preview: bool | str = False,
+        carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.emissions = emissions
+        self.beneficiary_name = beneficiary_name
+        self.retirement_message = retirement_message
+        self.filters = filters
+        self.limits = limits
+        self.preview = preview
+        self.carbonmark_conn_id = carbonmark_conn_id
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        from airflow_provider_carbonmark.offsets.emissions import EmissionsError
+        from airflow_provider_carbonmark.offsets.purchase import NoListingError, PlanLimitError
+
+        try:
+            with failing_without_retry(), keeping_books() as ledger:
+                return self._plan(context, ledger)
+        except (EmissionsError, NoListingError, PlanLimitError) as error:
+            raise AirflowFailException(str(error)) from error
+
+    def _plan(self, context: Context, ledger: Ledger) -> list[dict[str, Any]]:
+        emissions = list(self._read_emissions(context))
+        hook = CarbonmarkHook(self.carbonmark_conn_id)
+        about = {
+            "run": run_of(context),
+            "months": {each.month for each in emissions},
+            "test_mode": hook.test_mode,
+            "is_over": lambda run: _is_over(context, run),
+        }
+        make = self._planner(context, emissions, hook)
+        if str(self.preview).strip().lower() == "true":
+            plan = ledger.preview(make, **about)
+            self._tell(plan)
+            self.log.info("This is a preview: nothing of it is planned.")
+            context["ti"].xcom_push(PREVIEW_KEY, [_shown(line) for line in plan.lines])
+            return []
+        lines = ledger.plan(make, **about, now=pendulum.now("UTC"))
+        for line in lines:
+            self.log.info("%s: %s t, %s", line, line.quantity_tonnes, line.state)
+        return [line.to_json() for line in lines]
+
+    def _planner(
+        self, context: Context, emissions: list[EntityEmissions], hook: CarbonmarkHook
+    ) -> Callable[[Coverage], Plan]:
+        from airflow_provider_carbonmark.offsets.purchase import (
+            Dedication,
+            Limits,
+            ListingFilter,
+            plan_purchases,
+        )
+
+        listings = hook.list_prices()
+        dedication = Dedication(self.beneficiary_name, self.retirement_message)
+        filters = self.filters(context) if callable(self.filters) else self.filters or ListingFilter()
+        limits = self.limits(context) if callable(self.limits) else self.limits or Limits()
+
+        def make(coverage: Coverage) -> Plan:
+            plan = plan_purchases(
+                emissions,
+                coverage,
+                listings,
+                dedication=dedication,
+                filters=filters,
+                limits=limits,
+                now=pendulum.now("UTC"),
+            )
+            for over in plan.over_covered:
+                self.log.warning(
+                    "%s has more than it needs for %s: %s t emitted, %s t covered",
+                    *(over.entity, over.month, over.emitted_tonnes, over.covered_tonnes),
+                )
+            return plan
+
+        return make
+
+    def _read_emissions(self, context: Context) -> Iterable[EntityEmissions]:
+        from airflow_provider_carbonmark.offsets.emissions import entity_emissions
+
+        if callable(self.emissions):
+            return self.emissions(context)
+        if isinstance(self.emissions, str) or not all(isinstance(each, Mapping) for each in self.emissions):
+            raise InvalidInputError(
+                "emissions",
+                "is neither a list of mappings nor a function",
+                value=self.emissions,
+                remedy="Pass mappings with entity, month and emitted_tonnes",
+            )
+        try:
+            return [
+                entity_emissions(each["entity"], each["month"], Decimal(each["emitted_tonnes"]))
+                for each in self.emissions
+            ]
+        except (KeyError, InvalidOperation, TypeError) as error:
+            raise InvalidInputError(
+                "emissions",
+                f"has an entry that lacks or garbles a field: {error!r}",
+                remedy="Give entity, month and emitted_tonnes, a decimal string",
+            ) from None
+
+    def _tell(self, plan: Plan) -> None:
+        for line in plan.lines:
+            self.log.info(
+                "%s, %s: %s t of %s (%s, %s) for %s USD",
+                *(line.entity, line.month, line.quantity_tonnes, line.asset_price_source_id),
+                *(line.project_id, line.vintage, line.cost_usd),
+            )
+        self.log.info("%d purchases for %s USD in all.", len(plan.lines), plan.cost_usd)
+
+
+class CarbonmarkQuoteLineOperator(CarbonmarkCreateQuoteOperator):
+    """
+    Ask what a planned line costs now, and write that into the ledger. A line that has its link already needs no quote.
+
+    A listing that is gone or can't fill the line any more fails the line, so that the next plan buys its tonnes elsewhere. Over
+    ``max_cost`` the task fails and the line stays planned: raise the limit and clear the task, or start a new run, which plans anew.
+
+    Returns (XCom): what ``CarbonmarkCreateQuoteOperator`` returns; with ``uuid`` null where nothing was asked.
+
+    :param line: one of the plan's lines. (templated)
+    :param max_cost: the most it may cost, USD. (templated)
+    :param carbonmark_conn_id: the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = ("line", "max_cost", "carbonmark_conn_id")
+
+    def __init__(self, *, line: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(asset_price_source_id="", quantity_tonnes="", **kwargs)
+        self.line = line
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with keeping_books() as ledger:
+            line = ledger.line(parse_line(self.line))
+            _skip_if_over(line)
+            self.asset_price_source_id = line.asset_price_source_id or ""
+            self.quantity_tonnes = line.quantity_tonnes
+            if line.link_made_at is not None:
+                self.log.info("%s has its link already.", line)
+                return {
+                    "uuid": None,
+                    "asset_price_source_id": line.asset_price_source_id,
+                    "quantity_tonnes": f"{line.quantity_tonnes:f}",
+                    "cost_usd": f"{line.cost_usd:f}",
+                    "test_mode": line.test_mode,
+                }
+            try:
+                quote = super().execute(context)
+            except AirflowFailException as failure:
+                if isinstance(failure.__cause__, (NotFoundError, RequestRefusedError)):
+                    ledger.failed(line.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
+                raise
+            ledger.quoted(line.id, run_of(context), Decimal(quote["cost_usd"]))
+            return quote
+
+
+class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
+    """
+    Make the payment page of a planned line, and write it into the ledger before anybody sees it; a line that has one gets that.
+
+    Returns (XCom): what ``CarbonmarkCreateCheckoutOperator`` returns, and ``purchase_line``, the number of the line.
+
+    :param line: one of the plan's lines. (templated)
+    :param success_url: where the buyer lands after paying, if not in this Airflow; Carbonmark appends ``/<payment id>``. (templated)
+    :param cancel_url: where the buyer lands after leaving the page unpaid, if not in this Airflow. (templated)
+    :param metadata: more to send as the checkout's metadata. (templated)
+    :param carbonmark_conn_id: the Airflow connection. (templated)
+    """
+
+    template_fields: Sequence[str] = ("line", "success_url", "cancel_url", "metadata", "carbonmark_conn_id")
+
+    def __init__(self, *, line: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(
+            asset_price_source_id="",
+            quantity_tonnes="",
+            beneficiary_name="",
+            retirement_message="",
+            **kwargs,
+        )
+        self.line = line
+        self._books: tuple[Ledger, PurchaseLine] | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with keeping_books() as ledger:
+            line = ledger.line(parse_line(self.line))
+            _skip_if_over(line)
+            for name in (
+                "asset_price_source_id",
+                "quantity_tonnes",
+                "beneficiary_name",
+                "retirement_message",
+            ):
+                setattr(self, name, getattr(line, name))
+            self._books = ledger, line
+            if line.checkout is not None and LinkKey.of(context["ti"]) != _made_by(line.checkout):
+                self.log.info(
+                    "%s got its link in run %s: %s", line, line.checkout["run_id"], line.checkout_url
+                )
+                self.checkout_url = line.checkout_url
+                return line.checkout
+            return super().execute(context)
+
+    def _link_store(self, context: Context) -> LinkStore:
+        if self._books is None:
+            raise AssertionError("The link store of a line was asked for before its line was read")
+        ledger, line = self._books
+        if line.checkout is not None:
+            # A try before wrote it down and died: a retry lacks the XComs that this task wrote then.
+            context["ti"].xcom_push(CONNECTION_KEY, self.carbonmark_conn_id)
+        return LedgerLinkStore(context, ledger, line, self._purchase)
+
+    def _describe(self, checkout: dict[str, Any]) -> dict[str, Any]:
+        return checkout | {LINE_KEY: parse_line(self.line)}
+
+
+class LedgerLinkStore(LinkStore):
+    """
+    The links of a line: in the ledger first, then in the task state store, where the return URL looks for them.
+
+    So they survive on Airflow 3.1 and 3.2 as well, and the runs that come after.
+    """
+
+    def __init__(
+        self, context: Context, ledger: Ledger, line: PurchaseLine, purchase: Callable[[], dict[str, Any]]
+    ) -> None:
+        super().__init__(context.get("task_state_store"))
+        self._ledger = ledger
+        self._line = line
+        self._run = run_of(context)
+        if line.checkout is not None and not self.made:
+            super().keep(MadeLink(purchase(), line.checkout))
+        elif line.idempotency_key and not self.made:
+            self._kept = replace(self._kept, request=line.link_request, idempotency_key=line.idempotency_key)
+
+    def intend(self, request: dict[str, Any]) -> str:
+        key = super().intend(request)
+        self._ledger.intend_link(self._line.id, self._run, request, key)
+        return key
+
+    def keep(self, link: MadeLink) -> None:
+        self._ledger.link_made(self._line.id, self._run, link.checkout, now=pendulum.now("UTC"))
+        super().keep(link)
+
+
+class CarbonmarkRecordRetirementOperator(BaseOperator):
+    """
+    Write a proven retirement into the ledger, and update the asset ``carbonmark_retirements``.
+
+    Returns (XCom): the line as the ledger has it now, as ``PurchaseLine.to_json`` makes it.
+
+    :param checkout: what ``CarbonmarkCheckoutLineOperator`` returned. (templated)
+    :param retirement: what ``CarbonmarkRetirementSensor`` returned. (templated)
+    """
+
+    template_fields: Sequence[str] = ("checkout", "retirement")
+    ui_color = "#d9f2e3"
+
+    def __init__(self, *, checkout: Mapping[str, Any], retirement: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(outlets=[CARBONMARK_RETIREMENTS, *kwargs.pop("outlets", [])], **kwargs)
+        self.checkout = checkout
+        self.retirement = retirement
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with failing_without_retry():
+            if not isinstance(self.retirement, Mapping):
+                raise InvalidInputError(
+                    "retirement",
+                    "is not a mapping",
+                    value=self.retirement,
+                    remedy="Pass the output of CarbonmarkRetirementSensor",
+                )
+            line_id = parse_line({"id": self.checkout.get(LINE_KEY)})
+        with keeping_books() as ledger:
+            line = ledger.retired(line_id, dict(self.retirement), now=pendulum.now("UTC"))
+        self.log.info("%s is retired: %s", line, line.certificate_url or line.transaction_hash)
+        recorded = line.to_json()
+        context["outlet_events"][CARBONMARK_RETIREMENTS].extra = {
+            name: recorded[name] for name in ("entity", "month", "quantity_tonnes", "payment_id", "test_mode")
+        }
+        return recorded
+
+
+def _is_over(context: Context, run: Any) -> bool:
+    """Tell whether a run has ended, or is gone."""
+    under_way = ["queued", "running"]
+    return not context["ti"].get_dr_count(run.dag_id, run_ids=[run.run_id], states=under_way)
+
+
+def _skip_if_over(line: PurchaseLine) -> None:
+    """Leave alone what failed or was declined: the next plan buys its tonnes anew."""
+    if line.state in ("failed", "declined"):
+        raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
+
+
+def _made_by(checkout: Mapping[str, Any]) -> LinkKey:
+    return LinkKey(checkout["dag_id"], checkout["run_id"], checkout["task_id"], checkout["map_index"])
+
+
+def _shown(line: Any) -> dict[str, Any]:
+    """Return a line that isn't written anywhere as plain JSON."""
+    return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in vars(line).items()}
