@@ -1,0 +1,294 @@
+"""The SQL of planning: what is covered, what dead runs left behind, and the new lines. Transactions are the caller's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
+from airflow_provider_carbonmark.offsets.ledger_schema import (
+    COVERING,
+    OPEN,
+    LedgerError,
+    PurchaseLine,
+    Run,
+    State,
+    purchases,
+    rounded_up,
+)
+from airflow_provider_carbonmark.offsets.purchase import Coverage, Covered, Need, Plan
+
+#: The registry whose credits retire in whole tonnes only, as ``Listing.whole_tonnes_only`` has it.
+_WHOLE_TONNES_REGISTRY: Final = "PUR"
+_LONGEST_ENTITY = 255
+_LINK_OPEN = OPEN - {State.PLANNED}
+
+_c = purchases.c
+_inserts: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+
+Key = tuple[str, str]  # entity and month
+
+
+class OutrunError(Exception):
+    """Another planner inserted a line of the same number first."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """
+    Who plans what.
+
+    :param run: the planning run.
+    :param months: those asked for.
+    :param test_mode: the mode of all lines that are looked at.
+    :param dead: the run ids, of the same DAG, that carry nothing on any more.
+    """
+
+    run: Run
+    months: tuple[str, ...]
+    test_mode: bool
+    dead: tuple[str, ...]
+
+    def left_open(self, states: Collection[State]) -> ColumnElement[bool]:
+        """Return which rows a dead run holds in these states."""
+        return and_(
+            _c.handler_dag_id == self.run.dag_id,
+            _c.handler_run_id.in_(self.dead),
+            _c.test_mode == self.test_mode,
+            _c.state.in_(states),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    What a plan is based on.
+
+    :param coverage: what the plan's maker gets.
+    :param months: which months were read: those asked for and those of abandoned lines.
+    :param highest: the highest line number by entity and month.
+    """
+
+    coverage: Coverage
+    months: Collection[str]
+    highest: Mapping[Key, int]
+
+
+def check_months(months: Collection[str]) -> None:
+    if isinstance(months, str):
+        raise LedgerError(f'months is one text, {months!r}: give a list, such as ["2026-10"]')
+
+
+def holders(connection: Connection, run: Run, test_mode: bool) -> Sequence[str]:
+    """Return the other runs of the DAG that hold open lines."""
+    query = select(_c.handler_run_id).where(
+        _c.handler_dag_id == run.dag_id,
+        _c.handler_run_id != run.run_id,
+        _c.test_mode == test_mode,
+        _c.state.in_(OPEN),
+    )
+    return connection.scalars(query.distinct().order_by(_c.handler_run_id)).all()
+
+
+def close_and_read(connection: Connection, scope: Scope, now: datetime) -> Reading:
+    """Close the lines that dead runs left without a link, then read what is covered without them."""
+    closed = (
+        update(purchases)
+        .where(_c.id.in_(_in_order_of_id(scope.left_open({State.PLANNED}))))
+        .values(
+            state=State.FAILED,
+            reason=f"Its run ended before it delivered a link; run {scope.run.run_id!r} planned anew what was missing",
+            failed_at=now,
+        )
+        .returning(_c.entity, _c.month, _c.quantity_tonnes)
+    )
+    # What the statement returns, not what was there before: another planner may be closing the same lines.
+    abandoned = connection.execute(closed).all() if scope.dead else []
+    return _read(connection, scope, _added_up(abandoned), covering=_c.state.in_(COVERING))
+
+
+def read_only(connection: Connection, scope: Scope) -> Reading:
+    """Read as :func:`close_and_read` does, and close nothing."""
+    left = scope.left_open({State.PLANNED})
+    abandoned = connection.execute(select(_c.entity, _c.month, _c.quantity_tonnes).where(left)).all()
+    covering = and_(_c.state.in_(COVERING), not_(left))
+    return _read(connection, scope, _added_up(abandoned), covering)
+
+
+def _in_order_of_id(condition: ColumnElement[bool]) -> Any:
+    # Locked in the same order by all, so that no two processes wait for each other. SQLite has one writer anyway.
+    return select(_c.id).where(condition).order_by(_c.id).with_for_update()
+
+
+def _added_up(rows: Sequence[Any]) -> Mapping[Key, Decimal]:
+    tonnes: dict[Key, Decimal] = {}
+    for entity, month, quantity in rows:
+        tonnes[entity, month] = tonnes.get((entity, month), Decimal(0)) + quantity
+    return tonnes
+
+
+def _read(
+    connection: Connection, scope: Scope, abandoned: Mapping[Key, Decimal], covering: ColumnElement[bool]
+) -> Reading:
+    months = {*scope.months, *(month for _, month in abandoned)}
+    of_key: dict[str, Any] = {"partition_by": (_c.entity, _c.month)}
+    rows = (
+        select(
+            _c.entity,
+            _c.month,
+            _c.line,
+            _c.emitted_tonnes,
+            func.row_number().over(**of_key, order_by=_c.line.desc()).label("from_last"),
+            func.sum(_c.quantity_tonnes).filter(covering).over(**of_key).label("covered_tonnes"),
+            func.count(_c.id)
+            .filter(covering, _c.registry == _WHOLE_TONNES_REGISTRY)
+            .over(**of_key)
+            .label("whole_tonnes"),
+        )
+        .where(_c.month.in_(months), _c.test_mode == scope.test_mode)
+        .subquery()
+    )
+    covered: dict[Key, Covered] = {}
+    highest: dict[Key, int] = {}
+    for row in connection.execute(select(rows).where(rows.c.from_last == 1)):
+        key = row.entity, row.month
+        covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, bool(row.whole_tonnes))
+        highest[key] = row.line
+    costs = _run_costs(connection, scope, covering)
+    coverage = Coverage(
+        covered=covered,
+        abandoned=_needs(scope, abandoned, covered),
+        run_cost_usd=sum(costs.values(), Decimal(0)),
+        run_cost_by_entity=costs,
+    )
+    return Reading(coverage, months, highest)
+
+
+def _run_costs(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> dict[str, Decimal]:
+    query = select(_c.entity, func.sum(_c.cost_usd)).where(
+        _c.dag_id == scope.run.dag_id,
+        _c.run_id == scope.run.run_id,
+        _c.test_mode == scope.test_mode,
+        covering,
+    )
+    return {entity: cost for entity, cost in connection.execute(query.group_by(_c.entity))}
+
+
+def _needs(
+    scope: Scope, abandoned: Mapping[Key, Decimal], covered: Mapping[Key, Covered]
+) -> tuple[Need, ...]:
+    """Return what to plan again: no more than was abandoned, nor than the month's figure of today still asks for."""
+    needs = []
+    for (entity, month), quantity in sorted(abandoned.items()):
+        if month in scope.months:  # its emissions are planned anyway
+            continue
+        known = covered[entity, month]
+        emitted = known.emitted_tonnes or Decimal(0)
+        missing = emitted.quantize(QUANTITY_STEP, ROUND_CEILING) - known.covered_tonnes
+        if (tonnes := min(quantity, missing)) > 0:
+            needs.append(Need(entity, month, emitted, tonnes))
+    return tuple(needs)
+
+
+def insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
+    """Insert a plan's lines and restated figures. :raises OutrunError: when another planner was faster."""
+    rows = _rows(scope, reading, plan, now)
+    if not rows:
+        return
+    # A clash is told apart from every other broken constraint, and doesn't leave PostgreSQL in a failed transaction.
+    statement = (
+        _inserts[connection.dialect.name](purchases)
+        .on_conflict_do_nothing(index_elements=["entity", "month", "test_mode", "line"])
+        .returning(_c.id)
+    )
+    if len(connection.execute(statement, rows).all()) != len(rows):
+        raise OutrunError
+
+
+def _rows(scope: Scope, reading: Reading, plan: Plan, now: datetime) -> list[dict[str, Any]]:
+    bought = [asdict(line) | {"state": State.PLANNED} for line in plan.lines]
+    restated = [
+        {
+            "entity": stated.entity,
+            "month": stated.month,
+            "emitted_tonnes": stated.emitted_tonnes,
+            "quantity_tonnes": Decimal(0),
+            "cost_usd": Decimal(0),
+            "state": State.RESTATED,
+        }
+        for stated in plan.restated
+    ]
+    common = {
+        "test_mode": scope.test_mode,
+        "planned_at": now,
+        "handled_since": now,
+        **{f"{role}dag_id": scope.run.dag_id for role in ("", "handler_")},
+        **{f"{role}run_id": scope.run.run_id for role in ("", "handler_")},
+    }
+    nothing = dict.fromkeys(("asset_price_source_id", "project_id", "registry", "vintage"))
+    nothing |= dict.fromkeys(("unit_price_usd", "beneficiary_name", "retirement_message"))
+    lines = Counter(reading.highest)
+    rows = []
+    # Inserted in the same order by all, so that no two planners wait for each other.
+    for row in sorted([*bought, *restated], key=lambda row: (row["entity"], row["month"])):
+        entity, month = row["entity"], row["month"]
+        _check(entity, month, reading)
+        lines[entity, month] += 1
+        emitted = rounded_up(row["emitted_tonnes"])
+        rows.append(nothing | row | common | {"line": lines[entity, month], "emitted_tonnes": emitted})
+    return rows
+
+
+def _check(entity: str, month: str, reading: Reading) -> None:
+    if month not in reading.months:
+        raise LedgerError(
+            f"The plan has a line of {entity} for {month}, but only {', '.join(sorted(reading.months))} were asked for: "
+            "name every month whose emissions are planned"
+        )
+    if not 0 < len(entity) <= _LONGEST_ENTITY:
+        raise LedgerError(
+            f"An entity of {month} has {len(entity)} characters, {entity[:80]!r}…: give it 1 to {_LONGEST_ENTITY}"
+        )
+
+
+def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
+    """Take up the links of dead runs. Of two runs that try, the second finds them handled by the first."""
+    if not scope.dead:
+        return
+    connection.execute(
+        update(purchases)
+        .where(_c.id.in_(_in_order_of_id(scope.left_open(_LINK_OPEN))))
+        .values(handler_run_id=scope.run.run_id, handled_since=now)
+    )
+
+
+def lines_of_run(connection: Connection, scope: Scope) -> list[PurchaseLine]:
+    """
+    Return what a run planned and what it took up, but for ``restated`` rows, which need no task.
+
+    A task's map index is the place in this list, so what comes later stands later: lines that the run planned or took up when it
+    planned again don't move those before.
+    """
+    run = scope.run
+    planned = and_(_c.dag_id == run.dag_id, _c.run_id == run.run_id)
+    handled = and_(_c.handler_dag_id == run.dag_id, _c.handler_run_id == run.run_id)
+    query = select(purchases).where(
+        or_(planned, handled), _c.test_mode == scope.test_mode, _c.state != State.RESTATED
+    )
+    lines = [PurchaseLine.from_row(row) for row in connection.execute(query)]
+    return sorted(lines, key=lambda line: _place(line, run))
+
+
+def _place(line: PurchaseLine, run: Run) -> tuple[datetime, bool, int]:
+    is_own = line.run == run
+    return line.planned_at if is_own else line.handled_since, not is_own, line.id
