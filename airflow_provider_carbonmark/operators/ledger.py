@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     Asset,
@@ -328,7 +329,11 @@ class LedgerLinkStore(LinkStore):
         return key
 
     def keep(self, link: MadeLink) -> None:
-        self._ledger.link_made(self._line.id, self._run, link.checkout, now=pendulum.now("UTC"))
+        line = self._ledger.link_made(self._line.id, self._run, link.checkout, now=pendulum.now("UTC"))
+        if line.checkout != link.checkout:
+            raise AirflowException(
+                f"{line} got its link from another try meanwhile; the next try delivers that"
+            )
         super().keep(link)
 
 

@@ -1,0 +1,94 @@
+"""The chain from a planned purchase to its recorded retirement, as one task group to put into a DAG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import task_group
+
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from airflow_provider_carbonmark.operators.ledger import (
+    CarbonmarkCheckoutLineOperator,
+    CarbonmarkQuoteLineOperator,
+    CarbonmarkRecordRetirementOperator,
+)
+from airflow_provider_carbonmark.operators.payment import CarbonmarkAwaitPaymentOperator
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
+
+RETIREMENT_TIMEOUT = timedelta(days=7)
+
+
+def purchase(
+    plan: BaseOperator,
+    *,
+    max_cost: Decimal | str | None = None,
+    allow_test_mode: bool | str = False,
+    notifiers: Sequence[BaseNotifier] = (),
+    carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
+    **awaiting: Any,
+) -> Any:
+    """
+    Carry on each line of a plan on its own: quote, checkout, payment, retirement, record; as the mapped task group ``purchase``.
+
+    :param plan: a ``CarbonmarkPlanOperator``.
+    :param max_cost: the most a line may cost when it is quoted, USD; a template too.
+    :param allow_test_mode: whether a rehearsal, which retires nothing, may succeed; a template too.
+    :param notifiers: whom to tell of each link.
+    :param carbonmark_conn_id: the Airflow connection.
+    :param awaiting: more for ``CarbonmarkAwaitPaymentOperator``, such as ``assigned_users``.
+    """
+    planned = f"ti.xcom_pull('{plan.task_id}')[ti.map_index]"
+    label = f"{{{{ {planned}.entity }}}} {{{{ {planned}.month }}}}"
+    subject = f"Pay for {{{{ {planned}.quantity_tonnes }}}} t CO2e, {{{{ {planned}.entity }}}}, {{{{ {planned}.month }}}}"
+    cost = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
+
+    @task_group(group_id="purchase")
+    def chain(line: Any) -> None:
+        quote = CarbonmarkQuoteLineOperator(
+            task_id="quote",
+            map_index_template=label,
+            line=line,
+            max_cost=max_cost,
+            carbonmark_conn_id=carbonmark_conn_id,
+        )
+        checkout = CarbonmarkCheckoutLineOperator(
+            task_id="checkout",
+            map_index_template=f"{label}: {{{{ task.quantity_tonnes }}}} t for {cost} USD",
+            line=line,
+            carbonmark_conn_id=carbonmark_conn_id,
+        )
+        payment = CarbonmarkAwaitPaymentOperator(
+            task_id="payment",
+            map_index_template=label,
+            checkout=checkout.output,
+            cost_usd=cost,
+            subject=subject,
+            notifiers=notifiers,
+            **awaiting,
+        )
+        retirement = CarbonmarkRetirementSensor(
+            task_id="retirement",
+            map_index_template=label,
+            payment_id=payment.output,
+            checkout=checkout.output,
+            allow_test_mode=allow_test_mode,
+            deferrable=True,
+            timeout=RETIREMENT_TIMEOUT.total_seconds(),
+            carbonmark_conn_id=carbonmark_conn_id,
+        )
+        record = CarbonmarkRecordRetirementOperator(
+            task_id="record",
+            map_index_template=label,
+            checkout=checkout.output,
+            retirement=retirement.output,
+        )
+        quote >> checkout >> payment >> retirement >> record
+
+    return chain.expand(line=plan.output)

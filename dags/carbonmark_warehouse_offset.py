@@ -1,0 +1,95 @@
+"""
+### Offset a month of emissions from a warehouse
+
+As `carbonmark_monthly_offset`, with the emissions in a table of a database. The database adds up: only a row per entity and unit leaves it.
+The connection may be of any kind of database that Airflow has a hook for (`DbApiHook`).
+
+Past months are one backfill, each month in a run of its own:
+
+```
+airflow backfill create --dag-id carbonmark_warehouse_offset --from-date 2025-01-21 --to-date 2025-12-22
+```
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.sdk import Param, dag
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_provider_carbonmark.offsets.emissions import (
+    EmissionsColumns,
+    EntityEmissions,
+    emissions_of_month,
+)
+from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
+from airflow_provider_carbonmark.task_groups import purchase
+
+# Change these to your table. The first day of the month and that of the next are bound, never pasted in.
+EMISSIONS = """
+    SELECT :month AS month, entity, unit, SUM(amount) AS amount
+    FROM emissions
+    WHERE period >= :first_day AND period < :next_month
+    GROUP BY entity, unit
+"""
+COLUMNS = EmissionsColumns(period="month", entity="entity", amount="amount", unit_column="unit")
+
+
+def emissions(context: Any) -> list[EntityEmissions]:
+    """Add up the month for each entity, in the database."""
+    from sqlalchemy import text
+
+    params, start = context["params"], context.get("data_interval_start")
+    if not (params["month"] or start):
+        raise AirflowFailException(
+            "This run has no data interval to take the month from: set the param month"
+        )
+    first_day = pendulum.parse(f"{params['month']}-01") if params["month"] else start.start_of("month")
+    month = first_day.format("YYYY-MM")
+    bound = {
+        "month": month,
+        "first_day": first_day.date(),
+        "next_month": first_day.add(months=1).date(),
+    }
+    engine = BaseHook.get_hook(params["warehouse_conn_id"]).get_sqlalchemy_engine()
+    try:
+        with engine.connect() as connection:
+            return emissions_of_month(connection.execute(text(EMISSIONS), bound).mappings(), COLUMNS, month)
+    finally:
+        engine.dispose()
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 6 21 * *", timezone="UTC"),
+    start_date=pendulum.datetime(2023, 10, 21, 6, tz="UTC"),
+    catchup=False,
+    params={
+        "month": Param(None, type=["null", "string"], pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
+        "warehouse_conn_id": Param("warehouse", type="string"),
+        "beneficiary": Param(
+            "Example Corp, {entity}", type="string", description="Named on the certificates"
+        ),
+        "preview": Param(False, type="boolean", description="Only say what would be bought"),
+        "allow_test_mode": Param(
+            False, type="boolean", description="Accept a rehearsal, which retires nothing"
+        ),
+    },
+    default_args={"retries": 2},
+    tags=["carbonmark"],
+    doc_md=__doc__,
+)
+def carbonmark_warehouse_offset():
+    plan = CarbonmarkPlanOperator(
+        task_id="plan",
+        emissions=emissions,
+        beneficiary_name="{{ params.beneficiary }}",
+        retirement_message="Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        preview="{{ params.preview }}",
+    )
+    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
+
+
+carbonmark_warehouse_offset()
