@@ -26,7 +26,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     HandledElsewhereError,
     LedgerError,
@@ -171,11 +171,11 @@ def _must_be_its_retirement(line: PurchaseLine, retirement: Mapping[str, Any]) -
     if line.test_mode:
         # In test mode every payment shows the same retirement, which describes no order (seen).
         return
-    quantity = parse_quantity(retirement.get("quantity_tonnes"), "retirement quantity_tonnes")
-    if quantity != line.quantity_tonnes:
+    told = retirement.get("quantity_tonnes")
+    if told is None or Decimal(told) != line.quantity_tonnes:
         raise for_a_person(
-            f"{line} is {line.state} and asks for {line.quantity_tonnes:f} t, but {quantity:f} t were retired by payment "
-            f"{retirement['payment_id']!r}: check at Carbonmark whose retirement that is"
+            f"{line} is {line.state} and asks for {line.quantity_tonnes:f} t, but payment {retirement['payment_id']!r} retired "
+            f"{told or 'an untold number of'} t: check at Carbonmark whose retirement that is"
         )
 
 

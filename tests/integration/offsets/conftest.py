@@ -1,0 +1,77 @@
+"""Ledgers in a database each, of both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, NullPool, create_engine, text
+
+from airflow_provider_carbonmark.offsets.ledger import Ledger
+from tests.e2e.postgresql import postgresql
+
+KINDS = ["sqlite", "postgresql"]
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def _postgresql() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Return a function that gives the address of an empty database of a kind."""
+
+    def new_database(kind: str) -> str:
+        if kind == "sqlite":
+            folder: Path = tmp_path_factory.mktemp("ledger")
+            return f"sqlite:///{folder}/ledger.db"
+        server: str = request.getfixturevalue("_postgresql")
+        schema = f"test_{next(_numbers)}"
+        with create_engine(server, poolclass=NullPool).begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA {schema}"))
+        # Nothing here outlives the server, so nobody waits for its disk.
+        return f"{server}&options=-csearch_path%3D{schema}%20-csynchronous_commit%3Doff"
+
+    return new_database
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
+    return new_database(request.param)
+
+
+@pytest.fixture
+def postgresql_url(new_database: Callable[[str], str]) -> str:
+    return new_database("postgresql")
+
+
+@pytest.fixture
+def engines() -> Iterator[Callable[[str], Engine]]:
+    """Return a function that makes engines, which are gone after the test."""
+    made: list[Engine] = []
+
+    def engine(url: str) -> Engine:
+        made.append(create_engine(url))
+        return made[-1]
+
+    yield engine
+    for engine_made in made:
+        engine_made.dispose()
+
+
+@pytest.fixture
+def engine(url: str, engines: Callable[[str], Engine]) -> Engine:
+    return engines(url)
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger(engine)
