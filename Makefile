@@ -64,5 +64,5 @@ $(UV):
 	$(UV) pip install --quiet --python .venv/airflow-$*/bin/python "apache-airflow==$*" $(PINS_$*) --group lint --group test --editable .
 	touch $@
 
-clean: ## remove the environments and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+clean: ## remove the environments, caches, and the demo's ledger and reports
+	rm -rf .venv .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -132,7 +132,12 @@ def carbonmark_monthly_offset():
             raise AirflowFailException(
                 f"Not retired: {'; '.join(sorted(missing))}. See their tasks in purchase"
             )
-        return [line.to_json() for line in ended if line.state == "retired"]
+        return [
+            line.to_json()
+            | {"certificate_url": line.certificate_url, "transaction_hash": line.transaction_hash}
+            for line in ended
+            if line.state == "retired"
+        ]
 
     bought = purchase(
         plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}"

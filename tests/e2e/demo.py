@@ -1,9 +1,10 @@
 """
-The whole way once, on this machine: emissions in, checkout links, payment, proven retirements out.
+The whole way once, on this machine: emissions, plan, checkout links, payment, proven retirements, ledger, report.
 
 ``python -m tests.e2e.demo`` starts the sandbox and a real Airflow, offsets a month of the CodeCarbon sample and one of the
-Google Cloud sample, and pays every link on the payment page as a buyer would. The buyer's browser comes back to Airflow, and each
-run ends by itself when its retirements are proven.
+Google Cloud sample, and pays every link on the payment page as a buyer would. The buyer's browser comes back to Airflow, each
+run ends by itself when its retirements are proven, and a report is written. The ledger and the reports stay in ``.demo``: the next demo
+finds everything bought, and buys nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -35,6 +37,7 @@ MONTHS = (
         "month": "2026-10",
     },
 )
+FOLDER = Path(__file__).resolve().parents[2] / ".demo"
 STARTED = time.monotonic()
 
 
@@ -67,16 +70,28 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(f"Stopped by {signal.Signals(_[0]).name}"))
     try:
-        with Stand(API_KEY, tell) as stand:
+        env = {"AIRFLOW__CARBONMARK__LEDGER_PATH": str(FOLDER / "ledger.db")}
+        with Stand(API_KEY, tell, env=env) as stand:
             try:
                 runs = [stand.start_month(month) for month in MONTHS]
-                lines = [line for run_id in runs for line in offset_month(stand, run_id)]
+                lines = [
+                    line
+                    for run_id, month in zip(runs, MONTHS, strict=True)
+                    for line in offset_month(stand, run_id, month["month"])
+                ]
+                years = sorted({month["month"][:4] for month in MONTHS})
+                pages = [page for year in years for page in stand.report(year, (FOLDER / "reports").as_uri())]
             except RunFailed:
                 raise
             except StackError:
                 print(stand.airflow.tails(), file=sys.stderr)
                 raise
-            print_table(lines)
+            if lines:
+                print_table(lines)
+            print(f"Ledger:   {FOLDER / 'ledger.db'}")
+            for page in pages:
+                print(f"Report:   {page}")
+            print()
             if keep:
                 wait_for_person(stand, lines)
             tell("Stopping everything")
@@ -87,27 +102,47 @@ def main() -> int:
         print("\nStopped before the end; nothing is left running.", file=sys.stderr)
         return 130
     retired = sum(line.retired for line in lines)
-    print(
-        f"{retired} of {len(lines)} purchases are retired, in test mode: the sandbox sells and retires nothing. "
-        f"{time.monotonic() - STARTED:.0f} s in all."
+    outcome = (
+        f"{retired} of {len(lines)} purchases are retired"
+        if lines
+        else "Nothing was bought: the ledger covers these months already"
     )
-    return 0 if lines and retired == len(lines) else 1
+    print(
+        f"{outcome}, in test mode: the sandbox sells and retires nothing. {time.monotonic() - STARTED:.0f} s in all."
+    )
+    return 0 if retired == len(lines) else 1
 
 
-def offset_month(stand: Stand, run_id: str) -> list[Line]:
+def offset_month(stand: Stand, run_id: str, month: str) -> list[Line]:
     """Pay each link of a run as a person would, and return what the run ended with."""
     lines = [Line(link) for link in stand.links(run_id)]
-    tell(f"{MONTHLY_OFFSET}: {lines[0].link['month']}, {len(lines)} links wait to be paid")
+    tell(f"{MONTHLY_OFFSET}: {month}, {len(lines)} links wait to be paid")
     for line in lines:
-        paid = pay(line.link["checkout"]["checkout_url"])
-        tell(f"Paid for {line.link['entity']}: the browser came back to Airflow, which says “{paid.title}”")
+        pay_or_decline(stand, run_id, line)
     stand.expect_success(MONTHLY_OFFSET, run_id, tell=tell_more)
-    retired = {bought["entity"]: bought["retirement"] for bought in stand.retired(run_id)}
+    retired = {bought["id"]: bought for bought in stand.retired(run_id)}
     for line in lines:
-        if retirement := retired.get(line.link["entity"]):
+        if found := retired.get(line.link["id"]):
             line.status = "retired"
-            line.certificate = retirement["certificate_url"] or retirement["transaction_hash"]
+            line.certificate = found["certificate_url"] or found["transaction_hash"]
     return lines
+
+
+def pay_or_decline(stand: Stand, run_id: str, line: Line) -> None:
+    """Pay a link; one that a demo before left unpaid died with its sandbox, and is declined, so that the next plan buys it anew."""
+    url = line.link["checkout"]["checkout_url"]
+    if url.startswith(stand.sandbox.url):
+        paid = pay(url)
+        tell(f"Paid for {line.link['entity']}: the browser came back to Airflow, which says “{paid.title}”")
+        return
+    index = stand.links(run_id).index(line.link)
+    payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
+    api = stand.airflow.api
+    api.insist(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
+    line.status = "declined"
+    tell(
+        f"Declined for {line.link['entity']}: its link is from a demo that was stopped. Run the demo once more"
+    )
 
 
 def print_table(lines: list[Line]) -> None:

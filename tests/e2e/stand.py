@@ -17,6 +17,7 @@ from tests.e2e.sandbox_process import SandboxProcess
 MONTHLY_OFFSET = "carbonmark_monthly_offset"
 CHECKOUT_LINK = "carbonmark_checkout_link"
 CONFIRM_RETIREMENT = "carbonmark_confirm_retirement"
+ESG_REPORT = "carbonmark_esg_report"
 
 
 def sample(name: str) -> str:
@@ -115,11 +116,11 @@ class Stand:
         self.wait_for_links(run_id)
         return run_id
 
-    def wait_for_links(self, run_id: str) -> None:
-        """Wait until each purchase of the month waits for a person, or is over."""
+    def wait_for_links(self, run_id: str, dag_id: str = MONTHLY_OFFSET) -> None:
+        """Wait until each purchase of a run waits for a person, or is over."""
 
         def offered() -> bool:
-            tasks = self.airflow.api.task_instances(MONTHLY_OFFSET, run_id)
+            tasks = self.airflow.api.task_instances(dag_id, run_id)
             states = [task["state"] for task in tasks if task["task_id"] == "purchase.payment"]
             return bool(states) and all(state in PARKED | OVER for state in states)
 
@@ -134,12 +135,17 @@ class Stand:
                 "cost_usd": xcom("purchase.quote", map_index=index)["cost_usd"],
                 "checkout": xcom("purchase.checkout", map_index=index),
             }
-            for index, bought in enumerate(xcom("choose_listings"))
+            for index, bought in enumerate(xcom("plan"))
         ]
 
     def retired(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a finished run of the monthly DAG lists as retired, one entry per entity."""
         return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "list_retired"))
+
+    def report(self, period: str, folder: str) -> list[str]:
+        """Have the report on a month or a year written; return where its pages are."""
+        run_id = self.run(ESG_REPORT, {"period": period, "folder": folder})
+        return list(self.airflow.api.xcom(ESG_REPORT, run_id, "report"))
 
     def start_confirmation(self, payment_id: str, checkout: dict[str, Any]) -> str:
         """Do what the page behind ``success_url`` does: start the wait for the retirement."""
