@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -145,12 +146,11 @@ def on_statement(engine: Engine, *words: str, do: Callable[[], object]) -> None:
             do()
 
 
-def on_commit(engine: Engine, do: Callable[[], object]) -> None:
-    """Do something once, right before the engine's next commit."""
-    done: list[bool] = []
+def on_commit(engine: Engine, do: Callable[[], object], *, number: int = 1) -> None:
+    """Do something once, right before the engine's next commit, or the one of that number from here on."""
+    numbers = count(1)
 
     @event.listens_for(engine, "commit")
     def _(connection: Any) -> None:
-        if not done:
-            done.append(True)
+        if next(numbers) == number:
             do()
