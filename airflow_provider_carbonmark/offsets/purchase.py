@@ -2,174 +2,56 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_quantity
+from airflow_provider_carbonmark.offsets.dedication import Dedication
+from airflow_provider_carbonmark.offsets.listings import (
+    ANY_CREDIT,
+    ListingFilter,
+    NoListingError,
+    cheapest_listing,
+    order_quantity,
+)
+from airflow_provider_carbonmark.offsets.split import Market, split, unit_price_usd
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
     from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
 
+__all__ = [
+    "Coverage",
+    "Covered",
+    "Dedication",
+    "Limits",
+    "ListingFilter",
+    "Need",
+    "NoListingError",
+    "OverCovered",
+    "Plan",
+    "PlanLimitError",
+    "PlannedLine",
+    "cheapest_listing",
+    "order_quantity",
+    "plan_purchases",
+    "split",
+]
+
 _EXACT = Context(prec=60)
+# An emitted figure is the exact sum of what a provider states, which may have any number of digits.
+_EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
+_EMITTED_STEP = Decimal("1E-9")
+_ENTITIES_SHOWN = 100
 
 
-class NoListingError(ValueError):
-    """No listing can fill the quantity; the message counts what excluded them and names what came closest."""
-
-
-@dataclass(frozen=True)
-class ListingFilter:
-    """
-    Which credits are wanted; what is None or empty does not matter.
-
-    Puro's credits (registry ``PUR``) are left out unless ``project_ids`` or ``registries`` asks for them: retiring
-    them needs consumption metadata (country code, period start and end; doc) that the checkout must then be given.
-
-    :param project_ids: keys of projects, such as ``VCS-191``.
-    :param registries: prefixes of project keys, such as ``VCS``.
-    :param vintage_from: first vintage, a year; a listing without a vintage is then excluded.
-    :param vintage_to: last vintage, a year; likewise.
-    :param max_price_usd: highest price in USD per tonne, fees included.
-    :param allow_ex_ante: take promises of future removal too.
-    :raises InvalidInputError: when a filter is of the wrong type, or lets nothing through.
-    """
-
-    project_ids: Collection[str] | None = None
-    registries: Collection[str] | None = None
-    vintage_from: int | None = None
-    vintage_to: int | None = None
-    max_price_usd: Decimal | None = None
-    allow_ex_ante: bool = False
-
-    def __post_init__(self) -> None:
-        for field in ("project_ids", "registries"):
-            if isinstance(getattr(self, field), str):
-                raise InvalidInputError(
-                    field, "is one text", value=getattr(self, field), remedy='Give a list, such as ["VCS"]'
-                )
-        if self.vintage_from and self.vintage_to and self.vintage_from > self.vintage_to:
-            raise InvalidInputError(
-                "vintage_from",
-                f"is after vintage_to, {self.vintage_to}",
-                value=self.vintage_from,
-                remedy="Swap the two",
-            )
-        price = self.max_price_usd
-        if price is not None and not (isinstance(price, Decimal) and price.is_finite() and price > 0):
-            raise InvalidInputError(
-                "max_price_usd",
-                "is not a Decimal above zero",
-                value=price,
-                remedy='Give USD per tonne, such as Decimal("12.50")',
-            )
-
-
-def order_quantity(listing: Listing, quantity_tonnes: Decimal) -> Decimal:
-    """
-    Give the quantity to order so that at least ``quantity_tonnes`` are retired.
-
-    :return: tonnes: the same, or rounded up to whole tonnes where the credits retire in whole tonnes only (doc: Puro).
-    """
-    if not listing.whole_tonnes_only:
-        return quantity_tonnes
-    return quantity_tonnes.to_integral_value(ROUND_CEILING)
-
-
-def cheapest_listing(
-    listings: Iterable[Listing],
-    quantity_tonnes: Decimal,
-    filters: ListingFilter = ListingFilter(),
-    *,
-    now: datetime,
-) -> Listing:
-    """
-    Find the listing that fills a quantity at the lowest cost: its price with fees times :func:`order_quantity`.
-
-    Of equal costs the newer vintage is taken, then the lower source id. A listing is excluded, and counted in the
-    error, at the first of these that it fails: is of type listing (doc: nothing else is sold), project, registry, Puro
-    only when asked for, vintage, not ex-ante, not expired, liquid supply, minimum fill, price.
-
-    :param listings: the market, as from ``CarbonmarkHook.list_prices``.
-    :param quantity_tonnes: tonnes, in steps of 0.001; one listing must have them all.
-    :param now: aware time that a listing's expiry is held against.
-    :raises NoListingError: when nothing fits.
-    :raises InvalidInputError: when the quantity is not one that can be bought, or ``now`` is naive.
-    """
-    quantity = parse_quantity(quantity_tonnes)
-    if now.tzinfo is None:
-        raise InvalidInputError("now", "has no time zone", value=now, remedy='Use pendulum.now("UTC")')
-    failures = [(listing, _failures(listing, quantity, filters, now)) for listing in listings]
-    fitting = [listing for listing, failed in failures if not failed]
-    if not fitting:
-        raise NoListingError(_why_none_fits(failures, quantity))
-    return min(fitting, key=lambda listing: _rank(listing, quantity))
-
-
-def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
-    cost = _EXACT.multiply(listing.purchase_price, order_quantity(listing, quantity))
-    return cost, -(listing.vintage or 0), listing.source_id
-
-
-def _failures(listing: Listing, quantity: Decimal, filters: ListingFilter, now: datetime) -> list[str]:
-    """Name what excludes a listing, in the order that :func:`cheapest_listing` documents."""
-    order = order_quantity(listing, quantity)
-    project, registry = listing.project_id.upper(), listing.registry.upper()
-    projects = {wanted.upper() for wanted in filters.project_ids or ()}
-    registries = {wanted.upper() for wanted in filters.registries or ()}
-    vintage, max_price = listing.vintage, filters.max_price_usd
-    passes = {
-        "not of type listing": listing.type == "listing",
-        "of another project": not projects or project in projects,
-        "of another registry": not registries or registry in registries,
-        "of Puro, which was not asked for": (
-            not listing.whole_tonnes_only or project in projects or registry in registries
-        ),
-        "of a vintage outside the range or unknown": (
-            (filters.vintage_from is None or (vintage is not None and vintage >= filters.vintage_from))
-            and (filters.vintage_to is None or (vintage is not None and vintage <= filters.vintage_to))
-        ),
-        "ex-ante": filters.allow_ex_ante or not listing.is_ex_ante,
-        "expired": listing.expires_at is None or listing.expires_at > now,
-        "sold out": listing.liquid_supply > 0,
-        "with too little liquid supply": listing.liquid_supply == 0 or listing.liquid_supply >= order,
-        "with a higher minimum fill": listing.min_fill_amount <= order,
-        "above the highest price": max_price is None or listing.purchase_price <= max_price,
-    }
-    return [failure for failure, passed in passes.items() if not passed]
-
-
-def _why_none_fits(failures: Sequence[tuple[Listing, list[str]]], quantity: Decimal) -> str:
-    if not failures:
-        return f"No listing for {quantity} t: the market has no listings at all; ask again later"
-    counts = Counter(failed[0] for _, failed in failures)
-    excluded = ", ".join(f"{count} {failure}" for failure, count in counts.most_common())
-    message = f"No listing for {quantity} t; of {len(failures)} on the market, {excluded}"
-
-    def near(failure: str) -> list[Listing]:
-        return [listing for listing, failed in failures if failed == [failure]]
-
-    if short := near("with too little liquid supply"):
-        best = max(short, key=lambda listing: (listing.liquid_supply, -listing.purchase_price))
-        message += f". Largest supply that fits otherwise: {best.liquid_supply} t of {_described(best)}"
-    if coarse := near("with a higher minimum fill"):
-        best = min(coarse, key=lambda listing: (listing.min_fill_amount, listing.purchase_price))
-        message += (
-            f". Lowest minimum fill that fits otherwise: {best.min_fill_amount} t of {_described(best)}"
-        )
-    if dear := near("above the highest price"):
-        best = min(dear, key=lambda listing: _rank(listing, quantity))
-        message += f". Cheapest that fits otherwise: {_described(best)}"
-    return f"{message}. Ask for another quantity, or loosen the filters"
-
-
-def _described(listing: Listing) -> str:
-    return f"{listing.source_id} ({listing.project_id}, {listing.vintage}) at {listing.purchase_price} USD per tonne"
+class PlanLimitError(ValueError):
+    """A plan costs more than it may; the message has every figure. Nothing is bought."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +87,9 @@ class Covered:
     whole_tonnes: bool = False
 
 
+_NOTHING = Covered(Decimal(0), None)
+
+
 @dataclass(frozen=True)
 class Coverage:
     """
@@ -212,7 +97,7 @@ class Coverage:
 
     :param covered: by entity and month; a pair that nothing is known of is absent.
     :param abandoned: what is to be planned again for other months than those asked for, because its run ended
-        before it delivered a link.
+        before it delivered a link; each entity and month once.
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
     """
@@ -230,23 +115,21 @@ class Limits:
 
     :param max_cost_per_entity_usd: for all lines of an entity that one run plans.
     :param max_cost_per_run_usd: for all lines that one run plans.
+    :raises InvalidInputError: when a limit is not a Decimal above zero.
     """
 
     max_cost_per_entity_usd: Decimal | None = None
     max_cost_per_run_usd: Decimal | None = None
 
-
-@dataclass(frozen=True)
-class Dedication:
-    """
-    What the retirements will say for ever: templates with ``{entity}``, ``{month}``, ``{emitted_tonnes}`` and ``{quantity_tonnes}``.
-
-    :param beneficiary_name: template of the name on the certificate.
-    :param retirement_message: template of the message.
-    """
-
-    beneficiary_name: str
-    retirement_message: str
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit is not None and not (isinstance(limit, Decimal) and limit.is_finite() and limit > 0):
+                raise InvalidInputError(
+                    name,
+                    "is not a Decimal above zero",
+                    value=limit,
+                    remedy='Give USD, such as Decimal("250")',
+                )
 
 
 @dataclass(frozen=True)
@@ -302,4 +185,132 @@ class Plan:
     @property
     def cost_usd(self) -> Decimal:
         """What all lines cost together, in USD."""
-        return sum((line.cost_usd for line in self.lines), Decimal(0))
+        return _total(line.cost_usd for line in self.lines)
+
+
+def plan_purchases(
+    emissions: Iterable[EntityEmissions],
+    coverage: Coverage,
+    listings: Iterable[Listing],
+    *,
+    dedication: Dedication,
+    filters: ListingFilter = ANY_CREDIT,
+    limits: Limits = Limits(),
+    now: datetime,
+) -> Plan:
+    """
+    Work out what is still to buy, of which listings.
+
+    An entity and month need what their emissions ask for beyond what is covered: a restated month is topped up by the
+    difference. They are served in order, each at the lowest cost that is left of the market (see
+    :class:`~airflow_provider_carbonmark.offsets.split.Market`). Emitted figures are rounded up to 10^-9 t, which is
+    what the ledger keeps and compares with.
+
+    :param emissions: as from ``emissions_of_month``, of one or several months; each entity and month once.
+    :param coverage: what was planned and bought before, for those entities and months at least.
+    :param listings: the market, as from ``CarbonmarkHook.list_prices``.
+    :param dedication: what the certificates will say.
+    :param now: aware time that a listing's expiry is held against.
+    :raises NoListingError: when a need can't be filled; names it.
+    :raises PlanLimitError: when it would cost more than the limits allow.
+    :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
+        a certificate gets too long, or ``now`` is naive.
+    """
+    market = Market(listings, filters, now=now)
+    stated = _by_entity_and_month(emissions)
+    # Where the emissions are stated, what they ask for includes what was abandoned.
+    needs = [need for need in coverage.abandoned if (need.entity, need.month) not in stated]
+    restated, over_covered = [], []
+    for (entity, month), one in stated.items():
+        known = coverage.covered.get((entity, month), _NOTHING)
+        missing = _EXACT.subtract(one.offset_tonnes, known.covered_tonnes)
+        if missing > 0:
+            needs.append(Need(entity, month, one.emitted_tonnes, missing))
+        elif one.emitted_tonnes != known.emitted_tonnes:
+            restated.append(one)
+        if missing <= -1 if known.whole_tonnes else missing < 0:
+            over_covered.append(OverCovered(entity, month, one.emitted_tonnes, known.covered_tonnes))
+    needs.sort(key=lambda need: (need.entity, need.month))
+    lines = [line for need in needs for line in _lines(need, market, dedication)]
+    _check_limits(lines, coverage, limits)
+    return Plan(tuple(lines), tuple(restated), tuple(over_covered))
+
+
+def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str, str], EntityEmissions]:
+    """Sort the emissions, with their figures as the ledger keeps them."""
+    stated: dict[tuple[str, str], EntityEmissions] = {}
+    for one in sorted(emissions, key=lambda one: (one.entity, one.month)):
+        key = one.entity, one.month
+        if key in stated:
+            raise InvalidInputError(
+                "emissions",
+                "have an entity and month twice",
+                value=key,
+                remedy="Add them up, or name the two entities differently",
+            )
+        if one.offset_tonnes:
+            parse_quantity(one.offset_tonnes, f"offset_tonnes of {one.entity} in {one.month}")
+        stated[key] = replace(one, emitted_tonnes=_as_kept(one.emitted_tonnes))
+    return stated
+
+
+def _as_kept(emitted: Decimal) -> Decimal:
+    rounded = emitted.quantize(_EMITTED_STEP, context=_EMITTED)
+    return emitted if rounded == emitted else rounded
+
+
+def _lines(need: Need, market: Market, dedication: Dedication) -> Iterable[PlannedLine]:
+    for listing, quantity in market.take(need.offset_tonnes, f" of {need.entity} in {need.month}"):
+        beneficiary_name, retirement_message = dedication.of(
+            need.entity, need.month, need.emitted_tonnes, quantity
+        )
+        price = unit_price_usd(listing)
+        yield PlannedLine(
+            entity=need.entity,
+            month=need.month,
+            emitted_tonnes=need.emitted_tonnes,
+            quantity_tonnes=quantity,
+            asset_price_source_id=listing.source_id,
+            project_id=listing.project_id,
+            registry=listing.registry,
+            vintage=listing.vintage,
+            unit_price_usd=price,
+            cost_usd=_EXACT.multiply(price, quantity),
+            beneficiary_name=beneficiary_name,
+            retirement_message=retirement_message,
+        )
+
+
+def _check_limits(lines: Sequence[PlannedLine], coverage: Coverage, limits: Limits) -> None:
+    """Refuse lines that, with what the run planned before, cost more than they may."""
+    if not lines:
+        return
+    by_entity: dict[str, Decimal] = {}
+    for line in lines:
+        before = by_entity.get(line.entity, coverage.run_cost_by_entity.get(line.entity, Decimal(0)))
+        by_entity[line.entity] = _EXACT.add(before, line.cost_usd)
+    passed = []
+    limit = limits.max_cost_per_entity_usd
+    above = [(cost, entity) for entity, cost in by_entity.items() if limit is not None and cost > limit]
+    if limit is not None and above:
+        dearest = sorted(above, key=lambda pair: (-pair[0], pair[1]))[:_ENTITIES_SHOWN]
+        costs = ", ".join(f"{entity} {_plain(cost)} USD" for cost, entity in dearest)
+        more = f" and {len(above) - len(dearest)} more, of less" if len(above) > len(dearest) else ""
+        passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {_plain(limit)} USD")
+    limit = limits.max_cost_per_run_usd
+    total = _total((coverage.run_cost_usd, *(line.cost_usd for line in lines)))
+    if limit is not None and total > limit:
+        passed.append(f"all together {_plain(total)} USD, where max_cost_per_run_usd is {_plain(limit)} USD")
+    if passed:
+        raise PlanLimitError(
+            f"The plan would cost too much: {'; '.join(passed)}. Nothing was planned: raise the limit, or look at the "
+            "emissions and the market"
+        )
+
+
+def _total(amounts: Iterable[Decimal]) -> Decimal:
+    return reduce(_EXACT.add, amounts, Decimal(0))
+
+
+def _plain(amount: Decimal) -> str:
+    return f"{amount.normalize(_EXACT):f}"

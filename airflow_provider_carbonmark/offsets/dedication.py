@@ -1,0 +1,68 @@
+"""What the certificates will say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from string import Formatter
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import MAX_BENEFICIARY_NAME, MAX_RETIREMENT_MESSAGE, parse_text
+
+_EXACT = Context(prec=60)
+_FIELDS = ("entity", "month", "emitted_tonnes", "quantity_tonnes")
+
+
+@dataclass(frozen=True)
+class Dedication:
+    """
+    What the certificates will say: texts with ``{entity}``, ``{month}``, ``{emitted_tonnes}`` and ``{quantity_tonnes}``.
+
+    :param beneficiary_name: such as ``Example Corp, {entity}``.
+    :param retirement_message: such as ``Emissions of {entity} in {month}: {emitted_tonnes} t CO2e``.
+    :raises InvalidInputError: when a text is empty or too long, has other fields, or formats them.
+    """
+
+    beneficiary_name: str
+    retirement_message: str
+
+    def __post_init__(self) -> None:
+        for name, template in vars(self).items():
+            _check_fields(template, name)
+        # Too long for the shortest facts is too long for all.
+        self.of("x", "2026-10", Decimal(1), Decimal(1))
+
+    def of(
+        self, entity: str, month: str, emitted_tonnes: Decimal, quantity_tonnes: Decimal
+    ) -> tuple[str, str]:
+        """
+        Give the beneficiary's name and the message for a purchase.
+
+        :raises InvalidInputError: when one is too long for a certificate, or has control characters.
+        """
+        facts = {
+            "entity": entity,
+            "month": month,
+            "emitted_tonnes": f"{emitted_tonnes.normalize(_EXACT):f}",
+            "quantity_tonnes": f"{quantity_tonnes.normalize(_EXACT):f}",
+        }
+        return (
+            parse_text(self.beneficiary_name.format(**facts), "beneficiary_name", MAX_BENEFICIARY_NAME),
+            parse_text(self.retirement_message.format(**facts), "retirement_message", MAX_RETIREMENT_MESSAGE),
+        )
+
+
+def _check_fields(template: object, name: str) -> None:
+    """Let nothing through but the plain fields: a person who starts a run may write the template."""
+    remedy = f"Use {', '.join(f'{{{field}}}' for field in _FIELDS)}, and write {{{{ and }}}} for braces"
+    if not isinstance(template, str):
+        raise InvalidInputError(name, "is not text", value=template, remedy=remedy)
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        raise InvalidInputError(name, "has a single brace", value=template, remedy=remedy) from None
+    for _, field, layout, conversion in parts:
+        if field is not None and field not in _FIELDS:
+            raise InvalidInputError(name, f"has the unknown field {field!r}", value=template, remedy=remedy)
+        if layout or conversion:
+            raise InvalidInputError(name, f"lays {field} out", value=template, remedy=remedy)

@@ -1,0 +1,309 @@
+"""
+The least cost at which offers, each with a smallest and a largest amount, sum to exactly an amount. Integers only.
+
+The search is branch and bound. Its bound fills from the cheapest offer on and forgets the smallest amounts: no true
+filling can be cheaper. Where that respects every smallest amount all the same, it is the answer; so it is on any market
+whose smallest amounts are small. Otherwise some offer got too little, and the search goes on in two halves: with that
+offer, and without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+_Key = tuple[float, float]  # cost, number of parts; integers but for "no ceiling"
+_NO_CEILING: _Key = (math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """
+    A price for any amount between two.
+
+    :param price: of one unit.
+    :param low: the smallest amount that can be taken, above zero.
+    :param high: the largest one, not below ``low``.
+    :param step: what amounts are multiples of, the two limits too: 1, or one other number for all offers where it isn't.
+    :param preference: unlike any other offer's; of equal costs and equally many parts, the lower ones are taken.
+    """
+
+    price: int
+    low: int
+    high: int
+    step: int
+    preference: Any
+
+
+class Filling(NamedTuple):
+    """
+    Amounts that sum to what was asked for.
+
+    :param parts: offers and what to take of each, by price, then preference.
+    :param excess: the cost may be this much above the least; 0 when it is proven to be the least.
+    """
+
+    parts: list[tuple[Offer, int]]
+    excess: int = 0
+
+
+class Steps:
+    """How many more bounds may be worked out: what a search costs, counted so that the result depends on no clock."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+class UndecidedError(Exception):
+    """The steps ran out before there was a filling, or a proof that there is none."""
+
+
+def fill(offers: Sequence[Offer], amount: int, steps: Steps) -> Filling | None:
+    """
+    Find the filling of least cost; of equal costs, fewest parts; of equally many, best preferences.
+
+    Preferences are compared one by one: the best of either filling first, then the second best, and so on. Of equally
+    good offers in a filling, the one of better preference fills up first.
+
+    :param offers: ordered by price, then preference.
+    :param amount: above zero.
+    :param steps: counted down. When none are left, the best filling found so far is given, with its possible excess,
+        and preferences may not have been compared.
+    :return: None when no amounts sum to exactly this one.
+    :raises UndecidedError: when no steps were left and nothing was found.
+    """
+    usable = [offer for offer in offers if offer.low <= amount]
+    single = _cheapest_alone(usable, amount)
+    if single is not None:
+        return Filling([(single, amount)])
+    search = _Search(usable, amount, steps)
+    best, least = search.best({})
+    if best is None:
+        if least is not None:
+            raise UndecidedError
+        return None
+    if least is None:
+        return search.filling(search.preferred(best))
+    return search.filling(best, least)
+
+
+def _cheapest_alone(offers: Sequence[Offer], amount: int) -> Offer | None:
+    """Find an offer that fills the amount alone at the lowest price of all: nothing beats it."""
+    for offer in offers:
+        if offer.price > offers[0].price:
+            break
+        if offer.high >= amount and amount % offer.step == 0:
+            return offer
+    return None
+
+
+class _Node(NamedTuple):
+    """
+    A part of the search.
+
+    :param decided: which offers must be part of the filling, and which must not.
+    :param amounts: what the bound takes of each offer, or a filling.
+    :param bound: no filling in here is better.
+    :param key: how good the amounts are; None when they are no filling.
+    :param undecided: an offer to decide next; None when nothing in here is better than the amounts.
+    """
+
+    decided: Mapping[int, bool]
+    amounts: Mapping[int, int]
+    bound: _Key
+    key: _Key | None
+    undecided: int | None
+
+
+class _Search:
+    """Offers go by their number in the order in which the bound fills them."""
+
+    def __init__(self, offers: Iterable[Offer], amount: int, steps: Steps) -> None:
+        # At one price the largest come first: so the bound takes the fewest parts, too.
+        self._offers = sorted(offers, key=lambda offer: (offer.price, -offer.high, offer.preference))
+        self._amount = amount
+        self._steps = steps
+        self._step = max((offer.step for offer in self._offers), default=1)
+        numbers = range(len(self._offers))
+        self._by_low = sorted(numbers, key=lambda number: self._offers[number].low)
+        self._by_high = sorted(numbers, key=lambda number: -self._offers[number].high)
+
+    def best(
+        self, decided: Mapping[int, bool], ceiling: _Key = _NO_CEILING
+    ) -> tuple[_Node | None, int | None]:
+        """
+        Find the best filling below a ceiling.
+
+        :return: it, or None; and the least cost that could still have been found, or None when there is no such doubt.
+        """
+        best = None
+        pending = [root] if (root := self._node(decided)) else []
+        while pending:
+            node = pending.pop()
+            if node.bound >= ceiling:
+                continue
+            if self._steps.left <= 0:
+                return best, int(min(one.bound[0] for one in (node, *pending)))
+            for found in (node, self._rounded(node) if node.undecided is not None else None):
+                if found and found.key and found.key < ceiling:
+                    best, ceiling = found, found.key
+            if node.undecided is not None and node.bound < ceiling:
+                halves = [self._node({**node.decided, node.undecided: is_part}) for is_part in (True, False)]
+                # The more promising half comes next: what is found there may rule out the other.
+                pending += sorted(filter(None, halves), key=lambda half: half.bound, reverse=True)
+        return best, None
+
+    def preferred(self, best: _Node) -> _Node:
+        """Find the filling of best preferences among those that cost the same in as many parts."""
+        cost, parts = best.key or best.bound
+        cheapest = self._cheapest({}, self._amount) or {}
+        dearest = max(self._offers[number].price for number in cheapest)
+        slack = cost - self._cost(cheapest)
+        decided: dict[int, bool] = {}
+        for number, offer in sorted(enumerate(self._offers), key=lambda pair: pair[1].preference):
+            if number in best.amounts:
+                decided[number] = True
+            # It would take the place of something that costs at most `dearest`.
+            elif (offer.price - dearest) * offer.low <= slack:
+                found, _ = self.best({**decided, number: True}, (cost, parts + 1))
+                decided[number] = found is not None
+                best = found or best
+            if sum(decided.values()) == parts:
+                break
+        return best
+
+    def filling(self, node: _Node, least: int | None = None) -> Filling:
+        """Give the cheapest filling with the same offers; ``least`` is the cost that might have been found instead."""
+        decided = {number: number in node.amounts for number in range(len(self._offers))}
+        settled = self._node(decided) or node
+        parts = [(self._offers[number], amount) for number, amount in settled.amounts.items()]
+        parts.sort(key=lambda part: (part[0].price, part[0].preference))
+        return Filling(parts, 0 if least is None else max(0, self._cost(settled.amounts) - least))
+
+    def _node(self, decided: Mapping[int, bool]) -> _Node | None:
+        """Work out a bound; None when there can be no filling."""
+        self._steps.left -= 1
+        if not self._can_sum_up(decided):
+            return None
+        amounts = self._cheapest(decided, self._amount)
+        if amounts is None:
+            return None
+        if self._step > 1:
+            coarse = sum(amount for number, amount in amounts.items() if self._offers[number].step > 1)
+            if coarse % self._step:
+                return self._node_in_steps(decided, coarse - coarse % self._step)
+        return self._bounded(decided, amounts)
+
+    def _node_in_steps(self, decided: Mapping[int, bool], coarse: int) -> _Node | None:
+        """
+        Work out the bound when the coarse offers would not sum to a multiple of their step.
+
+        The cost is convex in their sum, so the best multiple is one of the two beside it. All coarse offers but the
+        last to be filled give a multiple anyway, so that one does too.
+        """
+        nodes = []
+        for total in (coarse, coarse + self._step):
+            steps = self._cheapest(decided, total, in_steps=True)
+            rest = self._cheapest(decided, self._amount - total, in_steps=False)
+            if steps is not None and rest is not None:
+                nodes.append(self._bounded(decided, steps | rest))
+        return min(nodes, key=lambda node: node.bound, default=None)
+
+    def _can_sum_up(self, decided: Mapping[int, bool]) -> bool:
+        """Tell whether any number of offers is neither too many for their smallest amounts, nor too few for their largest."""
+        parts = [self._offers[number] for number, is_part in decided.items() if is_part]
+        spare = self._amount - sum(offer.low for offer in parts)
+        missing = self._amount - sum(offer.high for offer in parts)
+        smallest = (self._offers[number].low for number in self._by_low if number not in decided)
+        largest = (self._offers[number].high for number in self._by_high if number not in decided)
+        while spare >= 0 and missing > 0:
+            low = next(smallest, None)
+            if low is None:
+                return False
+            spare -= low
+            missing -= next(largest)
+        return spare >= 0
+
+    def _in_order(self, decided: Mapping[int, bool]) -> Iterator[int]:
+        """Give the offers that may be filled; at one price first what is a part anyway, and so adds none."""
+        parts = sorted(
+            (number for number, is_part in decided.items() if is_part),
+            key=lambda number: (self._offers[number].price, self._offers[number].preference),
+        )
+        at = 0
+        for number, offer in enumerate(self._offers):
+            if number in decided:
+                continue
+            while at < len(parts) and self._offers[parts[at]].price <= offer.price:
+                yield parts[at]
+                at += 1
+            yield number
+        yield from parts[at:]
+
+    def _cheapest(
+        self, decided: Mapping[int, bool], amount: int, *, in_steps: bool | None = None
+    ) -> dict[int, int] | None:
+        """Fill from the cheapest offer on without regard to what the undecided ones sell at least; None if impossible."""
+
+        def counts(number: int) -> bool:
+            return in_steps is None or in_steps is (self._offers[number].step > 1)
+
+        amounts = {
+            number: self._offers[number].low
+            for number, is_part in decided.items()
+            if is_part and counts(number)
+        }
+        left = amount - sum(amounts.values())
+        for number in self._in_order(decided):
+            if left <= 0:
+                break
+            taken = amounts.get(number, 0)
+            more = min(left, self._offers[number].high - taken)
+            if more and counts(number):
+                amounts[number] = taken + more
+                left -= more
+        return amounts if left == 0 else None
+
+    def _rounded(self, node: _Node) -> _Node | None:
+        """Fill from the cheapest offer on with regard to everything, passing over what doesn't fit; None if that fails."""
+        amounts = {number: self._offers[number].low for number, is_part in node.decided.items() if is_part}
+        left = self._amount - sum(amounts.values())
+        for number in self._in_order(node.decided):
+            if left == 0:
+                break
+            offer, taken = self._offers[number], amounts.get(number, 0)
+            whole = min(left + taken, offer.high) // offer.step * offer.step
+            if whole > taken and whole >= offer.low:
+                amounts[number] = whole
+                left -= whole - taken
+        if left:
+            return None
+        return node._replace(amounts=amounts, key=(self._cost(amounts), len(amounts)))
+
+    def _bounded(self, decided: Mapping[int, bool], amounts: Mapping[int, int]) -> _Node:
+        cost = self._cost(amounts)
+        # At most two: the last one filled, of the coarse offers and of the others.
+        partial = [
+            number
+            for number, amount in amounts.items()
+            if number not in decided and amount < self._offers[number].high
+        ]
+        too_small = [number for number in partial if amounts[number] < self._offers[number].low]
+        fewest = len(amounts)
+        if len(partial) == 2:
+            # Parts of two offers count as one part if they are no more than one offer together.
+            (x, high_x), (y, high_y) = ((amounts[number], self._offers[number].high) for number in partial)
+            fewest -= x * high_y + y * high_x <= high_x * high_y
+        is_best = not too_small and fewest == len(amounts)
+        return _Node(
+            decided,
+            amounts,
+            (cost, fewest),
+            None if too_small else (cost, len(amounts)),
+            None if is_best else (too_small or partial)[0],
+        )
+
+    def _cost(self, amounts: Mapping[int, int]) -> int:
+        return sum(self._offers[number].price * amount for number, amount in amounts.items())

@@ -1,0 +1,192 @@
+"""A quantity split over several listings, of a market that has less after each purchase."""
+
+from __future__ import annotations
+
+import logging
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_carbonmark.api.inputs import parse_quantity
+from airflow_provider_carbonmark.offsets.least_cost import Filling, Offer, Steps, UndecidedError, fill
+from airflow_provider_carbonmark.offsets.listings import (
+    ANY_CREDIT,
+    ListingFilter,
+    NoListingError,
+    check_aware,
+    failures_of,
+    order_quantity,
+    why_none_fits,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Listing
+
+log = logging.getLogger(__name__)
+
+#: What a search may cost: an ordinary split takes one or two steps, of at most half a millisecond on 700 listings.
+STEPS_PER_SPLIT: Final = 2_000
+#: What all searches in one market may cost before each has to do with the fewest steps.
+STEPS_PER_MARKET: Final = 100_000
+FEWEST_STEPS: Final = 50
+
+_EXACT = Context(prec=60)
+_UP = Context(prec=60, rounding=ROUND_CEILING)
+_DOWN = Context(prec=60, rounding=ROUND_FLOOR)
+_KILOGRAMS = 3  # decimals of a tonne
+_PRICE_DECIMALS = 6  # of USD; what USDC has
+_TONNE = 1000
+
+
+def split(
+    listings: Iterable[Listing],
+    quantity_tonnes: Decimal,
+    filters: ListingFilter = ANY_CREDIT,
+    *,
+    now: datetime,
+) -> list[tuple[Listing, Decimal]]:
+    """
+    Find the listings, and what to take of each, that fill a quantity at the lowest cost.
+
+    See :meth:`Market.take` for what is found and raised.
+
+    :return: listings and tonnes, the cheapest per tonne first.
+    """
+    return Market(listings, filters, now=now).take(quantity_tonnes)
+
+
+def unit_price_usd(listing: Listing) -> Decimal:
+    """
+    Give the price that costs are worked out with: USD per tonne with fees, rounded up to USDC's six decimals.
+
+    A cost has nine decimals at most, then, and a service's floats, such as 3.7800000000000002, do no harm.
+    """
+    price = Decimal(_price(listing)).scaleb(-_PRICE_DECIMALS, _EXACT)
+    return listing.purchase_price if price == listing.purchase_price else price
+
+
+class Market:
+    """
+    What can be bought, while purchases are taken from it.
+
+    Of listings with the same id, only the one that is worth least counts: they would be one supply offered twice.
+
+    :param listings: as from ``CarbonmarkHook.list_prices``.
+    :param now: aware time that a listing's expiry is held against.
+    :raises InvalidInputError: when ``now`` is naive.
+    """
+
+    def __init__(self, listings: Iterable[Listing], filters: ListingFilter, *, now: datetime) -> None:
+        check_aware(now)
+        least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
+        self._listings = {listing.source_id: listing for listing in least_last}
+        self._filters = filters
+        self._now = now
+        offers = (
+            _offer(listing)
+            for listing in self._listings.values()
+            if not failures_of(listing, filters, now, sizes={})
+        )
+        self._offers = sorted((offer for offer in offers if offer.low <= offer.high), key=_rank)
+        self._steps = STEPS_PER_MARKET
+
+    def take(self, quantity_tonnes: Decimal, whose: str = "") -> list[tuple[Listing, Decimal]]:
+        """
+        Take a quantity out of the market at the lowest cost, from as many listings as that needs.
+
+        Every part is within its listing's minimum fill and what is left of its liquid supply, in steps of 0.001 t, or
+        whole tonnes where the credits retire in whole tonnes only (doc: Puro). Of equal costs the one with fewer parts
+        is taken, then the newer vintage, then the lower source id, comparing the best parts first. If nothing sums to
+        the quantity, whole-tonne credits alone are tried with the quantity rounded up to whole tonnes.
+
+        It is the lowest cost for this quantity, given what is left: to give up a cheap tonne here for the sake of a
+        later purchase is not considered. Where odd minimum fills make the search too long, the best split found so far
+        is taken and the log says by how much it may be too dear.
+
+        :param quantity_tonnes: tonnes, in steps of 0.001.
+        :param whose: what follows the quantity in messages, such as `` of search in 2026-10``.
+        :return: listings and tonnes, the cheapest per tonne first.
+        :raises NoListingError: when nothing fills the quantity, or the search got too long before it found anything.
+        :raises InvalidInputError: when the quantity is not one that can be bought.
+        """
+        quantity = parse_quantity(quantity_tonnes)
+        wanted = f"{quantity:f} t{whose}"
+        allowed = max(FEWEST_STEPS, min(STEPS_PER_SPLIT, self._steps))
+        steps = Steps(allowed)
+        try:
+            filling = self._filling(int(quantity.scaleb(_KILOGRAMS, _EXACT)), steps)
+        except UndecidedError:
+            raise NoListingError(
+                f"No listing for {wanted}, and no split was found in {allowed} steps, though there may be one: minimum "
+                "fills and supplies leave too many ways to try. Ask for another quantity, or tighten the filters"
+            ) from None
+        finally:
+            self._steps -= allowed - steps.left
+        if filling is None:
+            raise NoListingError(self._why_nothing_sums(quantity, f"{wanted}, nor several together"))
+        if filling.excess:
+            excess = Decimal(filling.excess).scaleb(-_PRICE_DECIMALS - _KILOGRAMS, _UP)
+            log.warning(
+                "The split found for %s may cost up to %s USD more than the cheapest: the search ended after %s steps",
+                wanted,
+                f"{excess:.2f}",
+                allowed,
+            )
+        return [(self._use(offer, amount), _tonnes(amount)) for offer, amount in filling.parts]
+
+    def _filling(self, kilograms: int, steps: Steps) -> Filling | None:
+        filling = fill(self._offers, kilograms, steps)
+        if filling is None and kilograms % _TONNE:
+            whole = [offer for offer in self._offers if offer.step == _TONNE]
+            filling = fill(whole, math.ceil(kilograms / _TONNE) * _TONNE, steps)
+        return filling
+
+    def _use(self, offer: Offer, kilograms: int) -> Listing:
+        """Take from what is left, and give the listing that it is left of."""
+        at = bisect_left(self._offers, _rank(offer), key=_rank)
+        left = Offer(offer.price, offer.low, offer.high - kilograms, offer.step, offer.preference)
+        self._offers[at : at + 1] = [left] if left.low <= left.high else []
+        return self._listings[offer.preference[1]]
+
+    def _why_nothing_sums(self, quantity: Decimal, wanted: str) -> str:
+        left = {offer.preference[1]: offer.high for offer in self._offers}
+        failures = []
+        together = 0
+        for listing in self._listings.values():
+            sizes = {
+                "with less left than the minimum fill": listing.source_id in left,
+                "with a higher minimum fill": listing.min_fill_amount <= order_quantity(listing, quantity),
+            }
+            failed = failures_of(listing, self._filters, self._now, sizes=sizes)
+            failures.append((listing, failed))
+            together += 0 if failed else left[listing.source_id]
+        return why_none_fits(wanted, quantity, failures, _tonnes(together))
+
+
+def _price(listing: Listing) -> int:
+    return math.ceil(listing.purchase_price.scaleb(_PRICE_DECIMALS, _UP))
+
+
+def _offer(listing: Listing) -> Offer:
+    step = _TONNE if listing.whole_tonnes_only else 1
+    low = max(1, math.ceil(listing.min_fill_amount.scaleb(_KILOGRAMS, _UP)))
+    high = math.floor(listing.liquid_supply.scaleb(_KILOGRAMS, _DOWN))
+    return Offer(
+        _price(listing),
+        -(-low // step) * step,
+        high // step * step,
+        step,
+        (-(listing.vintage or 0), listing.source_id),
+    )
+
+
+def _rank(offer: Offer) -> tuple[int, tuple[int, str]]:
+    return offer.price, offer.preference
+
+
+def _tonnes(kilograms: int) -> Decimal:
+    tonnes, rest = divmod(kilograms, _TONNE)
+    return Decimal(kilograms).scaleb(-_KILOGRAMS, _EXACT).normalize(_EXACT) if rest else Decimal(tonnes)
