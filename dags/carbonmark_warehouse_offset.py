@@ -30,7 +30,7 @@ from airflow_provider_carbonmark.task_groups import purchase
 
 # Change these to your table. The first day of the month and that of the next are bound, never pasted in.
 EMISSIONS = """
-    SELECT :month AS month, entity, unit, SUM(amount) AS amount
+    SELECT CAST(:month AS VARCHAR(7)) AS month, entity, unit, SUM(amount) AS amount
     FROM emissions
     WHERE period >= :first_day AND period < :next_month
     GROUP BY entity, unit
@@ -40,7 +40,7 @@ COLUMNS = EmissionsColumns(period="month", entity="entity", amount="amount", uni
 
 def emissions(context: Any) -> list[EntityEmissions]:
     """Add up the month for each entity, in the database."""
-    from sqlalchemy import text
+    from sqlalchemy import Date, bindparam, text
 
     params, start = context["params"], context.get("data_interval_start")
     if not (params["month"] or start):
@@ -54,10 +54,13 @@ def emissions(context: Any) -> list[EntityEmissions]:
         "first_day": first_day.date(),
         "next_month": first_day.add(months=1).date(),
     }
+    query = text(EMISSIONS).bindparams(
+        bindparam("first_day", type_=Date), bindparam("next_month", type_=Date)
+    )
     engine = BaseHook.get_hook(params["warehouse_conn_id"]).get_sqlalchemy_engine()
     try:
         with engine.connect() as connection:
-            return emissions_of_month(connection.execute(text(EMISSIONS), bound).mappings(), COLUMNS, month)
+            return emissions_of_month(connection.execute(query, bound).mappings(), COLUMNS, month)
     finally:
         engine.dispose()
 

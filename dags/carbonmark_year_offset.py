@@ -40,15 +40,16 @@ def emissions(context: Any) -> list[EntityEmissions]:
     """Add up each month for each entity, in the database; months without rows are left out."""
     import datetime
 
-    from sqlalchemy import text
+    from sqlalchemy import Date, bindparam, text
 
     params = context["params"]
     year = params["year"]
     bound = {"first_day": datetime.date(year, 1, 1), "next_year": datetime.date(year + 1, 1, 1)}
+    query = text(EMISSIONS).bindparams(bindparam("first_day", type_=Date), bindparam("next_year", type_=Date))
     engine = BaseHook.get_hook(params["warehouse_conn_id"]).get_sqlalchemy_engine()
     try:
         with engine.connect() as connection:
-            rows = [dict(row) for row in connection.execute(text(EMISSIONS), bound).mappings()]
+            rows = [dict(row) for row in connection.execute(query, bound).mappings()]
     finally:
         engine.dispose()
     months = sorted({row["month"] for row in rows})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,29 @@ def purchase(stand: Stand, link_conf: Callable[..., dict[str, Any]]) -> Callable
     return start
 
 
+@pytest.fixture
+def emitted(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Write down what some entities emitted, in tonnes by month; return the conf of a run that offsets one of the months."""
+
+    def conf(rows: dict[str, dict[str, str]], month: str = "2026-10", **changes: Any) -> dict[str, Any]:
+        file = tmp_path / "emissions.csv"
+        lines = [
+            f"{each}-01T00:00:00,{entity},{Decimal(tonnes) * 1000}"
+            for each, entities in rows.items()
+            for entity, tonnes in entities.items()
+        ]
+        file.write_text("\n".join(["timestamp,project_name,emissions", *lines]) + "\n")
+        return {
+            "emissions_file": file.as_uri(),
+            "emissions_format": "codecarbon",
+            "month": month,
+            "beneficiary": "Offset ({entity})",
+            **changes,
+        }
+
+    return conf
+
+
 @pytest.fixture(scope="session")
 def october(stand: Stand) -> str:
     """Return the run that made the links for October of the Google Cloud sample."""
@@ -161,7 +185,12 @@ def october_retired(stand: Stand, october: str) -> dict[str, dict[str, Any]]:
     for link in reversed(stand.links(october)):
         pay(link["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, october)
-    return {bought["entity"]: bought["retirement"] for bought in stand.retired(october)}
+    return {
+        bought["entity"]: stand.airflow.api.xcom(
+            MONTHLY_OFFSET, october, "purchase.retirement", map_index=index
+        )
+        for index, bought in enumerate(stand.links(october))
+    }
 
 
 def checkouts_for(stand: Stand, beneficiary: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,25 @@ import pytest
 
 from tests.e2e.airflow_api import task_name
 from tests.e2e.buyer import pay
+from tests.e2e.conftest import checkouts_for
 from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
 
 pytestmark = pytest.mark.e2e
+
+Emitted = Callable[..., dict[str, Any]]
 
 
 def tasks(stand: Stand, run_id: str, task_id: str) -> list[dict[str, Any]]:
     found = stand.airflow.api.task_instances(MONTHLY_OFFSET, run_id)
     return [task for task in found if task["task_id"] == task_id]
+
+
+def link_of(stand: Stand, run_id: str, entity: str) -> tuple[int, dict[str, Any]]:
+    """Return the map index and the link of an entity that has one."""
+    ((index, link),) = [
+        (index, link) for index, link in enumerate(stand.links(run_id)) if link["entity"] == entity
+    ]
+    return index, link
 
 
 def test_a_month_gets_one_link_per_entity_that_has_something_to_offset(stand: Stand, october: str) -> None:
@@ -70,36 +82,125 @@ def test_every_paid_link_ends_in_a_proven_retirement_with_a_certificate(
         assert f"Full run ({entity})" in certificate.text
 
 
-def test_an_entity_over_its_limit_gets_no_link_and_the_others_go_their_own_way(stand: Stand) -> None:
-    api = stand.airflow.api
-    conf = {
-        "emissions_file": sample("gcp-carbon-footprint.csv"),
-        "emissions_format": "google_cloud",
-        "month": "2026-10",
-        "beneficiary": "Limited ({entity})",
-        "max_price_usd": 10,
-        "registries": ["ICR"],
-        "max_cost_usd": 1,
-    }
-    run_id = stand.start_month(conf)
-    entities = [bought["entity"] for bought in api.xcom(MONTHLY_OFFSET, run_id, "choose_listings")]
-    asked = [request["task_instance"]["map_index"] for request in api.requests(MONTHLY_OFFSET, run_id)]
-    offered = {entities[index]: index for index in asked}
-    # 1.254 t cost 4.74 USD, 0.261 t cost 0.99 USD.
-    assert offered.keys() == {"search-prod", "(no project)"}
-
-    declined = offered["(no project)"]
-    payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
-    api.insist(lambda: api.answer(*payment, "Decline", map_index=declined), *payment, declined)
-    made = api.xcom(MONTHLY_OFFSET, run_id, "purchase.checkout", map_index=offered["search-prod"])
-    pay(made["checkout_url"])
+def test_a_limit_that_would_be_passed_stops_the_plan_before_any_link_and_names_the_figures(
+    stand: Stand, emitted: Emitted
+) -> None:
+    conf = emitted({"2026-10": {"over-a": "5", "over-b": "0.001"}}, max_cost_usd=0.0001)
+    run_id = stand.airflow.api.trigger(MONTHLY_OFFSET, conf)
     stand.expect_failure(MONTHLY_OFFSET, run_id)
 
-    log = api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "list_retired")[0])
-    assert "Not retired for checkout-prod: " in log
-    assert re.search(r"\(no project\) .* declined", log)
-    assert re.search(r"search-prod .*/retirements/", log)
-    assert all(task["try_number"] == 1 for task in tasks(stand, run_id, "purchase.quote"))
+    log = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "plan")[0])
+    assert re.search(r"over-a.* USD.*0\.0001 USD", log)
+    assert checkouts_for(stand, "Offset (over-a)") == checkouts_for(stand, "Offset (over-b)") == []
+
+
+def test_what_somebody_declines_holds_nobody_up_and_is_bought_by_the_next_run(
+    stand: Stand, emitted: Emitted
+) -> None:
+    conf = emitted({"2026-10": {"declined": "0.3", "paid": "0.2"}})
+    run_id = stand.start_month(conf)
+    index, declined = link_of(stand, run_id, "declined")
+    _, paid = link_of(stand, run_id, "paid")
+    payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
+    api = stand.airflow.api
+    api.insist(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
+    pay(paid["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, run_id)
+    assert [bought["entity"] for bought in stand.retired(run_id)] == ["paid"]
+
+    again = stand.start_month(conf)
+    (link,) = stand.links(again)
+    assert link["entity"] == "declined"
+    assert link["checkout"]["checkout_url"] != declined["checkout"]["checkout_url"]
+    pay(link["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, again)
+
+
+def test_running_a_month_again_buys_nothing_and_a_restated_month_is_topped_up(
+    stand: Stand, emitted: Emitted
+) -> None:
+    first = stand.start_month(emitted({"2026-10": {"restated": "0.5"}}))
+    while_open = stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"restated": "0.5"}}))
+    assert stand.links(while_open) == []
+    pay(link_of(stand, first, "restated")[1]["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, first)
+    assert stand.links(stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"restated": "0.5"}}))) == []
+
+    topped_up = stand.start_month(emitted({"2026-10": {"restated": "0.7004"}}))
+    (link,) = stand.links(topped_up)
+    assert link["quantity_tonnes"] == "0.201"
+    pay(link["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, topped_up)
+    assert len(checkouts_for(stand, "Offset (restated)")) == 2
+
+
+def test_the_link_of_a_run_that_was_ended_is_taken_up_by_the_next_and_its_buyer_wakes_that(
+    stand: Stand, emitted: Emitted
+) -> None:
+    conf = emitted({"2026-10": {"taken-up": "0.4"}})
+    ended = stand.start_month(conf)
+    _, before = link_of(stand, ended, "taken-up")
+    stand.airflow.api.end_run(MONTHLY_OFFSET, ended)
+    stand.expect_failure(MONTHLY_OFFSET, ended)
+
+    run_id = stand.start_month(conf)
+    _, link = link_of(stand, run_id, "taken-up")
+    assert link["checkout"] == before["checkout"]
+    pay(link["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, run_id)
+    assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.4"]
+    assert len(checkouts_for(stand, "Offset (taken-up)")) == 1
+
+
+def test_a_preview_says_what_would_be_bought_and_plans_nothing(stand: Stand, emitted: Emitted) -> None:
+    conf = emitted({"2026-10": {"previewed": "0.6"}}, preview=True)
+    run_id = stand.run(MONTHLY_OFFSET, conf)
+
+    assert stand.links(run_id) == []
+    (line,) = stand.airflow.api.xcom(MONTHLY_OFFSET, run_id, "plan", key="preview")
+    assert (line["entity"], line["quantity_tonnes"]) == ("previewed", "0.6")
+
+
+def test_clearing_everything_of_a_paid_month_buys_nothing_again(stand: Stand, emitted: Emitted) -> None:
+    run_id = stand.start_month(emitted({"2026-10": {"cleared": "0.8"}}))
+    pay(link_of(stand, run_id, "cleared")[1]["checkout"]["checkout_url"])
+    stand.expect_success(MONTHLY_OFFSET, run_id)
+    stand.airflow.api.clear(MONTHLY_OFFSET, run_id, "plan", downstream=True)
+    stand.expect_success(MONTHLY_OFFSET, run_id)
+
+    assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.8"]
+    assert len(checkouts_for(stand, "Offset (cleared)")) == 1
+
+
+def test_each_retirement_updates_the_asset(
+    stand: Stand, october: str, october_retired: dict[str, dict[str, Any]]
+) -> None:
+    found = stand.airflow.api.get("assets/events", source_run_id=october)["asset_events"]
+
+    assert {event["extra"]["entity"]: event["extra"]["payment_id"] for event in found} == {
+        entity: retirement["payment_id"] for entity, retirement in october_retired.items()
+    }
+    assert {(event["name"], event["extra"]["month"]) for event in found} == {
+        ("carbonmark_retirements", "2026-10")
+    }
+
+
+def test_the_report_shows_a_rehearsal_apart_and_counts_none_of_it(
+    stand: Stand, october_retired: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    (page,) = stand.report("2026-10", tmp_path.as_uri())
+    report = json.loads((tmp_path / "2026-10" / "report.json").read_text())
+
+    assert page.endswith("/2026-10/index.html")
+    assert report["totals"]["retired_tonnes"] == "0"
+    proven = {
+        row["entity"]: row["certificate_url"] for row in report["test_lines"] if row["state"] == "retired"
+    }
+    assert {entity: proven[entity] for entity in october_retired} == {
+        entity: retirement["certificate_url"] for entity, retirement in october_retired.items()
+    }
+    html = (tmp_path / "2026-10" / "index.html").read_text()
+    assert all(f"Full run ({entity})" in html or entity in html for entity in october_retired)
 
 
 def test_a_missing_emissions_file_fails_the_run_and_the_log_says_so(stand: Stand) -> None:
@@ -107,25 +208,23 @@ def test_a_missing_emissions_file_fails_the_run_and_the_log_says_so(stand: Stand
     run_id = stand.airflow.api.trigger(MONTHLY_OFFSET, conf)
 
     assert stand.airflow.api.wait_for_run(MONTHLY_OFFSET, run_id) == "failed"
-    log = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "read_emissions")[0])
+    log = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "plan")[0])
     assert "no-such-file.csv: there is no such file" in log
     end = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "list_retired")[0])
-    assert "Nothing could be bought: see the tasks before" in end
+    assert "Nothing could be planned: see the task plan" in end
 
 
-def test_a_month_that_emitted_nothing_ends_well_and_lists_nothing(stand: Stand, tmp_path: Path) -> None:
-    emissions = tmp_path / "emissions.csv"
-    emissions.write_text("timestamp,project_name,emissions\n2026-10-01T00:00:00,idle,0\n")
-    conf = {"emissions_file": emissions.as_uri(), "emissions_format": "codecarbon", "month": "2026-10"}
-    run_id = stand.run(MONTHLY_OFFSET, conf)
+def test_a_month_that_emitted_nothing_ends_well_and_lists_nothing(stand: Stand, emitted: Emitted) -> None:
+    run_id = stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"idle": "0"}}))
 
     assert stand.retired(run_id) == []
 
 
-def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand) -> None:
+def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand, emitted: Emitted) -> None:
     api = stand.airflow.api
     before = {run["dag_run_id"] for run in api.runs(MONTHLY_OFFSET)}
-    conf = {"emissions_file": sample("gcp-carbon-footprint.csv"), "emissions_format": "google_cloud"}
+    conf = emitted({"2026-09": {"backfilled": "0.1"}, "2026-10": {"backfilled": "0.2"}})
+    del conf["month"]
     # Airflow refuses to make backfills by REST on SQLite.
     with stand.airflow.database_to_oneself():
         stand.airflow.cli(

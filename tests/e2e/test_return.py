@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.browser import NARROW, Person, chromium, heading, pay_with
 from tests.e2e.buyer import DECLINED_CARD, pay
 from tests.e2e.purchase import Purchase
-from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
+from tests.e2e.stand import MONTHLY_OFFSET, Stand
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
@@ -48,10 +48,6 @@ def pay_and_be_cut_off(route: Route) -> None:
     route.abort("addressunreachable")
 
 
-def retired(bought: dict[str, Any]) -> tuple[str, str]:
-    return bought["retirement"]["beneficiary_name"], bought["retirement"]["quantity_tonnes"]
-
-
 def test_a_buyer_pays_from_required_actions_and_the_run_ends_with_the_certificate(
     person: Person, purchase: Buy
 ) -> None:
@@ -66,19 +62,16 @@ def test_a_buyer_pays_from_required_actions_and_the_run_ends_with_the_certificat
     assert payment_id in page.content()
 
 
-def test_three_links_of_one_run_are_paid_in_another_order(person: Person, stand: Stand) -> None:
-    conf = {
-        "emissions_file": sample("gcp-carbon-footprint.csv"),
-        "emissions_format": "google_cloud",
-        "month": "2026-10",
-        "beneficiary": "In a browser ({entity})",
-    }
-    run_id = stand.start_month(conf)
+def test_three_links_of_one_run_are_paid_in_another_order(
+    person: Person, stand: Stand, emitted: Callable[..., dict[str, Any]]
+) -> None:
+    three = {"browser-a": "0.001", "browser-b": "1.254", "browser-c": "0.261"}
+    run_id = stand.start_month(emitted({"2026-10": three}, beneficiary="In a browser ({entity})"))
     offered = {link["entity"]: link for link in stand.links(run_id)}
     assert len(offered) == 3
 
     for entity in sorted(offered, reverse=True):
-        person.open_request_of_run(MONTHLY_OFFSET, run_id, entity)
+        person.open_request_of_run(MONTHLY_OFFSET, run_id, f"{entity} 2026-10")
         page = person.open_payment_page()
         assert f"In a browser ({entity})" in page.content()
         pay_with(page)
@@ -86,9 +79,10 @@ def test_three_links_of_one_run_are_paid_in_another_order(person: Person, stand:
         assert f"In a browser ({entity})" in page.content()
     stand.expect_success(MONTHLY_OFFSET, run_id)
 
-    assert {bought["entity"]: retired(bought) for bought in stand.retired(run_id)} == {
-        entity: (f"In a browser ({entity})", link["quantity_tonnes"]) for entity, link in offered.items()
-    }
+    assert {
+        bought["entity"]: (bought["beneficiary_name"], bought["quantity_tonnes"])
+        for bought in stand.retired(run_id)
+    } == {entity: (f"In a browser ({entity})", tonnes) for entity, tonnes in three.items()}
 
 
 def test_a_buyer_who_cancels_can_still_pay(person: Person, purchase: Buy) -> None:

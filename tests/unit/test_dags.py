@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +17,9 @@ import pytest
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import AirflowFailException, ParamValidationError
 
-from airflow_provider_carbonmark.sandbox import SandboxServer
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine, Run
+from airflow_provider_carbonmark.offsets.purchase import Coverage, Limits, ListingFilter, Plan, PlannedLine
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))
@@ -52,8 +57,13 @@ def dag_of(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def monthly() -> Any:
-    return dag_of(DAGS / "carbonmark_monthly_offset.py")
+def monthly() -> ModuleType:
+    return load(DAGS / "carbonmark_monthly_offset.py")
+
+
+@pytest.fixture(scope="module")
+def monthly_dag(monthly: ModuleType) -> Any:
+    return monthly.carbonmark_monthly_offset()
 
 
 def defaults(dag: Any, **changes: Any) -> dict[str, Any]:
@@ -64,32 +74,24 @@ def sample(name: str) -> str:
     return (DAGS / "data" / name).as_uri()
 
 
-def read_emissions(dag: Any, interval_start: Any = None, **params: Any) -> list[dict[str, str]]:
-    function = dag.get_task("read_emissions").python_callable
-    return function(params=defaults(dag, **params), data_interval_start=interval_start)
+def emissions_of(module: ModuleType, interval_start: Any = None, **params: Any) -> dict[tuple[str, str], str]:
+    """Return what the DAG's function finds in a run: tonnes to offset by entity and month."""
+    dag = getattr(module, Path(module.__file__).stem)()
+    found = module.emissions({"params": defaults(dag, **params), "data_interval_start": interval_start})
+    return {(each.entity, each.month): f"{each.offset_tonnes:f}" for each in found}
 
 
-def choose_listings(dag: Any, emissions: list[dict[str, str]], **params: Any) -> list[dict[str, str]]:
-    return dag.get_task("choose_listings").python_callable(emissions, params=defaults(dag, **params))
-
-
-def emitted(entity: str, tonnes: str) -> dict[str, str]:
-    return {"entity": entity, "month": "2026-10", "emitted_tonnes": tonnes, "offset_tonnes": tonnes}
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Any:
-    with SandboxServer(port=0) as server:
-        connection = {"conn_type": "carbonmark", "host": server.url, "password": "cm_api_demo"}
-        connection["extra"] = {"market_url": server.url}
-        monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", json.dumps(connection))
-        yield server
-
-
-def test_there_are_three_sample_dags_each_named_as_its_file() -> None:
+def test_each_sample_dag_is_named_as_its_file() -> None:
     assert {path.stem: dag_of(path).dag_id for path in FILES} == {
         name: name
-        for name in ("carbonmark_checkout_link", "carbonmark_confirm_retirement", "carbonmark_monthly_offset")
+        for name in (
+            "carbonmark_checkout_link",
+            "carbonmark_confirm_retirement",
+            "carbonmark_esg_report",
+            "carbonmark_monthly_offset",
+            "carbonmark_warehouse_offset",
+            "carbonmark_year_offset",
+        )
     }
 
 
@@ -107,30 +109,39 @@ def test_a_dag_explains_itself_on_its_page(path: Path) -> None:
     assert dag_of(path).doc_md.startswith("\n### ")
 
 
-def test_the_run_of_21_november_offsets_october(monthly: Any) -> None:
+@pytest.mark.parametrize("name", ["carbonmark_monthly_offset", "carbonmark_warehouse_offset"])
+def test_the_run_of_21_november_covers_an_interval_that_starts_in_october(name: str) -> None:
     from airflow.timetables.interval import CronDataIntervalTimetable
 
-    assert isinstance(monthly.schedule, CronDataIntervalTimetable)
-    interval = monthly.schedule.infer_manual_data_interval(run_after=pendulum.datetime(2026, 11, 21, 6))
+    schedule = dag_of(DAGS / f"{name}.py").schedule
+    assert isinstance(schedule, CronDataIntervalTimetable)
+    interval = schedule.infer_manual_data_interval(run_after=pendulum.datetime(2026, 11, 21, 6))
 
-    assert {offset["month"] for offset in read_emissions(monthly, interval.start)} == {"2026-10"}
-
-
-def test_the_month_param_overrides_the_data_interval(monthly: Any) -> None:
-    emissions = read_emissions(monthly, pendulum.datetime(2026, 10, 21), month="2026-09")
-
-    assert {offset["month"] for offset in emissions} == {"2026-09"}
+    assert interval.start == pendulum.datetime(2026, 10, 21, 6)
 
 
-def test_a_run_without_month_and_data_interval_says_what_to_set(monthly: Any) -> None:
+def test_a_run_offsets_the_month_in_which_its_data_interval_starts(monthly: ModuleType) -> None:
+    found = emissions_of(monthly, pendulum.datetime(2026, 10, 21, 6))
+
+    assert {month for _, month in found} == {"2026-10"}
+
+
+def test_the_month_param_overrides_the_data_interval(monthly: ModuleType) -> None:
+    found = emissions_of(monthly, pendulum.datetime(2026, 10, 21), month="2026-09")
+
+    assert {month for _, month in found} == {"2026-09"}
+
+
+@pytest.mark.parametrize("name", ["carbonmark_monthly_offset", "carbonmark_warehouse_offset"])
+def test_a_run_without_month_and_data_interval_says_what_to_set(name: str) -> None:
     with pytest.raises(AirflowFailException, match="set the param month"):
-        read_emissions(monthly)
+        emissions_of(load(DAGS / f"{name}.py"))
 
 
 @pytest.mark.parametrize("month", ["2026-13", "2026-1", "October", "2026-10-01"])
-def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly: Any, month: str) -> None:
+def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly_dag: Any, month: str) -> None:
     with pytest.raises(ParamValidationError, match="does not match"):
-        monthly.params.get_param("month").resolve(month)
+        monthly_dag.params.get_param("month").resolve(month)
 
 
 @pytest.mark.parametrize(
@@ -157,104 +168,165 @@ def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly: Any, mon
     ],
 )
 def test_each_sample_file_gives_tonnes_per_entity(
-    monthly: Any, file: str, columns: str, month: str, tonnes: dict[str, str]
+    monthly: ModuleType, file: str, columns: str, month: str, tonnes: dict[str, str]
 ) -> None:
-    emissions = read_emissions(monthly, emissions_file=sample(file), emissions_format=columns, month=month)
+    found = emissions_of(monthly, emissions_file=sample(file), emissions_format=columns, month=month)
 
-    assert {offset["entity"]: offset["offset_tonnes"] for offset in emissions} == tonnes
+    assert found == {(entity, month): each for entity, each in tonnes.items()}
 
 
-def test_an_entity_with_a_negative_total_is_skipped(monthly: Any, tmp_path: Path) -> None:
-    file = tmp_path / "emissions.csv"
-    file.write_text("timestamp,project_name,emissions\n2026-10-02,a,-1\n2026-10-03,b,1\n")
-    emissions = read_emissions(
-        monthly, emissions_file=file.as_uri(), emissions_format="codecarbon", month="2026-10"
+def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType, monthly_dag: Any) -> None:
+    params = defaults(monthly_dag, registries=["ICR"], max_price_usd=3.78, max_run_cost_usd=0.1)
+
+    assert monthly.filters({"params": params}) == ListingFilter(
+        registries=["ICR"], max_price_usd=Decimal("3.78")
+    )
+    assert monthly.limits({"params": params}) == Limits(Decimal(100), Decimal("0.1"))
+
+
+NOW = pendulum.datetime(2026, 11, 21, 6)
+RUN = Run("carbonmark_monthly_offset", "run")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "ledger.db"))
+    with open_ledger() as opened:
+        yield opened
+
+
+def planned(ledger: Ledger, *entities: str) -> list[PurchaseLine]:
+    """Plan a tonne for each of these; planning again tops up what failed."""
+
+    def make(coverage: Coverage) -> Plan:
+        return Plan(
+            lines=tuple(
+                PlannedLine(
+                    entity=entity,
+                    month="2026-10",
+                    emitted_tonnes=Decimal(1),
+                    quantity_tonnes=Decimal(1),
+                    asset_price_source_id="listing-137-0x1",
+                    project_id="ICR-112",
+                    registry="ICR",
+                    vintage=2019,
+                    unit_price_usd=Decimal("3.78"),
+                    cost_usd=Decimal("3.78"),
+                    beneficiary_name=entity,
+                    retirement_message="A test",
+                )
+                for entity in entities
+            )
+        )
+
+    return ledger.plan(make, run=RUN, months=["2026-10"], test_mode=True, is_over=lambda run: False, now=NOW)
+
+
+def retire(ledger: Ledger, line: PurchaseLine) -> None:
+    ledger.link_made(line.id, RUN, {"checkout_url": "https://pay.example.com/1"}, now=NOW)
+    ledger.retired(
+        line.id,
+        {
+            "payment_id": f"pay_{line.id}",
+            "quantity_tonnes": "1",
+            "certificate_url": f"https://certificates.example.com/{line.id}",
+            "transaction_hash": "0x1",
+            "test_mode": True,
+        },
+        now=NOW,
     )
 
-    assert [offset["entity"] for offset in emissions] == ["b"]
 
-
-def test_what_one_entity_takes_of_a_listing_is_not_there_for_the_next(monthly: Any, sandbox: Any) -> None:
-    # The cheapest listing holds 3.2 t: enough for either, not for both.
-    purchases = choose_listings(monthly, [emitted("a", "2"), emitted("b", "2"), emitted("c", "1.2")])
-
-    assert purchases[0]["asset_price_source_id"] != purchases[1]["asset_price_source_id"]
-    assert purchases[0]["asset_price_source_id"] == purchases[2]["asset_price_source_id"]
-
-
-def test_a_month_without_rows_is_not_tried_again(monthly: Any) -> None:
-    with pytest.raises(AirflowFailException, match="2031-01"):
-        read_emissions(monthly, month="2031-01")
-
-
-def test_an_entity_that_no_listing_fits_is_named(monthly: Any, sandbox: Any) -> None:
-    with pytest.raises(AirflowFailException, match="^whale: "):
-        choose_listings(monthly, [emitted("a", "1"), emitted("whale", "1000000")])
-
-
-def test_the_filters_of_the_run_hold_for_every_listing(monthly: Any, sandbox: Any) -> None:
-    (purchase,) = choose_listings(monthly, [emitted("a", "1")], registries=["ICR"], max_price_usd=3.78)
-
-    assert "ICR-112" in json.dumps(_listing(sandbox, purchase["asset_price_source_id"]))
-
-
-def test_the_certificate_names_the_entity(monthly: Any, sandbox: Any) -> None:
-    (purchase,) = choose_listings(
-        monthly, [emitted("search-prod", "0.261")], beneficiary="ACME ({entity}, {month})"
+def list_retired(dag: Any, lines: list[PurchaseLine] | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = dag.get_task("list_retired").python_callable(
+        None if lines is None else [line.to_json() for line in lines]
     )
-
-    assert purchase["beneficiary_name"] == "ACME (search-prod, 2026-10)"
-    assert purchase["retirement_message"] == "Emissions of search-prod in 2026-10: 0.261 t CO2e"
-    assert Decimal(purchase["quantity_tonnes"]) == Decimal("0.261")
+    return found
 
 
-class FinishedRun:
-    """What the last task of a month sees of the tasks before it, by map index."""
+def test_a_month_ends_with_what_was_retired(monthly_dag: Any, ledger: Ledger) -> None:
+    lines = planned(ledger, "a", "b")
+    for line in lines:
+        retire(ledger, line)
+    found = list_retired(monthly_dag, lines)
 
-    dag_id, run_id = "carbonmark_monthly_offset", "run"
-
-    def __init__(self, *payments: str) -> None:
-        self.payments = payments
-
-    def xcom_pull(self, *, task_ids: str, map_indexes: int) -> dict[str, str] | None:
-        assert task_ids == "purchase.retirement"
-        found = {"certificate_url": "https://certificates.example/1", "transaction_hash": "0x1"}
-        return found if self.payments[map_indexes] == "success" else None
-
-    def get_task_states(
-        self, *, dag_id: str, run_ids: list[str], task_ids: list[str], map_index: int
-    ) -> dict[str, dict[str, str]]:
-        assert (dag_id, run_ids, task_ids) == (self.dag_id, ["run"], ["purchase.payment"])
-        return {"run": {f"purchase.payment_{map_index}": self.payments[map_index]}}
+    assert [bought["entity"] for bought in found] == ["a", "b"]
+    assert found[0]["certificate_url"] == f"https://certificates.example.com/{lines[0].id}"
 
 
-def list_retired(dag: Any, purchases: list[dict[str, str]], *payments: str) -> list[dict[str, Any]]:
-    return dag.get_task("list_retired").python_callable(purchases, ti=FinishedRun(*payments))
+def test_what_somebody_declined_to_pay_for_fails_no_month(monthly_dag: Any, ledger: Ledger) -> None:
+    first, second = planned(ledger, "a", "b")
+    retire(ledger, first)
+    ledger.link_made(second.id, RUN, {"checkout_url": "https://pay.example.com/2"}, now=NOW)
+    ledger.declined(second.id, RUN, "no budget", now=NOW)
+
+    assert [bought["entity"] for bought in list_retired(monthly_dag, [first, second])] == ["a"]
 
 
-PURCHASES = [emitted(entity, "1") | {"quantity_tonnes": "1"} for entity in ("a", "b")]
+def test_a_month_in_which_anything_else_is_missing_fails_and_names_it(
+    monthly_dag: Any, ledger: Ledger
+) -> None:
+    first, second, third = planned(ledger, "a", "b", "c")
+    retire(ledger, first)
+    ledger.failed(third.id, "sold out", now=NOW, run=RUN)
+
+    with pytest.raises(
+        AirflowFailException, match=rf"Not retired: line {second.id} \(b.*; line {third.id} \(c"
+    ):
+        list_retired(monthly_dag, [first, second, third])
 
 
-def test_a_month_ends_with_what_was_retired(monthly: Any) -> None:
-    retired = list_retired(monthly, PURCHASES, "success", "success")
+def test_what_failed_and_was_planned_again_is_not_missing(monthly_dag: Any, ledger: Ledger) -> None:
+    (failed,) = planned(ledger, "a")
+    ledger.failed(failed.id, "sold out", now=NOW, run=RUN)
+    lines = planned(ledger, "a")
+    retire(ledger, lines[1])
 
-    assert [bought["entity"] for bought in retired] == ["a", "b"]
-    assert retired[0]["retirement"]["certificate_url"] == "https://certificates.example/1"
-
-
-def test_what_somebody_declined_to_pay_for_fails_no_month(monthly: Any) -> None:
-    assert [bought["entity"] for bought in list_retired(monthly, PURCHASES, "success", "skipped")] == ["a"]
+    assert [bought["id"] for bought in list_retired(monthly_dag, lines)] == [lines[1].id]
 
 
-@pytest.mark.parametrize("state", ["failed", "upstream_failed"])
-def test_a_month_in_which_anything_else_is_missing_fails_and_names_it(monthly: Any, state: str) -> None:
-    with pytest.raises(AirflowFailException, match="Not retired for b: "):
-        list_retired(monthly, PURCHASES, "success", state)
+def test_a_month_that_could_not_be_planned_fails(monthly_dag: Any) -> None:
+    with pytest.raises(AirflowFailException, match="see the task plan"):
+        list_retired(monthly_dag, None)
 
 
-def _listing(sandbox: Any, source_id: str) -> Any:
-    import httpx
+@pytest.fixture
+def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table with the edges of months in it, in several units."""
+    rows = [
+        ("2025-12-31", "a", "kg", 1000),
+        ("2026-01-01", "a", "kg", 200),
+        ("2026-01-31", "a", "t", 0.05),
+        ("2026-01-31", "b", "kg", 0.5),
+        ("2026-02-01", "a", "kg", 300),
+        ("2026-12-31", "b", "kg", 7),
+        ("2027-01-01", "b", "kg", 1000),
+    ]
+    file = tmp_path / "warehouse.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE emissions (period DATE, entity TEXT, unit TEXT, amount NUMERIC)")
+        connection.executemany("INSERT INTO emissions VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
 
-    return next(
-        price for price in httpx.get(f"{sandbox.url}/prices").json() if price["sourceId"] == source_id
-    )
+
+@pytest.mark.usefixtures("warehouse")
+def test_a_month_of_the_warehouse_is_added_up_by_entity_whatever_the_units() -> None:
+    module = load(DAGS / "carbonmark_warehouse_offset.py")
+
+    assert emissions_of(module, pendulum.datetime(2026, 1, 21, 6)) == {
+        ("a", "2026-01"): "0.250",
+        ("b", "2026-01"): "0.001",
+    }
+
+
+@pytest.mark.usefixtures("warehouse")
+def test_a_year_of_the_warehouse_is_added_up_by_entity_and_month() -> None:
+    module = load(DAGS / "carbonmark_year_offset.py")
+
+    assert emissions_of(module, year=2026) == {
+        ("a", "2026-01"): "0.250",
+        ("b", "2026-01"): "0.001",
+        ("a", "2026-02"): "0.300",
+        ("b", "2026-12"): "0.007",
+    }
