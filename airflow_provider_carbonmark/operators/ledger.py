@@ -93,7 +93,9 @@ class CarbonmarkPlanOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.emissions = emissions
+        # Airflow would call a function in a templated field, and keep what it returns in its database.
+        self.emissions = None if callable(emissions) else emissions
+        self._emissions_of = emissions if callable(emissions) else None
         self.beneficiary_name = beneficiary_name
         self.retirement_message = retirement_message
         self.filters = filters
@@ -169,9 +171,13 @@ class CarbonmarkPlanOperator(BaseOperator):
     def _read_emissions(self, context: Context) -> Iterable[EntityEmissions]:
         from airflow_provider_carbonmark.offsets.emissions import entity_emissions
 
-        if callable(self.emissions):
-            return self.emissions(context)
-        if isinstance(self.emissions, str) or not all(isinstance(each, Mapping) for each in self.emissions):
+        if self._emissions_of is not None:
+            return self._emissions_of(context)
+        if (
+            not isinstance(self.emissions, Sequence)
+            or isinstance(self.emissions, str)
+            or not all(isinstance(each, Mapping) for each in self.emissions)
+        ):
             raise InvalidInputError(
                 "emissions",
                 "is neither a list of mappings nor a function",
