@@ -125,9 +125,7 @@ def _usage(url: str) -> str:
     return (
         f"Carbonmark sandbox at {url} - nothing is bought here. Stop it with Ctrl-C.\n\n"
         "As an Airflow connection:\n"
-        f"export AIRFLOW_CONN_CARBONMARK_DEFAULT='{json.dumps(connection)}'\n"
-        f"export AIRFLOW__CARBONMARK__SUCCESS_URL={url}/returned\n"
-        f"export AIRFLOW__CARBONMARK__CANCEL_URL={url}/cancelled\n\n"
+        f"export AIRFLOW_CONN_CARBONMARK_DEFAULT='{json.dumps(connection)}'\n\n"
         f"What it can do: {url}/  What happened so far: {url}/sandbox/state\n"
     )
 

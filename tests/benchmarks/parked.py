@@ -214,7 +214,8 @@ def _seconds(text: str) -> float:
 def _cpu(pid: int) -> float:
     root = psutil.Process(pid)
     times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
-    return float(sum(each.user + each.system for each in times))
+    # An idle worker may end in between; what it used is then its parent's.
+    return float(sum(each.user + each.system + each.children_user + each.children_system for each in times))
 
 
 def main() -> list[Row]:
