@@ -197,7 +197,7 @@ def _is_amount(value: Decimal) -> bool:
 
 
 def _amount(value: Decimal) -> Decimal:
-    """Return an amount without trailing zeros, never in exponent notation, so that equal amounts look the same."""
+    """Return an amount without trailing zeros, so that equal amounts look the same."""
     if not _is_amount(value):
         raise LedgerError(f"An amount is {value}: the ledger holds numbers below {AMOUNT_LIMIT:f}")
     whole = value.to_integral_value()
