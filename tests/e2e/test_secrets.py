@@ -19,9 +19,14 @@ pytestmark = pytest.mark.e2e
 
 
 def stored(stand: Stand) -> Iterator[tuple[str, str]]:
-    """Yield every value in the database with its place, decrypted where Airflow encrypted it."""
+    """Yield every value in Airflow's database and in the ledger with its place, decrypted where Airflow encrypted it."""
+    for name in ("airflow.db", "carbonmark-ledger.db"):
+        yield from stored_in(stand, name)
+
+
+def stored_in(stand: Stand, name: str) -> Iterator[tuple[str, str]]:
     fernet = Fernet(stand.airflow.env["AIRFLOW__CORE__FERNET_KEY"])
-    database = f"file:{stand.airflow.home / 'airflow.db'}?mode=ro"
+    database = f"file:{stand.airflow.home / name}?mode=ro"
     with closing(sqlite3.connect(database, uri=True, timeout=30)) as connection:
         connection.text_factory = lambda data: data.decode(errors="replace")
         tables = [
@@ -80,6 +85,7 @@ def test_the_key_is_nowhere_after_a_full_run(
         "trigger.kwargs",
         "xcom.value",
     } <= marked
+    assert "carbonmark_purchases.beneficiary_name" in places(stored(stand), "Full run (search-prod)")
     assert any(f"run_id={run_id}" in name for name in places(logged(stand), marker))
     assert {f"processes/{name}.log" for name in COMPONENTS} <= {name for name, _ in logged(stand)}
 
