@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from airflow_provider_carbonmark.offsets.ledger import Ledger
 
@@ -62,6 +62,27 @@ def keeping_books() -> Iterator[Ledger]:
         raise AirflowFailException(str(refusal)) from refusal
 
 
+@contextmanager
+def reading_ledger() -> Iterator[Connection | None]:
+    """
+    Give a connection to the ledger's database, to ask it in SQL; None where nothing was ever written down.
+
+    :raises AirflowException: as :func:`open_ledger`.
+    :raises LedgerError: when another version of this package made the ledger.
+    """
+    from airflow_provider_carbonmark.offsets.ledger_schema import has_schema
+
+    if not _conn_id() and not ledger_path().exists():
+        yield None  # connecting would make the file
+        return
+    engine = _engine()
+    try:
+        with engine.connect() as connection:
+            yield connection if has_schema(connection) else None
+    finally:
+        engine.dispose()
+
+
 def ledger_path() -> Path:
     """Return the SQLite file that holds the ledger where no connection is configured."""
     configured = (conf.get("carbonmark", "ledger_path", fallback=None) or "").strip()
@@ -72,10 +93,14 @@ def ledger_path() -> Path:
     )
 
 
+def _conn_id() -> str:
+    return (conf.get("carbonmark", "ledger_conn_id", fallback=None) or "").strip()
+
+
 def _engine() -> Engine:
     from sqlalchemy import NullPool, create_engine
 
-    conn_id = (conf.get("carbonmark", "ledger_conn_id", fallback=None) or "").strip()
+    conn_id = _conn_id()
     if not conn_id:
         path = ledger_path()
         path.parent.mkdir(parents=True, exist_ok=True)
