@@ -24,7 +24,7 @@ test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) test-older ## all test
 
 test-older: $(OLDER_AIRFLOWS:%=test-on-%)
 
-test-on-%: .venv/airflow-%/ready
+test-on-%: .venv/airflow-%/ready $(CHROMIUM)
 	.venv/airflow-$*/bin/python -m pytest tests/unit tests/integration tests/e2e/test_every_version.py
 
 # The end-to-end tests drive a real browser.
