@@ -29,7 +29,7 @@ def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) ->
     engine.dispose()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     amounts=st.lists(st.tuples(AMOUNTS, AMOUNTS, AMOUNTS), min_size=1, max_size=20),
     emitted=st.decimals("-1E8", "1E8", places=9),

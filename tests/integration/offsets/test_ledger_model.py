@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.offsets.ledger import COVERING, Ledger, LedgerE
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
 from tests.integration.offsets.parts import NOW, Buyer, checkout, payment_id, plan, retirement
 
-STEPS = 400
+STEPS = 300
 ENTITIES = ("api", "db", "web")
 MONTHS = ("2026-09", "2026-10")
 LINKED = (State.LINK_MADE, State.PAID)

@@ -323,8 +323,8 @@ def test_the_database_itself_refuses_what_must_not_be(ledger: Ledger, engine: En
             connection.execute(text(f"UPDATE carbonmark_purchases SET {change}"))
 
 
-def test_ten_thousand_lines_are_planned_at_once(ledger: Ledger) -> None:
-    emitted = {f"entity-{number:05}": "1.001" for number in range(10_000)}
+def test_thousands_of_lines_are_planned_at_once(ledger: Ledger) -> None:
+    emitted = {f"entity-{number:04}": "1.001" for number in range(3_000)}
     made = plan(ledger, Buyer(emitted))
     assert [each.entity for each in made] == sorted(emitted)
     assert plan(ledger, Buyer(emitted), SECOND) == []
