@@ -1,16 +1,18 @@
 """
-The app's place in Airflow's API server.
+The place of our apps in Airflow's API server: the return URL, open to the world, and the ledger's page, with its menu entry.
 
-Every Airflow process imports its plugins, but only API servers serve them: so the app is made when the first request comes.
+Every Airflow process imports its plugins, but only API servers serve them: so an app is made when its first request comes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
+from airflow_provider_carbonmark.ledger_page import place
 from airflow_provider_carbonmark.return_url.link import PREFIX
 
 if TYPE_CHECKING:
@@ -18,22 +20,38 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 
-@cache
-def _app() -> FastAPI:
+def _return_url() -> FastAPI:
     from airflow_provider_carbonmark.return_url.app import create_app
 
     return create_app()
 
 
-class ReturnUrlApp:
-    """The app, made when it is first needed."""
+def _ledger_page() -> FastAPI:
+    from airflow_provider_carbonmark.ledger_page.app import create_app
+
+    return create_app()
+
+
+class LateApp:
+    """
+    An app that is made when it is first needed.
+
+    :param create: makes it; called once.
+    """
+
+    def __init__(self, create: Callable[[], FastAPI]) -> None:
+        self._app = cache(create)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _app()(scope, receive, send)
+        await self._app()(scope, receive, send)
 
 
 class CarbonmarkPlugin(AirflowPlugin):
-    """Serves the return URL at ``/carbonmark``."""
+    """Serves the return URL at ``/carbonmark`` and the ledger's page at ``/carbonmark-offsets``."""
 
     name = "carbonmark"
-    fastapi_apps: list[Any] = [{"app": ReturnUrlApp(), "url_prefix": PREFIX, "name": "Carbonmark return URL"}]
+    fastapi_apps: list[Any] = [
+        {"app": LateApp(_return_url), "url_prefix": PREFIX, "name": "Carbonmark return URL"},
+        {"app": LateApp(_ledger_page), "url_prefix": place.PREFIX, "name": "Carbon offsets"},
+    ]
+    external_views: list[Any] = [place.MENU_ENTRY]

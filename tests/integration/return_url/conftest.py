@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,17 +20,6 @@ from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.return_url.parts import Buyer, Task, forget_all
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
-
-
-@pytest.fixture(scope="session")
-def database() -> None:
-    """Airflow's own database in this test's home, made as a deployment makes it."""
-    subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        check=True,
-        capture_output=True,
-        env=dict(os.environ),
-    )
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +41,7 @@ def airflow_url(database: None) -> Iterator[str]:
     from airflow.api_fastapi.app import create_auth_manager
 
     create_auth_manager()
-    (app,) = CarbonmarkPlugin.fastapi_apps
+    app, _ = CarbonmarkPlugin.fastapi_apps
     api_server = Starlette(routes=[Mount(app["url_prefix"], app["app"])])
     server = uvicorn.Server(uvicorn.Config(api_server, port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run)

@@ -105,7 +105,10 @@ def test_importing_the_sandbox_server_by_name_waits_for_its_first_use():
 def test_the_plugin_costs_nothing_where_nothing_is_served():
     # Every Airflow process imports it; the first request to an API server brings the rest.
     loaded = loaded_by(f"{PACKAGE}.return_url.plugin", after=BASE)
-    assert {module for module in loaded if module.startswith(f"{PACKAGE}.return_url")} == {
+    ours = (f"{PACKAGE}.return_url", f"{PACKAGE}.ledger_page", f"{PACKAGE}.offsets")
+    assert {module for module in loaded if module.startswith(ours)} == {
+        f"{PACKAGE}.ledger_page",
+        f"{PACKAGE}.ledger_page.place",
         f"{PACKAGE}.return_url",
         f"{PACKAGE}.return_url.link",
         f"{PACKAGE}.return_url.plugin",

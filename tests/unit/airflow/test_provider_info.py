@@ -72,7 +72,9 @@ def test_airflow_finds_the_plugin_by_entry_point_and_metadata():
     plugin = entry.load()
     assert plugin is named(described["plugin-class"])
     assert plugin.name == described["name"] == entry.name
-    assert [app["url_prefix"] for app in plugin.fastapi_apps] == [PREFIX]
+    assert [app["url_prefix"] for app in plugin.fastapi_apps] == [PREFIX, "/carbonmark-offsets"]
+    (entry,) = plugin.external_views
+    assert (entry["destination"], entry["category"]) == ("nav", "browse")
 
 
 def test_there_is_no_console_script():
