@@ -9,9 +9,11 @@ offer, and without it.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 _Key = tuple[float, float]  # cost, number of parts; integers but for "no ceiling"
@@ -74,28 +76,30 @@ def fill(offers: Sequence[Offer], amount: int, steps: Steps) -> Filling | None:
     :return: None when no amounts sum to exactly this one.
     :raises UndecidedError: when no steps were left and nothing was found.
     """
-    usable = [offer for offer in offers if offer.low <= amount]
-    single = _cheapest_alone(usable, amount)
+    single = _cheapest_alone(offers, amount)
     if single is not None:
         return Filling([(single, amount)])
-    search = _Search(usable, amount, steps)
+    search = _Search((offer for offer in offers if offer.low <= amount), amount, steps)
     best, least = search.best({})
     if best is None:
         if least is not None:
             raise UndecidedError
         return None
     if least is None:
-        return search.filling(search.preferred(best))
+        return search.preferred(best)
     return search.filling(best, least)
 
 
 def _cheapest_alone(offers: Sequence[Offer], amount: int) -> Offer | None:
     """Find an offer that fills the amount alone at the lowest price of all: nothing beats it."""
+    lowest = math.inf
     for offer in offers:
-        if offer.price > offers[0].price:
+        if offer.price > lowest:
             break
-        if offer.high >= amount and amount % offer.step == 0:
-            return offer
+        if offer.low <= amount:
+            lowest = offer.price
+            if offer.high >= amount and amount % offer.step == 0:
+                return offer
     return None
 
 
@@ -126,9 +130,16 @@ class _Search:
         self._amount = amount
         self._steps = steps
         self._step = max((offer.step for offer in self._offers), default=1)
-        numbers = range(len(self._offers))
-        self._by_low = sorted(numbers, key=lambda number: self._offers[number].low)
-        self._by_high = sorted(numbers, key=lambda number: -self._offers[number].high)
+        self._lows = [offer.low for offer in self._offers]
+        self._highs = [offer.high for offer in self._offers]
+
+    @cached_property
+    def _by_low(self) -> Sequence[int]:
+        return sorted(range(len(self._offers)), key=self._lows.__getitem__)
+
+    @cached_property
+    def _by_high(self) -> Sequence[int]:
+        return sorted(range(len(self._offers)), key=self._highs.__getitem__, reverse=True)
 
     def best(
         self, decided: Mapping[int, bool], ceiling: _Key = _NO_CEILING
@@ -144,35 +155,40 @@ class _Search:
             node = pending.pop()
             if node.bound >= ceiling:
                 continue
-            if self._steps.left <= 0:
-                return best, int(min(one.bound[0] for one in (node, *pending)))
-            for found in (node, self._rounded(node) if node.undecided is not None else None):
-                if found and found.key and found.key < ceiling:
-                    best, ceiling = found, found.key
+            found = node if node.key else self._rounded(node) if best is None else None
+            if found and found.key and found.key < ceiling:
+                best, ceiling = found, found.key
             if node.undecided is not None and node.bound < ceiling:
+                if self._steps.left <= 0:
+                    return best, int(min(one.bound[0] for one in (node, *pending)))
                 halves = [self._node({**node.decided, node.undecided: is_part}) for is_part in (True, False)]
                 # The more promising half comes next: what is found there may rule out the other.
                 pending += sorted(filter(None, halves), key=lambda half: half.bound, reverse=True)
         return best, None
 
-    def preferred(self, best: _Node) -> _Node:
+    def preferred(self, best: _Node) -> Filling:
         """Find the filling of best preferences among those that cost the same in as many parts."""
+        candidates = {*best.amounts, *self._rivals(best)}
+        narrow = _Search((self._offers[number] for number in candidates), self._amount, self._steps)
+        number_of = {offer: number for number, offer in enumerate(narrow._offers)}
+        amounts = {number_of[self._offers[number]]: amount for number, amount in best.amounts.items()}
+        return narrow._preferred(best._replace(amounts=amounts))
+
+    def _preferred(self, best: _Node) -> Filling:
         cost, parts = best.key or best.bound
-        cheapest = self._cheapest({}, self._amount) or {}
-        dearest = max(self._offers[number].price for number in cheapest)
-        slack = cost - self._cost(cheapest)
         decided: dict[int, bool] = {}
-        for number, offer in sorted(enumerate(self._offers), key=lambda pair: pair[1].preference):
+        rest_at_most = sum(heapq.nlargest(int(parts) - 1, self._highs))
+        numbers = sorted(range(len(self._offers)), key=lambda number: self._offers[number].preference)
+        for number in numbers:
+            if sum(decided.values()) == parts:
+                break
             if number in best.amounts:
                 decided[number] = True
-            # It would take the place of something that costs at most `dearest`.
-            elif (offer.price - dearest) * offer.low <= slack:
+            elif self._highs[number] + rest_at_most >= self._amount:
                 found, _ = self.best({**decided, number: True}, (cost, parts + 1))
                 decided[number] = found is not None
                 best = found or best
-            if sum(decided.values()) == parts:
-                break
-        return best
+        return self.filling(best)
 
     def filling(self, node: _Node, least: int | None = None) -> Filling:
         """Give the cheapest filling with the same offers; ``least`` is the cost that might have been found instead."""
@@ -182,105 +198,127 @@ class _Search:
         parts.sort(key=lambda part: (part[0].price, part[0].preference))
         return Filling(parts, 0 if least is None else max(0, self._cost(settled.amounts) - least))
 
+    def _rivals(self, best: _Node) -> Iterator[int]:
+        """Give the offers that may be part of a filling that costs no more."""
+        cost = self._cost(best.amounts)
+        groups: list[tuple[bool | None, int]] = [(None, self._amount)]
+        if self._step > 1:
+            coarse = self._coarse_sum(best.amounts)
+            beside = (self._cheapest_in_steps({}, coarse + step) for step in (-self._step, self._step))
+            if all(amounts is None or self._cost(amounts) > cost for amounts in beside):
+                # All fillings that cost no more have this sum of coarse offers, since the cost is convex in it.
+                groups = [(True, coarse), (False, self._amount - coarse)]
+        fills = {in_steps: self._cheapest({}, amount, in_steps=in_steps) or {} for in_steps, amount in groups}
+        slack = cost - sum(self._cost(amounts) for amounts in fills.values())
+        for in_steps, amounts in fills.items():
+            # What an offer adds takes the place of something that costs this at most.
+            dearest = max((self._offers[number].price for number in amounts), default=-math.inf)
+            for number, offer in enumerate(self._offers):
+                fits = in_steps is None or in_steps is (offer.step > 1)
+                if fits and (offer.price - dearest) * offer.low <= slack:
+                    yield number
+
     def _node(self, decided: Mapping[int, bool]) -> _Node | None:
         """Work out a bound; None when there can be no filling."""
         self._steps.left -= 1
-        if not self._can_sum_up(decided):
+        if decided and not self._can_sum_up(decided):
             return None
         amounts = self._cheapest(decided, self._amount)
         if amounts is None:
             return None
-        if self._step > 1:
-            coarse = sum(amount for number, amount in amounts.items() if self._offers[number].step > 1)
-            if coarse % self._step:
-                return self._node_in_steps(decided, coarse - coarse % self._step)
-        return self._bounded(decided, amounts)
-
-    def _node_in_steps(self, decided: Mapping[int, bool], coarse: int) -> _Node | None:
-        """
-        Work out the bound when the coarse offers would not sum to a multiple of their step.
-
-        The cost is convex in their sum, so the best multiple is one of the two beside it. All coarse offers but the
-        last to be filled give a multiple anyway, so that one does too.
-        """
-        nodes = []
-        for total in (coarse, coarse + self._step):
-            steps = self._cheapest(decided, total, in_steps=True)
-            rest = self._cheapest(decided, self._amount - total, in_steps=False)
-            if steps is not None and rest is not None:
-                nodes.append(self._bounded(decided, steps | rest))
+        rest = self._coarse_sum(amounts) % self._step
+        if not rest:
+            return self._bounded(decided, amounts)
+        # The cost is convex in the sum of the coarse offers, so its best multiple of the step is one of the two beside
+        # it. All coarse offers but the last to be filled give a multiple anyway, so that one then does too.
+        coarse = self._coarse_sum(amounts) - rest
+        both = (self._cheapest_in_steps(decided, total) for total in (coarse, coarse + self._step))
+        nodes = [self._bounded(decided, amounts) for amounts in both if amounts is not None]
         return min(nodes, key=lambda node: node.bound, default=None)
 
+    def _coarse_sum(self, amounts: Mapping[int, int]) -> int:
+        if self._step == 1:
+            return 0
+        return sum(amount for number, amount in amounts.items() if self._offers[number].step > 1)
+
     def _can_sum_up(self, decided: Mapping[int, bool]) -> bool:
-        """Tell whether any number of offers is neither too many for their smallest amounts, nor too few for their largest."""
-        parts = [self._offers[number] for number, is_part in decided.items() if is_part]
-        spare = self._amount - sum(offer.low for offer in parts)
-        missing = self._amount - sum(offer.high for offer in parts)
-        smallest = (self._offers[number].low for number in self._by_low if number not in decided)
-        largest = (self._offers[number].high for number in self._by_high if number not in decided)
+        """Tell whether some number of offers is neither too many for their smallest amounts nor too few for their largest."""
+        spare = self._spare(decided)
+        missing = self._amount - sum(self._highs[number] for number, is_part in decided.items() if is_part)
+        lows, highs = self._lows, self._highs
+        smallest = (lows[number] for number in self._by_low if number not in decided)
+        fitting = spare
+        largest = (
+            highs[number] for number in self._by_high if lows[number] <= fitting and number not in decided
+        )
         while spare >= 0 and missing > 0:
-            low = next(smallest, None)
-            if low is None:
+            low, high = next(smallest, None), next(largest, None)
+            if low is None or high is None:
                 return False
             spare -= low
-            missing -= next(largest)
+            missing -= high
         return spare >= 0
+
+    def _spare(self, decided: Mapping[int, bool]) -> int:
+        return self._amount - sum(self._lows[number] for number, is_part in decided.items() if is_part)
 
     def _in_order(self, decided: Mapping[int, bool]) -> Iterator[int]:
         """Give the offers that may be filled; at one price first what is a part anyway, and so adds none."""
+        offers, lows = self._offers, self._lows
         parts = sorted(
             (number for number, is_part in decided.items() if is_part),
-            key=lambda number: (self._offers[number].price, self._offers[number].preference),
+            key=lambda number: (offers[number].price, offers[number].preference),
         )
-        at = 0
-        for number, offer in enumerate(self._offers):
-            if number in decided:
-                continue
-            while at < len(parts) and self._offers[parts[at]].price <= offer.price:
-                yield parts[at]
-                at += 1
-            yield number
-        yield from parts[at:]
+        spare = self._spare(decided)
+        for number, offer in enumerate(offers):
+            while parts and offers[parts[0]].price <= offer.price:
+                yield parts.pop(0)
+            if lows[number] <= spare and number not in decided:
+                yield number
+        yield from parts
+
+    def _cheapest_in_steps(self, decided: Mapping[int, bool], coarse: int) -> dict[int, int] | None:
+        """Fill as :meth:`_cheapest` does, with a given sum of the coarse offers."""
+        steps = self._cheapest(decided, coarse, in_steps=True)
+        rest = self._cheapest(decided, self._amount - coarse, in_steps=False)
+        return None if steps is None or rest is None else steps | rest
 
     def _cheapest(
         self, decided: Mapping[int, bool], amount: int, *, in_steps: bool | None = None
     ) -> dict[int, int] | None:
         """Fill from the cheapest offer on without regard to what the undecided ones sell at least; None if impossible."""
-
-        def counts(number: int) -> bool:
-            return in_steps is None or in_steps is (self._offers[number].step > 1)
-
+        offers, lows, highs = self._offers, self._lows, self._highs
         amounts = {
-            number: self._offers[number].low
+            number: lows[number]
             for number, is_part in decided.items()
-            if is_part and counts(number)
+            if is_part and (in_steps is None or in_steps is (offers[number].step > 1))
         }
         left = amount - sum(amounts.values())
-        for number in self._in_order(decided):
-            if left <= 0:
-                break
-            taken = amounts.get(number, 0)
-            more = min(left, self._offers[number].high - taken)
-            if more and counts(number):
-                amounts[number] = taken + more
-                left -= more
-        return amounts if left == 0 else None
+        if left > 0:
+            for number in self._in_order(decided):
+                if in_steps is None or in_steps is (offers[number].step > 1):
+                    taken = amounts.get(number, 0)
+                    more = min(left, highs[number] - taken)
+                    if more:
+                        amounts[number] = taken + more
+                        left -= more
+                        if not left:
+                            break
+        return None if left else amounts
 
     def _rounded(self, node: _Node) -> _Node | None:
         """Fill from the cheapest offer on with regard to everything, passing over what doesn't fit; None if that fails."""
-        amounts = {number: self._offers[number].low for number, is_part in node.decided.items() if is_part}
-        left = self._amount - sum(amounts.values())
+        amounts = {number: self._lows[number] for number, is_part in node.decided.items() if is_part}
+        left = self._spare(node.decided)
         for number in self._in_order(node.decided):
-            if left == 0:
+            if not left:
                 break
-            offer, taken = self._offers[number], amounts.get(number, 0)
-            whole = min(left + taken, offer.high) // offer.step * offer.step
-            if whole > taken and whole >= offer.low:
+            step, taken = self._offers[number].step, amounts.get(number, 0)
+            whole = min(left + taken, self._highs[number]) // step * step
+            if whole > taken and whole >= self._lows[number]:
                 amounts[number] = whole
                 left -= whole - taken
-        if left:
-            return None
-        return node._replace(amounts=amounts, key=(self._cost(amounts), len(amounts)))
+        return None if left else node._replace(amounts=amounts, key=(self._cost(amounts), len(amounts)))
 
     def _bounded(self, decided: Mapping[int, bool], amounts: Mapping[int, int]) -> _Node:
         cost = self._cost(amounts)

@@ -1,41 +1,25 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, strategies as st
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.models import Listing
 from airflow_provider_carbonmark.offsets.purchase import (
     ListingFilter,
     NoListingError,
     cheapest_listing,
     order_quantity,
 )
+from tests.unit.offsets.market import NOW, listing
 
-NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
-
-
-def listing(source_id: str = "listing-137-0xa", **changes) -> Listing:
-    return Listing(
-        **{
-            "source_id": source_id,
-            "type": "listing",
-            "purchase_price": Decimal("3.78"),
-            "supply": Decimal(1000),
-            "liquid_supply": Decimal(1000),
-            "min_fill_amount": Decimal("0.001"),
-            "project_id": "VCS-191",
-            "vintage": 2019,
-            "is_ex_ante": False,
-            "expires_at": None,
-            **changes,
-        }
-    )
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Listing
 
 
 def cheapest(*listings: Listing, tonnes: str = "12.345", **filters) -> str:
