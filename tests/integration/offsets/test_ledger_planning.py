@@ -199,6 +199,16 @@ def test_open_lines_are_left_to_those_they_belong_to(
     assert ledger.lines() == before
 
 
+def test_of_a_dead_run_only_the_lines_of_the_mode_are_closed_and_taken_up(ledger: Ledger) -> None:
+    for test_mode in (True, False):
+        linked, _ = plan(ledger, buying(line("api"), line("web")), test_mode=test_mode)
+        ledger.link_made(linked.id, FIRST, checkout(linked), now=NOW)
+    rehearsed = ledger.lines(test_mode=True)
+    made = plan(ledger, Buyer({"web": "12.345"}), SECOND, is_over=first_is_over)
+    assert {(each.entity, each.test_mode) for each in made} == {("web", False), ("api", False)}
+    assert ledger.lines(test_mode=True) == rehearsed
+
+
 def test_a_run_never_takes_its_own_lines_for_abandoned(ledger: Ledger) -> None:
     made = plan(ledger, Buyer({"web": "1"}))
     assert plan(ledger, Buyer({"web": "1"}), is_over=everybody) == made

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from airflow_provider_carbonmark.offsets.ledger import Ledger, LedgerError, PurchaseLine, Run, State
+from airflow_provider_carbonmark.offsets.ledger import (
+    HandledElsewhereError,
+    Ledger,
+    LedgerError,
+    PurchaseLine,
+    Run,
+    State,
+)
 from airflow_provider_carbonmark.offsets.ledger_schema import versions
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
 from tests.integration.offsets.parts import (
@@ -235,6 +242,20 @@ def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(
     on_statement(paying, "UPDATE", do=lambda: other.declined(made.id, FIRST, "no", now=NOW))
     after = ledger.paid(made.id, payment_id(made), now=LATER)
     assert (after.state, after.declined_at, after.paid_at) == (State.PAID, NOW, LATER)
+
+
+def test_a_decision_by_a_run_whose_line_is_being_taken_up_is_refused(
+    postgresql_url: str, engines: Engines
+) -> None:
+    deciding = engines(postgresql_url)
+    ledger, other = Ledger(deciding), Ledger(engines(postgresql_url))
+    (made,) = plan(ledger, buying(line("web")))
+    ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
+    on_statement(deciding, "UPDATE", do=lambda: plan(other, buying(), SECOND, is_over=everybody))
+    with pytest.raises(HandledElsewhereError):
+        ledger.declined(made.id, FIRST, "no", now=LATER)
+    after = ledger.line(made.id)
+    assert (after.state, after.handler) == (State.LINK_MADE, SECOND)
 
 
 def test_a_line_that_is_closed_at_the_moment_its_link_is_stored_gets_none(
