@@ -1,55 +1,13 @@
-"""Ledgers in a database each, of both kinds."""
+"""Ledgers in a database each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy import Engine, create_engine
 
 from airflow_provider_carbonmark.offsets.ledger import Ledger
-from tests.e2e.postgresql import postgresql
-
-KINDS = ["sqlite", "postgresql"]
-
-_numbers = count()
-
-
-@pytest.fixture(scope="session")
-def _postgresql() -> Iterator[str]:
-    with postgresql() as url:
-        # Nothing here outlives the server, so nobody waits for its disk.
-        with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(text("ALTER SYSTEM SET fsync = off"))
-            connection.execute(text("SELECT pg_reload_conf()"))
-        yield url
-
-
-@pytest.fixture(scope="session")
-def new_database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], str]:
-    """Return a function that gives the address of an empty database of a kind."""
-
-    def new_database(kind: str) -> str:
-        if kind == "sqlite":
-            folder: Path = tmp_path_factory.mktemp("ledger")
-            return f"sqlite:///{folder}/ledger.db"
-        server: str = request.getfixturevalue("_postgresql")
-        schema = f"test_{next(_numbers)}"
-        with create_engine(server, poolclass=NullPool).begin() as connection:
-            connection.execute(text(f"CREATE SCHEMA {schema}"))
-        return f"{server}&options=-csearch_path%3D{schema}"
-
-    return new_database
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
-    """The address of an empty database: the test runs with one of each kind."""
-    return new_database(request.param)
 
 
 @pytest.fixture

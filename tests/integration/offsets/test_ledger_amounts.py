@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, func, select
 
 from airflow_provider_carbonmark.offsets.ledger import Ledger
 from airflow_provider_carbonmark.offsets.ledger_schema import purchases
-from tests.integration.offsets.conftest import KINDS
+from tests.integration.conftest import KINDS
 from tests.integration.offsets.parts import MONTH, Buyer, buying, line, plan
 
 _numbers = count()

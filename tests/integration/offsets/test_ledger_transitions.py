@@ -18,7 +18,7 @@ from airflow_provider_carbonmark.offsets.ledger import (
     PurchaseLine,
     State,
 )
-from tests.integration.offsets.conftest import KINDS
+from tests.integration.conftest import KINDS
 from tests.integration.offsets.parts import (
     FIRST,
     LATER,
