@@ -146,7 +146,11 @@ def purchase(stand: Stand, link_conf: Callable[..., dict[str, Any]]) -> Callable
 
 @pytest.fixture
 def emitted(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Write down what some entities emitted, in tonnes by month; return the conf of a run that offsets one of the months."""
+    """
+    Write down what some entities emitted, in tonnes by month; return the conf of a run that offsets one of the months.
+
+    A few kilograms are never split: the cheapest listing holds 3 t, and the tests buy less.
+    """
 
     def conf(rows: dict[str, dict[str, str]], month: str = "2026-10", **changes: Any) -> dict[str, Any]:
         file = tmp_path / "emissions.csv"

@@ -97,7 +97,7 @@ def test_a_limit_that_would_be_passed_stops_the_plan_before_any_link_and_names_t
 def test_what_somebody_declines_holds_nobody_up_and_is_bought_by_the_next_run(
     stand: Stand, emitted: Emitted
 ) -> None:
-    conf = emitted({"2026-10": {"declined": "0.3", "paid": "0.2"}})
+    conf = emitted({"2026-10": {"declined": "0.03", "paid": "0.02"}})
     run_id = stand.start_month(conf)
     index, declined = link_of(stand, run_id, "declined")
     _, paid = link_of(stand, run_id, "paid")
@@ -119,16 +119,16 @@ def test_what_somebody_declines_holds_nobody_up_and_is_bought_by_the_next_run(
 def test_running_a_month_again_buys_nothing_and_a_restated_month_is_topped_up(
     stand: Stand, emitted: Emitted
 ) -> None:
-    first = stand.start_month(emitted({"2026-10": {"restated": "0.5"}}))
-    while_open = stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"restated": "0.5"}}))
+    first = stand.start_month(emitted({"2026-10": {"restated": "0.05"}}))
+    while_open = stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"restated": "0.05"}}))
     assert stand.links(while_open) == []
     pay(link_of(stand, first, "restated")[1]["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, first)
-    assert stand.links(stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"restated": "0.5"}}))) == []
+    assert stand.links(stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"restated": "0.05"}}))) == []
 
-    topped_up = stand.start_month(emitted({"2026-10": {"restated": "0.7004"}}))
+    topped_up = stand.start_month(emitted({"2026-10": {"restated": "0.0704"}}))
     (link,) = stand.links(topped_up)
-    assert link["quantity_tonnes"] == "0.201"
+    assert link["quantity_tonnes"] == "0.021"
     pay(link["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, topped_up)
     assert len(checkouts_for(stand, "Offset (restated)")) == 2
@@ -137,7 +137,7 @@ def test_running_a_month_again_buys_nothing_and_a_restated_month_is_topped_up(
 def test_the_link_of_a_run_that_was_ended_is_taken_up_by_the_next_and_its_buyer_wakes_that(
     stand: Stand, emitted: Emitted
 ) -> None:
-    conf = emitted({"2026-10": {"taken-up": "0.4"}})
+    conf = emitted({"2026-10": {"taken-up": "0.04"}})
     ended = stand.start_month(conf)
     _, before = link_of(stand, ended, "taken-up")
     stand.airflow.api.end_run(MONTHLY_OFFSET, ended)
@@ -148,27 +148,27 @@ def test_the_link_of_a_run_that_was_ended_is_taken_up_by_the_next_and_its_buyer_
     assert link["checkout"] == before["checkout"]
     pay(link["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, run_id)
-    assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.4"]
+    assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.04"]
     assert len(checkouts_for(stand, "Offset (taken-up)")) == 1
 
 
 def test_a_preview_says_what_would_be_bought_and_plans_nothing(stand: Stand, emitted: Emitted) -> None:
-    conf = emitted({"2026-10": {"previewed": "0.6"}}, preview=True)
+    conf = emitted({"2026-10": {"previewed": "0.06"}}, preview=True)
     run_id = stand.run(MONTHLY_OFFSET, conf)
 
     assert stand.links(run_id) == []
     (line,) = stand.airflow.api.xcom(MONTHLY_OFFSET, run_id, "plan", key="preview")
-    assert (line["entity"], line["quantity_tonnes"]) == ("previewed", "0.6")
+    assert (line["entity"], line["quantity_tonnes"]) == ("previewed", "0.06")
 
 
 def test_clearing_everything_of_a_paid_month_buys_nothing_again(stand: Stand, emitted: Emitted) -> None:
-    run_id = stand.start_month(emitted({"2026-10": {"cleared": "0.8"}}))
+    run_id = stand.start_month(emitted({"2026-10": {"cleared": "0.08"}}))
     pay(link_of(stand, run_id, "cleared")[1]["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, run_id)
     stand.airflow.api.clear(MONTHLY_OFFSET, run_id, "plan", downstream=True)
     stand.expect_success(MONTHLY_OFFSET, run_id)
 
-    assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.8"]
+    assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.08"]
     assert len(checkouts_for(stand, "Offset (cleared)")) == 1
 
 
@@ -223,7 +223,7 @@ def test_a_month_that_emitted_nothing_ends_well_and_lists_nothing(stand: Stand, 
 def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand, emitted: Emitted) -> None:
     api = stand.airflow.api
     before = {run["dag_run_id"] for run in api.runs(MONTHLY_OFFSET)}
-    conf = emitted({"2026-09": {"backfilled": "0.1"}, "2026-10": {"backfilled": "0.2"}})
+    conf = emitted({"2026-09": {"backfilled": "0.01"}, "2026-10": {"backfilled": "0.02"}})
     del conf["month"]
     # Airflow refuses to make backfills by REST on SQLite.
     with stand.airflow.database_to_oneself():

@@ -65,7 +65,7 @@ def test_a_buyer_pays_from_required_actions_and_the_run_ends_with_the_certificat
 def test_three_links_of_one_run_are_paid_in_another_order(
     person: Person, stand: Stand, emitted: Callable[..., dict[str, Any]]
 ) -> None:
-    three = {"browser-a": "0.001", "browser-b": "1.254", "browser-c": "0.261"}
+    three = {"browser-a": "0.001", "browser-b": "0.054", "browser-c": "0.061"}
     run_id = stand.start_month(emitted({"2026-10": three}, beneficiary="In a browser ({entity})"))
     offered = {link["entity"]: link for link in stand.links(run_id)}
     assert len(offered) == 3
