@@ -125,6 +125,20 @@ def parse_payment_id(value: object) -> str:
     return value
 
 
+def parse_flag(value: object, field: str) -> bool:
+    """
+    Read a yes or no that a template may have rendered.
+
+    :param value: a bool, or its word in any case.
+    :param field: the input's name, for the error.
+    :raises InvalidInputError: it is neither: a typing mistake must not buy anything.
+    """
+    known = {"true": True, "false": False}
+    if (word := str(value).strip().lower()) not in known:
+        raise InvalidInputError(field, "is neither true nor false", value=value, remedy="Pass one of the two")
+    return known[word]
+
+
 def parse_text(value: object, field: str, max_length: int) -> str:
     """
     Read a name or a message that ends up in a public record.

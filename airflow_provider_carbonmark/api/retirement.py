@@ -58,6 +58,8 @@ class Outcome(StrEnum):
     RETIRED = "retired"
     FAILED = "failed"
     NOT_AS_ASKED = "not_as_asked"
+    #: Nobody can tell: Carbonmark refuses to say, or doesn't know the payment. It may well be real.
+    UNTOLD = "untold"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,12 @@ def judge(
     """
     for subject, status in (("retirement", payment.retirement_status), ("payment", payment.payment_status)):
         if _is_one_of(status, failed_states):
-            return Verdict(Outcome.FAILED, f"The status of the {subject} is {_show(status)}.")
+            reason = f"The status of the {subject} is {_show(status)}."
+            if asked is not None and describes(payment, asked) is False:
+                # A payment id that was typed wrong: what became of that payment says nothing of ours.
+                differences = "; ".join(_compare(payment, asked)[0])
+                return Verdict(Outcome.NOT_AS_ASKED, f"{reason} It is for something else: {differences}.")
+            return Verdict(Outcome.FAILED, reason)
     if not _is_one_of(payment.retirement_status, success_states):
         return Verdict(Outcome.WAITING, _waiting_reason(payment))
     proof = _proof(payment)

@@ -105,13 +105,13 @@ def _weigh_error(error: CarbonmarkError, payment_id: str, waited: float) -> Verd
         if waited < NOT_FOUND_GRACE:
             return Verdict(Outcome.WAITING, f"Carbonmark doesn't know payment {payment_id!r} yet: {error}")
         return Verdict(
-            Outcome.FAILED,
+            Outcome.UNTOLD,
             f"Carbonmark still doesn't know payment {payment_id!r} after {NOT_FOUND_GRACE:.0f} s: check the payment id, and that "
             f"the connection's API key belongs to the account that made the checkout. {error}",
         )
     if is_passing(error):
         return Verdict(Outcome.WAITING, f"This poll failed, the wait goes on: {error}")
-    return Verdict(Outcome.FAILED, str(error))
+    return Verdict(Outcome.UNTOLD, str(error))
 
 
 def next_pause(waited: float, first: float, longest: float) -> float:

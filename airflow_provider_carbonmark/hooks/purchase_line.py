@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pendulum
 
@@ -27,7 +27,7 @@ def parse_line(line: Any) -> int:
     :raises InvalidInputError: when it is none.
     """
     number = line.get("id") if isinstance(line, Mapping) else None
-    if not isinstance(number, int) or isinstance(number, bool):
+    if not _is_number(number):
         raise InvalidInputError(
             "line", "is no line of the ledger", value=line, remedy="Pass one of the lines of the plan"
         )
@@ -41,30 +41,52 @@ def run_of(context: Context) -> Run:
     return Run(context["ti"].dag_id, context["ti"].run_id)
 
 
+def line_of(checkout: Any) -> int:
+    """
+    Return the number of the line that a checkout belongs to.
+
+    :raises InvalidInputError: when it belongs to none.
+    """
+    number = checkout.get(LINE_KEY) if isinstance(checkout, Mapping) else None
+    if not _is_number(number):
+        raise InvalidInputError(
+            "checkout",
+            "belongs to no line of the ledger",
+            value=checkout,
+            remedy="Pass the output of CarbonmarkCheckoutLineOperator",
+        )
+    return number
+
+
 def find_line(checkout: Mapping[str, Any]) -> PurchaseLine | None:
     """Return what the ledger knows of a checkout; None when it belongs to no line."""
-    if (number := checkout.get(LINE_KEY)) is None:
+    if LINE_KEY not in checkout:
         return None
     with keeping_books() as ledger:
-        return ledger.line(number)
+        return ledger.line(line_of(checkout))
 
 
 def record_paid(checkout: Mapping[str, Any], payment_id: str) -> None:
-    """Write down that a checkout is paid, if it belongs to a line."""
-    if (number := checkout.get(LINE_KEY)) is not None:
+    """Write down that a checkout is paid, as Carbonmark says, if it belongs to a line."""
+    if LINE_KEY in checkout:
         with keeping_books() as ledger:
-            ledger.paid(number, payment_id, now=pendulum.now("UTC"))
+            ledger.paid(line_of(checkout), payment_id, now=pendulum.now("UTC"))
 
 
 def record_declined(checkout: Mapping[str, Any], context: Context, reason: str) -> None:
     """Write down that a person declined to pay a checkout, if it belongs to a line."""
-    if (number := checkout.get(LINE_KEY)) is not None:
+    if LINE_KEY in checkout:
         with keeping_books() as ledger:
-            ledger.declined(number, run_of(context), reason, now=pendulum.now("UTC"))
+            ledger.declined(line_of(checkout), run_of(context), reason, now=pendulum.now("UTC"))
 
 
-def record_failed(checkout: Mapping[str, Any] | None, reason: str) -> None:
-    """Write down that Carbonmark gave a paid retirement up, if the checkout belongs to a line."""
-    if checkout and (number := checkout.get(LINE_KEY)) is not None:
+def record_failed(checkout: Mapping[str, Any], payment_id: str, reason: str) -> None:
+    """Write down that Carbonmark gave up what a checkout was paid for, if it belongs to a line."""
+    if LINE_KEY in checkout:
         with keeping_books() as ledger:
-            ledger.failed(number, reason, now=pendulum.now("UTC"))
+            ledger.paid(line_of(checkout), payment_id, now=pendulum.now("UTC"))
+            ledger.failed(line_of(checkout), reason, now=pendulum.now("UTC"))
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

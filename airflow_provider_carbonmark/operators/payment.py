@@ -26,11 +26,13 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.purchase_line import find_line, record_declined, record_paid
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, LinkKey
+from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
+
+    from airflow_provider_carbonmark.offsets.ledger import PurchaseLine
 
 PAID = "I have paid"
 DECLINE = "Decline"
@@ -119,11 +121,14 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """
         with failing_without_retry():
             self.checkout = checkout = _parse_checkout(self.checkout)
-        if payment_id := self._known_to_the_ledger():
+        line = find_line(checkout)
+        if payment_id := self._of_ledger(line):
             return payment_id
         context["ti"].xcom_push(self._link.awaits_key, self._link.to_json())
         if payment_id := self._recorded(context):
-            return self._paid(payment_id)
+            return payment_id
+        if line is not None and line.state in ("declined", "failed"):
+            raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
         self.subject = self.subject or default_subject(checkout)
         self.body = self.body or default_body(checkout, self.cost_usd)
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
@@ -133,15 +138,15 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             payment_id = self._recorded(context)
             if payment_id is None:
                 raise
-        return payment_id and self._paid(payment_id)
+        return payment_id
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Take the answer, which may be the return URL's, a person's, or that there was none in time."""
         with failing_without_retry():
-            self.checkout = _parse_checkout(self.checkout)
-        payment_id = self._recorded(context)
+            self.checkout = checkout = _parse_checkout(self.checkout)
+        payment_id = self._of_ledger(find_line(checkout)) or self._recorded(context)
         if payment_id and "error" in event:
-            return self._paid(payment_id)
+            return payment_id
         answer = super().execute_complete(context, event)
         user = (answer["responded_by_user"] or {}).get("name", "nobody")
         entered = str(answer["params_input"].get(PAYMENT_KEY) or "").strip()
@@ -149,7 +154,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         if payment_id:
             if declined or entered not in ("", payment_id):
                 self.log.warning("%s answered otherwise, but %s was paid.", user, payment_id)
-            return self._paid(payment_id)
+            return payment_id
         if declined:
             raise self._declined(user, context)
         try:
@@ -159,8 +164,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 "%s has paid but gave no usable payment id, so it is asked for again. %s", user, error
             )
             return self.execute(context)
+        # Not for the ledger yet: what was typed wrong would stay there. The sensor asks Carbonmark first.
         self.log.info("%s entered payment %s.", user, payment_id)
-        return self._paid(payment_id)
+        return payment_id
 
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
         if event["error_type"] == "timeout":
@@ -179,37 +185,35 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         checkout: Any = self.checkout
         return LinkKey(**{name: checkout[name] for name in _LINK})
 
+    def _of_ledger(self, line: PurchaseLine | None) -> str | None:
+        """Return the payment that the ledger knows of."""
+        if line is None or line.payment_id is None:
+            return None
+        self.log.info("%s is %s: %s", line, line.state, line.payment_id)
+        return line.payment_id
+
     def _recorded(self, context: Context) -> str | None:
-        """Return the payment that the buyer came back with."""
+        """Return the payment that the buyer came back with; the ledger is told if Carbonmark said that it is this link's."""
+        payment_id = self._pull(context, PAYMENT_KEY)
+        if payment_id is None:
+            return None
+        self.log.info("The buyer came back with payment %s.", payment_id)
+        record = self._pull(context, RECORD_KEY) or {}
+        if record.get("verified") and record["payment_id"] == payment_id:
+            checkout: Any = self.checkout
+            record_paid(checkout, payment_id)
+        return str(payment_id)
+
+    def _pull(self, context: Context, key: str) -> Any:
+        """Return an XCom of the task that made the link."""
         link = self._link
-        payment_id = context["ti"].xcom_pull(
+        return context["ti"].xcom_pull(
             dag_id=link.dag_id,
             run_id=link.run_id,
             task_ids=link.task_id,
             map_indexes=link.map_index,
-            key=PAYMENT_KEY,
+            key=key,
         )
-        if payment_id is None:
-            return None
-        self.log.info("The buyer came back with payment %s.", payment_id)
-        return str(payment_id)
-
-    def _known_to_the_ledger(self) -> str | None:
-        """Return the payment that the ledger knows of; don't ask again for what was declined or failed before."""
-        checkout: Any = self.checkout
-        line = find_line(checkout)
-        if line is None:
-            return None
-        if line.payment_id:
-            self.log.info("%s is paid: %s", line, line.payment_id)
-        elif line.state in ("declined", "failed"):
-            raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
-        return line.payment_id
-
-    def _paid(self, payment_id: str) -> str:
-        checkout: Any = self.checkout
-        record_paid(checkout, payment_id)
-        return payment_id
 
     def _declined(self, user: str, context: Context) -> AirflowSkipException | AirflowFailException:
         checkout: Any = self.checkout

@@ -20,12 +20,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
+from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
     Outcome,
     RetirementRequest,
+    describes,
+    is_not_paid,
 )
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
 from airflow_provider_carbonmark.api.waiting import (
@@ -36,7 +38,7 @@ from airflow_provider_carbonmark.api.waiting import (
     weigh,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
-from airflow_provider_carbonmark.hooks.purchase_line import record_failed
+from airflow_provider_carbonmark.hooks.purchase_line import record_failed, record_paid
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -114,6 +116,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         self.allow_test_mode = allow_test_mode
         self.certificate_url: str | None = None
         self._said = ""
+        self._is_noted = False
         self._asked_to_pause = 0.0
 
     @cached_property
@@ -129,7 +132,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             payment_id=payment_id,
             asked=_asked(checkout) if checkout else None,
             test_mode=bool(checkout and checkout.get("test_mode")),
-            allow_test_mode=_parse_flag(self.allow_test_mode, "allow_test_mode"),
+            allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
             success_states=tuple(self.success_states),
             failed_states=tuple(self.failed_states),
         )
@@ -170,10 +173,13 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
         if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
             self.log.info("%s", verdict.reason)
+            self._note_paid()
             self.certificate_url = answer.certificate_url
             return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))
         if verdict.outcome is not Outcome.WAITING:
             raise self._ended(verdict.outcome, verdict.reason)
+        if not isinstance(answer, CarbonmarkError) and self._is_ours(answer):
+            self._note_paid()
         if verdict.reason != self._said:
             self.log.info("%s", verdict.reason)
             self._said = verdict.reason
@@ -184,13 +190,14 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """Take over what the trigger found."""
         outcome = event.get("outcome")
         if outcome == Outcome.RETIRED:
+            self._note_paid()
             self.certificate_url = event["retirement"]["certificate_url"]
             return dict(event["retirement"])
         if outcome == TIMEOUT:
             raise AirflowSensorTimeout(
                 f"Payment {self.payment_id!r} had no proven retirement within {self.timeout:g} s. Last seen: {event['reason']}"
             )
-        if outcome in (Outcome.FAILED, Outcome.NOT_AS_ASKED):
+        if outcome in (Outcome.FAILED, Outcome.NOT_AS_ASKED, Outcome.UNTOLD):
             raise self._ended(outcome, event["reason"])
         raise ValueError(f"The trigger fired an event that this sensor doesn't know: {event!r}")
 
@@ -198,11 +205,23 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """
         Return what fails the task. What Carbonmark gave up is over for the ledger too, and its tonnes are bought anew.
 
-        A retirement of something else isn't: it was paid for, and a person has to look at it.
+        A retirement of something else isn't, nor what nobody can tell: somebody may have paid, and a person has to look at it.
         """
         if outcome == Outcome.FAILED and self.checkout is not None:
-            record_failed(_parse_checkout(self.checkout, self.terms.payment_id), reason)
+            payment_id = self.terms.payment_id
+            record_failed(_parse_checkout(self.checkout, payment_id), payment_id, reason)
         return AirflowFailException(reason)
+
+    def _is_ours(self, answer: Payment) -> bool:
+        asked = self.terms.asked
+        return bool(asked and describes(answer, asked)) and not is_not_paid(answer)
+
+    def _note_paid(self) -> None:
+        """Write into the ledger, once, that the checkout is paid: now it isn't only a person who says so."""
+        if self.checkout is not None and not self._is_noted:
+            payment_id = self.terms.payment_id
+            record_paid(_parse_checkout(self.checkout, payment_id), payment_id)
+            self._is_noted = True
 
     def _poll(self) -> Payment | CarbonmarkError:
         try:
@@ -251,13 +270,6 @@ def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:
             remedy="Pass the checkout that the payment was made for",
         )
     return checkout
-
-
-def _parse_flag(value: object, field: str) -> bool:
-    known = {"true": True, "false": False}
-    if (word := str(value).strip().lower()) not in known:
-        raise InvalidInputError(field, "is neither true nor false", value=value, remedy="Pass one of the two")
-    return known[word]
 
 
 def _asked(checkout: Mapping[str, Any]) -> RetirementRequest:

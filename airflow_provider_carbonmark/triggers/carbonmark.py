@@ -32,7 +32,8 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
     """
     Poll a payment until its retirement is proven, has failed, or the deadline has passed, then fire one event.
 
-    The event is ``{"outcome": "retired", "retirement": {…}}``, or ``{"outcome": "failed" | "not_as_asked" | "timeout", "reason": "…"}``.
+    The event is ``{"outcome": "retired", "retirement": {…}}``, or ``{"outcome": "failed" | "not_as_asked" | "untold" | "timeout",
+    "reason": "…"}``.
     All waits on one connection share one client, and a restarted triggerer takes a wait up where it was.
 
     :param carbonmark_conn_id: the Airflow connection; the key is never among the arguments, which Airflow stores.
@@ -97,11 +98,11 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
                     except AccessDeniedError as error:
                         # The key may have been replaced since the connection was read, so it is read again once.
                         if shared.connection == refused:
-                            return _event(Verdict(Outcome.FAILED, str(error)))
+                            return _event(Verdict(Outcome.UNTOLD, str(error)))
                         refused = shared.connection
                         forget(shared)
             except InvalidInputError as error:
-                return _event(Verdict(Outcome.FAILED, str(error)))
+                return _event(Verdict(Outcome.UNTOLD, str(error)))
 
     async def _watch(self, shared: SharedClient) -> dict[str, Any]:
         """Poll until something final is known, and return the event that says so."""

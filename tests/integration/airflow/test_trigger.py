@@ -173,7 +173,7 @@ async def test_a_failed_poll_is_followed_by_the_wait_s_own_pause(sandbox, clock,
 async def test_an_unusable_connection_fails_the_wait(connect, clock):
     connect(host="ftp://example.com")
     event = await fire(make_trigger("pay_1"))
-    assert event["outcome"] == "failed"
+    assert event["outcome"] == "untold"
     assert "connection 'carbonmark_default', host" in event["reason"]
     assert nothing_left()
 
@@ -361,7 +361,7 @@ async def test_a_key_that_stays_wrong_fails_every_wait_with_its_remedy(sandbox, 
     _, payment_id = buy()
     connect("cm_geheim")
     events = await fire_all(make_trigger(payment_id) for _ in range(5))
-    assert {event["outcome"] for event in events} == {"failed"}
+    assert {event["outcome"] for event in events} == {"untold"}
     assert all("HTTP 401" in event["reason"] for event in events)
     assert all("geheim" not in event["reason"] for event in events)
     assert len(reads) <= 6

@@ -101,6 +101,16 @@ def test_a_failure_word_on_either_status_beats_everything(name, word):
     assert name.removesuffix("_status") in got.reason
 
 
+@pytest.mark.parametrize("name", ["payment_status", "retirement_status"])
+def test_that_another_payment_failed_says_nothing_of_ours(name):
+    got = verdict(**{name: "FAILED", "quantity_tonnes": 2})
+    assert got.outcome is Outcome.NOT_AS_ASKED
+    assert "FAILED" in got.reason
+    assert "quantity in tonnes is 2 instead of 12.345" in got.reason
+    assert outcome(**{name: "FAILED"}, without=["quantity_tonnes"]) is Outcome.FAILED
+    assert outcome(**{name: "FAILED"}, answer=PLACEHOLDER) is Outcome.FAILED
+
+
 @pytest.mark.parametrize("url", [None, "", "pending", "javascript:alert(1)"])
 @pytest.mark.parametrize("tx", [None, "", "pending", "0x1234", "0x" + "zz" * 32, HASH + "ab", 5])
 def test_success_without_proof_waits(url, tx):
