@@ -64,30 +64,34 @@ def purchase(
             line=line,
             carbonmark_conn_id=carbonmark_conn_id,
         )
+        # Airflow puts the value in place of the reference when the task runs, which the parameters' types don't say.
+        made: Any = checkout.output
         payment = CarbonmarkAwaitPaymentOperator(
             task_id="payment",
             map_index_template=label,
-            checkout=checkout.output,
+            checkout=made,
             cost_usd=cost,
             subject=subject,
             notifiers=notifiers,
             **awaiting,
         )
+        paid: Any = payment.output
         retirement = CarbonmarkRetirementSensor(
             task_id="retirement",
             map_index_template=label,
-            payment_id=payment.output,
-            checkout=checkout.output,
+            payment_id=paid,
+            checkout=made,
             allow_test_mode=allow_test_mode,
             deferrable=True,
             timeout=RETIREMENT_TIMEOUT.total_seconds(),
             carbonmark_conn_id=carbonmark_conn_id,
         )
+        retired: Any = retirement.output
         record = CarbonmarkRecordRetirementOperator(
             task_id="record",
             map_index_template=label,
-            checkout=checkout.output,
-            retirement=retirement.output,
+            checkout=made,
+            retirement=retired,
         )
         quote >> checkout >> payment >> retirement >> record
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import (
-    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     BaseHook,
     conf,
 )
+
+from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -31,7 +32,7 @@ def open_ledger() -> Iterator[Ledger]:
 
     It is in the database of the connection ``[carbonmark] ledger_conn_id``, else in the SQLite file ``[carbonmark] ledger_path``.
 
-    :raises AirflowException: when the connection is of no kind of database that SQLAlchemy can be had for.
+    :raises LedgerError: when the connection is none of PostgreSQL or SQLite.
     """
     # Imported late: a DAG file needs none of SQLAlchemy.
     from airflow_provider_carbonmark.offsets.ledger import Ledger
@@ -49,12 +50,12 @@ def keeping_books() -> Iterator[Ledger]:
     Give the ledger to a task: what it refuses fails the task without a retry, and a line of another run's skips it.
 
     :raises AirflowSkipException: when another run carries the line on.
-    :raises AirflowFailException: when the ledger refuses for another reason.
+    :raises AirflowFailException: when the ledger refuses for another reason, or what it is given is bad input.
     """
     from airflow_provider_carbonmark.offsets.ledger import HandledElsewhereError, LedgerError
 
     try:
-        with open_ledger() as ledger:
+        with failing_without_retry(), open_ledger() as ledger:
             yield ledger
     except HandledElsewhereError as elsewhere:
         raise AirflowSkipException(str(elsewhere)) from elsewhere
@@ -67,8 +68,7 @@ def reading_ledger() -> Iterator[Connection | None]:
     """
     Give a connection to the ledger's database, to ask it in SQL; None where nothing was ever written down.
 
-    :raises AirflowException: as :func:`open_ledger`.
-    :raises LedgerError: when another version of this package made the ledger.
+    :raises LedgerError: as :func:`open_ledger`, and when another version of this package made the ledger.
     """
     from airflow_provider_carbonmark.offsets.ledger_schema import has_schema
 
@@ -107,9 +107,11 @@ def _engine() -> Engine:
         return create_engine(f"sqlite:///{path}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+    from airflow_provider_carbonmark.offsets.ledger_schema import LedgerError
+
     hook = BaseHook.get_hook(conn_id)
     if not isinstance(hook, DbApiHook):
-        raise AirflowException(
+        raise LedgerError(
             f"[carbonmark] ledger_conn_id names the connection {conn_id!r}, which is no database ({type(hook).__name__}). "
             "Name one of a database, such as PostgreSQL, or leave it empty for an SQLite file."
         )

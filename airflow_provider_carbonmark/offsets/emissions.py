@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
@@ -33,6 +34,7 @@ __all__ = [
     "EntityEmissions",
     "emissions_of_month",
     "entity_emissions",
+    "stated_emissions",
 ]
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ _TONNES_PER_UNIT = {
     ),
     **dict.fromkeys(("lb", "lbs", "pound", "pounds"), Decimal("0.00045359237")),  # exact by definition
 }
+_ENTRIES_ACCEPTED = 'pass mappings such as {"entity": "web", "month": "2026-10", "emitted_tonnes": "12.345"}'
 _UNITS_ACCEPTED = (
     "accepted are g, kg, t (tonne, metric ton) and lb in any letter case, also with CO2 or CO2e; MT and MTCO2e in "
     "capitals are metric tonnes, as AWS writes them, while Mt and mt may be megatonnes and are refused"
@@ -170,6 +173,42 @@ def emissions_of_month(
         name = entity.strip() or columns.no_entity
         tonnes[name] = exact.add(tonnes.get(name, Decimal(0)), exact.multiply(total, totals.tonnes_per[unit]))
     return [entity_emissions(entity, month, tonnes[entity]) for entity in sorted(tonnes)]
+
+
+def stated_emissions(entries: object) -> list[EntityEmissions]:
+    """
+    Read emissions that are added up already.
+
+    :param entries: mappings with ``entity``, ``month`` (``YYYY-MM``) and ``emitted_tonnes``, a decimal string or a number.
+    :raises EmissionsError: when they are anything else; names the entry.
+    """
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise EmissionsError(f"the emissions are {shown(entries)}: {_ENTRIES_ACCEPTED}")
+    return [_stated(entry, number) for number, entry in enumerate(entries, 1)]
+
+
+def _stated(entry: object, number: int) -> EntityEmissions:
+    def error(what: str) -> EmissionsError:
+        return EmissionsError(f"entry {number} of the emissions {what}: {_ENTRIES_ACCEPTED}")
+
+    if not isinstance(entry, Mapping):
+        raise error(f"is {shown(entry)}")
+    if missing := [name for name in ("entity", "month", "emitted_tonnes") if name not in entry]:
+        raise error(f"lacks {' and '.join(missing)}")
+    entity, month, tonnes = entry["entity"], entry["month"], entry["emitted_tonnes"]
+    if not isinstance(entity, str) or not entity.strip():
+        raise error(f"has the entity {shown(entity)}")
+    if not isinstance(month, str) or not _MONTH.fullmatch(month):
+        raise error(f"has the month {shown(month)}")
+    # A float by its shortest text: its exact value, 0.1000000000000000055…, would be rounded up to a kilogram more.
+    text = float.__repr__(tonnes) if isinstance(tonnes, float) else str(tonnes)
+    try:
+        emitted = Decimal(text)
+    except InvalidOperation:
+        emitted = Decimal("NaN")
+    if "_" in text or not emitted.is_finite():
+        raise error(f"has the emitted_tonnes {shown(tonnes)}")
+    return entity_emissions(entity.strip(), month, emitted)
 
 
 def entity_emissions(entity: str, month: str, emitted: Decimal) -> EntityEmissions:

@@ -13,13 +13,11 @@ tasks passes on at once what the ledger already knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.providers.common.compat.sdk import (
-    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     Asset,
@@ -27,13 +25,15 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
-from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.api.inputs import parse_flag
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
-from airflow_provider_carbonmark.hooks.purchase_line import LINE_KEY, parse_line, run_of
+from airflow_provider_carbonmark.hooks.purchase_line import LINE_KEY, line_of, parse_line, run_of
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
     CarbonmarkCreateQuoteOperator,
 )
+from airflow_provider_carbonmark.operators.ledger_link_store import LedgerLinkStore
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
 from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, LinkKey
 
@@ -108,7 +108,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         from airflow_provider_carbonmark.offsets.purchase import NoListingError, PlanLimitError
 
         try:
-            with failing_without_retry(), keeping_books() as ledger:
+            with keeping_books() as ledger:
                 return self._plan(context, ledger)
         except (EmissionsError, NoListingError, PlanLimitError) as error:
             raise AirflowFailException(str(error)) from error
@@ -116,14 +116,14 @@ class CarbonmarkPlanOperator(BaseOperator):
     def _plan(self, context: Context, ledger: Ledger) -> list[dict[str, Any]]:
         emissions = list(self._read_emissions(context))
         hook = CarbonmarkHook(self.carbonmark_conn_id)
-        about = {
+        about: dict[str, Any] = {
             "run": run_of(context),
             "months": {each.month for each in emissions},
             "test_mode": hook.test_mode,
             "is_over": lambda run: _is_over(context, run),
         }
         make = self._planner(context, emissions, hook)
-        if str(self.preview).strip().lower() == "true":
+        if parse_flag(self.preview, "preview"):
             plan = ledger.preview(make, **about)
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
@@ -169,32 +169,9 @@ class CarbonmarkPlanOperator(BaseOperator):
         return make
 
     def _read_emissions(self, context: Context) -> Iterable[EntityEmissions]:
-        from airflow_provider_carbonmark.offsets.emissions import entity_emissions
+        from airflow_provider_carbonmark.offsets.emissions import stated_emissions
 
-        if self._emissions_of is not None:
-            return self._emissions_of(context)
-        if (
-            not isinstance(self.emissions, Sequence)
-            or isinstance(self.emissions, str)
-            or not all(isinstance(each, Mapping) for each in self.emissions)
-        ):
-            raise InvalidInputError(
-                "emissions",
-                "is neither a list of mappings nor a function",
-                value=self.emissions,
-                remedy="Pass mappings with entity, month and emitted_tonnes",
-            )
-        try:
-            return [
-                entity_emissions(each["entity"], each["month"], Decimal(each["emitted_tonnes"]))
-                for each in self.emissions
-            ]
-        except (KeyError, InvalidOperation, TypeError) as error:
-            raise InvalidInputError(
-                "emissions",
-                f"has an entry that lacks or garbles a field: {error!r}",
-                remedy="Give entity, month and emitted_tonnes, a decimal string",
-            ) from None
+        return self._emissions_of(context) if self._emissions_of else stated_emissions(self.emissions)
 
     def _tell(self, plan: Plan) -> None:
         for line in plan.lines:
@@ -230,9 +207,7 @@ class CarbonmarkQuoteLineOperator(CarbonmarkCreateQuoteOperator):
         with keeping_books() as ledger:
             line = ledger.line(parse_line(self.line))
             _skip_if_over(line)
-            self.asset_price_source_id = line.asset_price_source_id or ""
-            self.quantity_tonnes = line.quantity_tonnes
-            if line.link_made_at is not None:
+            if line.checkout is not None:
                 self.log.info("%s has its link already.", line)
                 return {
                     "uuid": None,
@@ -241,10 +216,13 @@ class CarbonmarkQuoteLineOperator(CarbonmarkCreateQuoteOperator):
                     "cost_usd": f"{line.cost_usd:f}",
                     "test_mode": line.test_mode,
                 }
+            _check_mode(line, self.hook)
+            self.asset_price_source_id = line.asset_price_source_id or ""
+            self.quantity_tonnes = line.quantity_tonnes
             try:
                 quote = super().execute(context)
             except AirflowFailException as failure:
-                if isinstance(failure.__cause__, (NotFoundError, RequestRefusedError)):
+                if _is_refusal_of_the_listing(failure.__cause__):
                     ledger.failed(line.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
                 raise
             ledger.quoted(line.id, run_of(context), Decimal(quote["cost_usd"]))
@@ -275,7 +253,7 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
             **kwargs,
         )
         self.line = line
-        self._books: tuple[Ledger, PurchaseLine] | None = None
+        self._links: LedgerLinkStore | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         with keeping_books() as ledger:
@@ -288,59 +266,32 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
                 "retirement_message",
             ):
                 setattr(self, name, getattr(line, name))
-            self._books = ledger, line
-            if line.checkout is not None and LinkKey.of(context["ti"]) != _made_by(line.checkout):
-                self.log.info(
-                    "%s got its link in run %s: %s", line, line.checkout["run_id"], line.checkout_url
-                )
-                self.checkout_url = line.checkout_url
-                return line.checkout
+            if line.checkout is not None:
+                return self._deliver(context, line, line.checkout)
+            _check_mode(line, self.hook)
+            self._links = LedgerLinkStore(context, ledger, line)
             return super().execute(context)
 
+    def _deliver(self, context: Context, line: PurchaseLine, checkout: dict[str, Any]) -> dict[str, Any]:
+        """Hand out the link that the line has, whichever run made it."""
+        self.checkout_url = checkout["checkout_url"]
+        self.log.info("%s got its link in run %s: %s", line, checkout["run_id"], self.checkout_url)
+        if _made_by(checkout) == LinkKey.of(context["ti"]):
+            # A try before may have died right after the ledger knew of it; and a retry lacks the XComs that it wrote.
+            links = LinkStore(context.get("task_state_store"))
+            if not links.made:
+                links.keep(MadeLink(self._purchase(), checkout))
+            context["ti"].xcom_push(CONNECTION_KEY, links.made[-1].purchase["carbonmark_conn_id"])
+            self._tell_payment(context, links)
+        return checkout
+
     def _link_store(self, context: Context) -> LinkStore:
-        if self._books is None:
+        if self._links is None:
             raise AssertionError("The link store of a line was asked for before its line was read")
-        ledger, line = self._books
-        if line.checkout is not None:
-            # A try before wrote it down and died: a retry lacks the XComs that this task wrote then.
-            context["ti"].xcom_push(CONNECTION_KEY, self.carbonmark_conn_id)
-        return LedgerLinkStore(context, ledger, line, self._purchase)
+        return self._links
 
     def _describe(self, checkout: dict[str, Any]) -> dict[str, Any]:
         return checkout | {LINE_KEY: parse_line(self.line)}
-
-
-class LedgerLinkStore(LinkStore):
-    """
-    The links of a line: in the ledger first, then in the task state store, where the return URL looks for them.
-
-    So they survive on Airflow 3.1 and 3.2 as well, and the runs that come after.
-    """
-
-    def __init__(
-        self, context: Context, ledger: Ledger, line: PurchaseLine, purchase: Callable[[], dict[str, Any]]
-    ) -> None:
-        super().__init__(context.get("task_state_store"))
-        self._ledger = ledger
-        self._line = line
-        self._run = run_of(context)
-        if line.checkout is not None and not self.made:
-            super().keep(MadeLink(purchase(), line.checkout))
-        elif line.idempotency_key and not self.made:
-            self._kept = replace(self._kept, request=line.link_request, idempotency_key=line.idempotency_key)
-
-    def intend(self, request: dict[str, Any]) -> str:
-        key = super().intend(request)
-        self._ledger.intend_link(self._line.id, self._run, request, key)
-        return key
-
-    def keep(self, link: MadeLink) -> None:
-        line = self._ledger.link_made(self._line.id, self._run, link.checkout, now=pendulum.now("UTC"))
-        if line.checkout != link.checkout:
-            raise AirflowException(
-                f"{line} got its link from another try meanwhile; the next try delivers that"
-            )
-        super().keep(link)
 
 
 class CarbonmarkRecordRetirementOperator(BaseOperator):
@@ -357,12 +308,14 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
     ui_color = "#d9f2e3"
 
     def __init__(self, *, checkout: Mapping[str, Any], retirement: Mapping[str, Any], **kwargs: Any) -> None:
-        super().__init__(outlets=[CARBONMARK_RETIREMENTS, *kwargs.pop("outlets", [])], **kwargs)
+        own = kwargs.pop("outlets", None) or []
+        own = own if isinstance(own, list | tuple) else [own]
+        super().__init__(outlets=[CARBONMARK_RETIREMENTS, *own], **kwargs)
         self.checkout = checkout
         self.retirement = retirement
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with failing_without_retry():
+        with keeping_books() as ledger:
             if not isinstance(self.retirement, Mapping):
                 raise InvalidInputError(
                     "retirement",
@@ -370,9 +323,7 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
                     value=self.retirement,
                     remedy="Pass the output of CarbonmarkRetirementSensor",
                 )
-            line_id = parse_line({"id": self.checkout.get(LINE_KEY)})
-        with keeping_books() as ledger:
-            line = ledger.retired(line_id, dict(self.retirement), now=pendulum.now("UTC"))
+            line = ledger.retired(line_of(self.checkout), dict(self.retirement), now=pendulum.now("UTC"))
         self.log.info("%s is retired: %s", line, line.certificate_url or line.transaction_hash)
         recorded = line.to_json()
         context["outlet_events"][CARBONMARK_RETIREMENTS].extra = {
@@ -391,6 +342,22 @@ def _skip_if_over(line: PurchaseLine) -> None:
     """Leave alone what failed or was declined: the next plan buys its tonnes anew."""
     if line.state in ("failed", "declined"):
         raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
+
+
+def _check_mode(line: PurchaseLine, hook: CarbonmarkHook) -> None:
+    """Refuse to buy in earnest what was planned as a rehearsal, and the other way round."""
+    if line.test_mode != hook.test_mode:
+        modes = ("in production", "in test mode")
+        raise InvalidInputError(
+            f"connection {hook.carbonmark_conn_id!r}",
+            f"works {modes[hook.test_mode]}, and {line} was planned {modes[line.test_mode]}",
+            remedy="Use a connection of the same mode, or start a new run of the DAG",
+        )
+
+
+def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
+    # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
+    return isinstance(cause, (NotFoundError, RequestRefusedError)) and cause.code is not None
 
 
 def _made_by(checkout: Mapping[str, Any]) -> LinkKey:

@@ -12,10 +12,13 @@ import certifi
 import httpx
 import pytest
 import time_machine
+from sqlalchemy import NullPool, create_engine
 
+from airflow_provider_carbonmark.offsets.ledger import Ledger
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
-from tests.integration.airflow.parts import START, Clock, Supervisor, make_context
+from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment
+from tests.integration.airflow.parts import HAS_STATE_STORE, START, Clock, Supervisor, make_context
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 RETURN_URL = "https://buyer.example.com/returned"
@@ -151,3 +154,39 @@ def logged(caplog, capsys):
         return text
 
     return logged
+
+
+@pytest.fixture
+def ledger(url, connect, sandbox, monkeypatch):
+    """The ledger that the tasks keep, which this Airflow is configured with, read past them; one of each kind."""
+    for name, value in ledger_environment(url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    sandbox.state.change_switches(retirement_seconds=0, proof_seconds=0)
+    return Ledger(create_engine(url, poolclass=NullPool))
+
+
+@pytest.fixture(params=["state store", "no state store"])
+def has_store(request):
+    """Whether there is a task state store (Airflow 3.3) or not (Airflow 3.1 and 3.2)."""
+    if request.param == "state store" and not HAS_STATE_STORE:
+        pytest.skip("the task state store came with Airflow 3.3")
+    return request.param == "state store"
+
+
+@pytest.fixture
+def airflow(ledger):
+    """What Airflow keeps between tasks."""
+    return Airflow(has_store=HAS_STATE_STORE)
+
+
+@pytest.fixture
+def dag_run(airflow):
+    """A run of the DAG."""
+    return DagRun(airflow, "first")
+
+
+@pytest.fixture
+def buyer(airflow):
+    """Somebody with a card and a browser."""
+    return Buyer(airflow)

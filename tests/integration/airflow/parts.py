@@ -22,8 +22,9 @@ from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirement
 START = datetime(2026, 8, 20, 9, 0, tzinfo=UTC)
 MODES = ("poke", "reschedule", "deferrable")
 
+HAS_STATE_STORE = hasattr(airflow.sdk, "NEVER_EXPIRE")
 needs_state_store = pytest.mark.skipif(
-    not hasattr(airflow.sdk, "NEVER_EXPIRE"), reason="the task state store came with Airflow 3.3"
+    not HAS_STATE_STORE, reason="the task state store came with Airflow 3.3"
 )
 
 

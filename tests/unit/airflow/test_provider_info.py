@@ -96,10 +96,15 @@ def test_everything_the_metadata_names_exists():
 
 def test_every_operator_sensor_trigger_and_hook_module_is_named():
     found = {
-        f"airflow_provider_carbonmark.{kind}.{name}"
-        for kind in ("hooks", "operators", "sensors", "triggers")
-        for name in ("carbonmark", "payment")
-        if (PACKAGE / kind / f"{name}.py").exists()
+        f"airflow_provider_carbonmark.{kind}.{path.stem}"
+        for kind, base in {
+            "hooks": "Hook",
+            "operators": "Operator",
+            "sensors": "SensorOperator",
+            "triggers": "Trigger",
+        }.items()
+        for path in (PACKAGE / kind).glob("*.py")
+        if re.search(rf"^class Carbonmark\w+\(\w*{base}\):", path.read_text(), re.MULTILINE)
     }
     assert {
         module

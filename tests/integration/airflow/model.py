@@ -1,0 +1,337 @@
+"""A model of what Airflow keeps between tasks, of a worker that runs one, and of a run whose tasks keep the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from sqlalchemy import make_url
+
+from airflow_provider_carbonmark.operators.ledger import (
+    CARBONMARK_RETIREMENTS,
+    CarbonmarkCheckoutLineOperator,
+    CarbonmarkPlanOperator,
+    CarbonmarkQuoteLineOperator,
+    CarbonmarkRecordRetirementOperator,
+)
+from airflow_provider_carbonmark.operators.payment import (
+    DECLINE,
+    PAID,
+    PARKING,
+    CarbonmarkAwaitPaymentOperator,
+)
+from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey, PaymentRecord
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
+from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
+from tests.integration.airflow.parts import fire, stored
+
+DAG_ID = "offset"
+MONTH = "2026-10"
+CHAIN = ("quote", "checkout", "payment", "retirement", "record")
+RESULT = "return_value"
+GOOD_CARD, FAILING_CARD, SOMETHING_ELSE_CARD = "4242424242424242", "4000000000001018", "4000000000001059"
+
+#: Called with the name of each point at which a worker may be killed.
+Reach = Callable[[str], None]
+
+
+class Airflow:
+    """
+    What outlives a worker.
+
+    :ivar runs: states by DAG and run id.
+    :ivar requests: what people are asked and have not answered, by task.
+    :ivar events: what each asset event that was emitted carries.
+    """
+
+    def __init__(self, *, has_store: bool = True) -> None:
+        self.has_store = has_store
+        self.runs: dict[tuple[str, str], str] = {}
+        self.requests: dict[LinkKey, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self._xcoms: defaultdict[LinkKey, dict[str, str]] = defaultdict(dict)
+        self._store: defaultdict[LinkKey, dict[str, str]] = defaultdict(dict)
+
+    # --- what a worker may ask for, by the name of the method
+
+    def push(self, task: LinkKey, key: str, value: Any) -> None:
+        self._xcoms[task][key] = json.dumps(value)
+
+    def pull(self, task: LinkKey, key: str) -> Any:
+        return json.loads(self._xcoms[task].get(key, "null"))
+
+    def save(self, task: LinkKey, key: str, value: Any) -> None:
+        self._store[task][key] = json.dumps(value)
+
+    def load(self, task: LinkKey, key: str) -> Any:
+        return json.loads(self._store[task].get(key, "null"))
+
+    def ask(self, task: LinkKey, request: dict[str, Any]) -> None:
+        self.requests[task] = request
+
+    def count_runs(self, dag_id: str, run_ids: Collection[str], states: Collection[str]) -> int:
+        return sum(self.runs.get((dag_id, run_id)) in states for run_id in run_ids)
+
+    # --- what Airflow does itself
+
+    def begin_try(self, task: LinkKey) -> None:
+        """Do what happens when a task starts: its XComs and its open request are gone, its state store stays."""
+        self._xcoms.pop(task, None)
+        self.requests.pop(task, None)
+
+    def succeed(self, task: LinkKey, value: Any, events: Sequence[dict[str, Any]]) -> None:
+        self.push(task, RESULT, value)
+        self.events += events
+
+    # --- what browsers and people do
+
+    def come_back(self, checkout: dict[str, Any], payment_id: str) -> list[LinkKey]:
+        """Do what the return URL does for a buyer who paid, and return which parked tasks it answers."""
+        link = link_of(checkout)
+        record = PaymentRecord(payment_id, verified=True).to_json()
+        self.push(link, PAYMENT_KEY, payment_id)
+        self.push(link, RECORD_KEY, record)
+        if self.has_store:
+            self.save(link, RECORD_KEY, record)
+        return [task for task in self.requests if link.awaits_key in self._xcoms[task]]
+
+
+def link_of(checkout: dict[str, Any]) -> LinkKey:
+    return LinkKey(*(checkout[name] for name in ("dag_id", "run_id", "task_id", "map_index")))
+
+
+def answer(option: str, payment_id: str | None = None) -> dict[str, Any]:
+    """Return what Airflow hands to a task that a person, or the return URL, has answered."""
+    return {
+        "chosen_options": [option],
+        "params_input": {PAYMENT_KEY: payment_id},
+        "responded_at": datetime(2026, 11, 23, tzinfo=UTC),
+        "responded_by_user": {"id": "7", "name": "ada"},
+        "timedout": False,
+    }
+
+
+paid = answer(PAID)
+declined = answer(DECLINE)
+
+
+class Worker:
+    """
+    Runs one try of a task.
+
+    :param send: asks Airflow for something by name, as a worker asks through a pipe.
+    :param reach: told each point that the worker comes to.
+    """
+
+    def __init__(
+        self, task: LinkKey, send: Callable[..., Any], *, has_store: bool, reach: Reach = lambda point: None
+    ) -> None:
+        self.task = task
+        self.has_store = has_store
+        self._send = send
+        self._reach = reach
+
+    def run(self, operator: BaseOperator, event: dict[str, Any] | None = None) -> Any:
+        """Run the task to its end, or from where the event resumes it; raise what it raises."""
+        if event is None:
+            self.ask("begin_try")
+        context = self._context()
+        with self._asking_people():
+            if event is None:
+                result = self._execute(operator, context)
+            else:
+                result = operator.execute_complete(context, event)  # type: ignore[attr-defined]
+        self._reach("done")
+        accessor = context["outlet_events"][CARBONMARK_RETIREMENTS]
+        self.ask("succeed", result, [accessor.extra] if operator.outlets else [])
+        return result
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        self._reach(f"{name} asked")
+        reply = self._send(name, self.task, *arguments)
+        self._reach(f"{name} done")
+        return reply
+
+    def _execute(self, operator: BaseOperator, context: dict[str, Any]) -> Any:
+        try:
+            return operator.execute(context)  # type: ignore[arg-type]
+        except TaskDeferred as deferred:
+            if not isinstance(deferred.trigger, CarbonmarkRetirementTrigger):
+                raise
+            event = asyncio.run(fire(stored(deferred.trigger)))
+            return operator.resume_execution(deferred.method_name, {"event": event}, context)
+
+    def _context(self) -> dict[str, Any]:
+        task = self.task
+        ti = SimpleNamespace(
+            **task.to_json(),
+            id=json.dumps(task.to_json()),
+            start_date=datetime.now(UTC),
+            get_first_reschedule_date=lambda context: None,
+            xcom_push=lambda key, value: self.ask("push", key, value),
+            xcom_pull=self._pull,
+            get_dr_count=self._count_runs,
+        )
+        context = {"ti": ti, "task_instance": ti, "outlet_events": OutletEventAccessors()}
+        if self.has_store:
+            context["task_state_store"] = SimpleNamespace(
+                get=lambda key: self.ask("load", key),
+                set=lambda key, value, retention: self.ask("save", key, value),
+            )
+        return context
+
+    def _pull(self, *, dag_id: str, run_id: str, task_ids: str, map_indexes: int, key: str) -> Any:
+        self._reach("pull asked")
+        return self._send("pull", LinkKey(dag_id, run_id, task_ids, map_indexes), key)
+
+    def _count_runs(self, dag_id: str, *, run_ids: list[str], states: list[str]) -> int:
+        count: int = self._send("count_runs", dag_id, run_ids, states)
+        return count
+
+    @contextmanager
+    def _asking_people(self) -> Iterator[None]:
+        def upsert(*, ti_id: str, **request: Any) -> None:
+            assert ti_id == json.dumps(self.task.to_json())
+            self.ask("ask", {name: request[name] for name in ("subject", "body", "options")})
+
+        with patch("airflow.providers.standard.operators.hitl.upsert_hitl_detail", upsert):
+            yield
+
+
+class DagRun:
+    """A run of the DAG, whose tasks are run one by one, by whoever wants to: ``plan``, then ``CHAIN`` for each line."""
+
+    def __init__(self, airflow: Airflow, run_id: str, *, reach: Reach = lambda point: None) -> None:
+        self.airflow = airflow
+        self.run_id = run_id
+        self.reach = reach
+        self.go_on()
+
+    def go_on(self) -> None:
+        self.airflow.runs[DAG_ID, self.run_id] = "running"
+
+    def end(self, state: str = "failed") -> None:
+        self.airflow.runs[DAG_ID, self.run_id] = state
+
+    def run(self, task_id: str, index: int = 0, event: dict[str, Any] | None = None, **changes: Any) -> Any:
+        """Run a task, with what those before it left as XComs, and return its result."""
+        task = self.task(task_id, index)
+        operator = make_operator(task_id, self.inputs(task_id, index) | changes)
+        worker = Worker(
+            task,
+            lambda name, *arguments: getattr(self.airflow, name)(*arguments),
+            has_store=self.airflow.has_store,
+            reach=self.reach,
+        )
+        return worker.run(operator, event)
+
+    def task(self, task_id: str, index: int = 0) -> LinkKey:
+        return LinkKey(DAG_ID, self.run_id, task_id, -1 if task_id == "plan" else index)
+
+    def result(self, task_id: str, index: int = 0) -> Any:
+        return self.airflow.pull(self.task(task_id, index), RESULT)
+
+    def inputs(self, task_id: str, index: int = 0) -> dict[str, Any]:
+        if task_id in ("quote", "checkout"):
+            return {"line": self.result("plan")[index]}
+        names = {
+            "payment": {"checkout": "checkout"},
+            "retirement": {"payment_id": "payment", "checkout": "checkout"},
+            "record": {"retirement": "retirement", "checkout": "checkout"},
+        }
+        return {name: self.result(source, index) for name, source in names.get(task_id, {}).items()}
+
+    def park(self, index: int = 0, event: dict[str, Any] | None = None) -> None:
+        """Run the task that awaits the payment, which parks."""
+        with pytest.raises(PARKING):
+            self.run("payment", index, event)
+        assert self.task("payment", index) in self.airflow.requests
+
+    def link(self, index: int = 0) -> dict[str, Any]:
+        """Run the tasks up to the link, and return the checkout."""
+        self.run("quote", index)
+        checkout: dict[str, Any] = self.run("checkout", index)
+        return checkout
+
+    def plan(self, emissions: Any = "1.234", **changes: Any) -> list[dict[str, Any]]:
+        """Plan, for the entity ``web`` unless told otherwise."""
+        if isinstance(emissions, str):
+            emissions = [stated(emissions)]
+        lines: list[dict[str, Any]] = self.run("plan", emissions=emissions, **changes)
+        return lines
+
+
+class Buyer:
+    """Somebody with a card and a browser."""
+
+    def __init__(self, airflow: Airflow) -> None:
+        self._airflow = airflow
+
+    def pay(self, checkout: dict[str, Any], card: str = GOOD_CARD, *, comes_back: bool = True) -> str:
+        """Pay at the payment page, and return the payment's id."""
+        answer = httpx.post(
+            checkout["checkout_url"], data={"card_number": card, "expiry": "12 / 34", "cvc": "123"}
+        )
+        assert answer.status_code == 303, answer.text
+        payment_id: str = answer.headers["location"].rpartition("/")[2]
+        if comes_back:
+            self._airflow.come_back(checkout, payment_id)
+        return payment_id
+
+    def buy(self, run: DagRun, index: int = 0) -> dict[str, Any]:
+        """Take a line from its quote to the record of its retirement."""
+        self.pay(run.link(index))
+        for step in ("payment", "retirement", "record"):
+            result = run.run(step, index)
+        recorded: dict[str, Any] = result
+        return recorded
+
+
+def ledger_environment(url: str) -> dict[str, str]:
+    """Return what tells Airflow that the ledger is in a database, by name of the environment variable."""
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite":
+        return {"AIRFLOW__CARBONMARK__LEDGER_PATH": str(address.database)}
+    connection = {
+        "conn_type": "postgres",
+        "host": address.query["host"],
+        "login": address.username,
+        "schema": address.database,
+        "extra": {"sqlalchemy_query": {"options": address.query["options"]}},
+    }
+    return {"AIRFLOW__CARBONMARK__LEDGER_CONN_ID": "books", "AIRFLOW_CONN_BOOKS": json.dumps(connection)}
+
+
+def stated(tonnes: str, entity: str = "web", month: str = MONTH) -> dict[str, str]:
+    return {"entity": entity, "month": month, "emitted_tonnes": tonnes}
+
+
+def make_operator(task_id: str, arguments: dict[str, Any]) -> BaseOperator:
+    """Return a task as ``task_groups.purchase`` puts it into a DAG."""
+    kinds: dict[str, type[BaseOperator]] = {
+        "plan": CarbonmarkPlanOperator,
+        "quote": CarbonmarkQuoteLineOperator,
+        "checkout": CarbonmarkCheckoutLineOperator,
+        "payment": CarbonmarkAwaitPaymentOperator,
+        "retirement": CarbonmarkRetirementSensor,
+        "record": CarbonmarkRecordRetirementOperator,
+    }
+    usual: dict[str, dict[str, Any]] = {
+        "plan": {
+            "beneficiary_name": "Example Corp, {entity}",
+            "retirement_message": "Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        },
+        "retirement": {"deferrable": True},
+    }
+    return kinds[task_id](task_id=task_id, **usual.get(task_id, {}) | arguments)

@@ -1,0 +1,93 @@
+"""From the plan to the recorded retirement of one line: what each task writes into the ledger, and that again changes nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from airflow.providers.common.compat.sdk import Asset
+
+from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
+from tests.integration.airflow.model import CHAIN, MONTH, make_operator, paid
+
+
+def live(sandbox):
+    return list(sandbox.state.checkouts.values())
+
+
+def test_a_line_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledger, buyer, sandbox):
+    (planned,) = dag_run.plan()
+    assert (planned["entity"], planned["month"], planned["state"]) == ("web", MONTH, "planned")
+    assert planned["quantity_tonnes"] == "1.234"
+    line_id = planned["id"]
+
+    quote = dag_run.run("quote")
+    assert ledger.line(line_id).cost_usd == Decimal(quote["cost_usd"]) > 0
+
+    checkout = dag_run.run("checkout")
+    (page,) = live(sandbox)
+    assert page.order.quantity_tonnes == Decimal("1.234")
+    assert page.order.metadata["beneficiary_name"] == checkout["beneficiary_name"] == "Example Corp, web"
+    assert page.order.metadata["retirement_message"] == f"Emissions of web in {MONTH}: 1.234 t CO2e"
+    assert checkout["purchase_line"] == line_id
+    line = ledger.line(line_id)
+    assert (line.state, line.checkout, line.link_request) == (State.LINK_MADE, checkout, None)
+
+    dag_run.park()
+    payment_id = buyer.pay(checkout)
+    assert dag_run.run("payment", event=paid) == payment_id
+    line = ledger.line(line_id)
+    assert (line.state, line.payment_id) == (State.PAID, payment_id)
+
+    retirement = dag_run.run("retirement")
+    recorded = dag_run.run("record")
+    line = ledger.line(line_id)
+    assert line.state is State.RETIRED
+    assert recorded == line.to_json()
+    assert line.certificate_url == retirement["certificate_url"]
+    assert line.transaction_hash == retirement["transaction_hash"]
+
+
+def test_each_recorded_retirement_is_an_asset_event_that_says_what_it_is(dag_run, airflow, buyer):
+    dag_run.plan()
+    recorded = buyer.buy(dag_run)
+    assert airflow.events == [
+        {
+            "entity": "web",
+            "month": MONTH,
+            "quantity_tonnes": "1.234",
+            "payment_id": recorded["payment_id"],
+            "test_mode": False,
+        }
+    ]
+
+
+@pytest.mark.parametrize("outlets", [None, [], Asset("mine"), [Asset("mine")]])
+def test_an_authors_own_outlets_are_kept(outlets):
+    operator = make_operator("record", {"checkout": {}, "retirement": {}, "outlets": outlets})
+    assert operator.outlets == [CARBONMARK_RETIREMENTS, *([Asset("mine")] if outlets else [])]
+
+
+def without_number(result):
+    """Leave out a quote's own number: each quote has a new one, and none is asked for once there is a link."""
+    return result | {"uuid": None} if isinstance(result, dict) and "uuid" in result else result
+
+
+def test_every_step_again_gives_the_same_and_changes_nothing(
+    dag_run, airflow, ledger, buyer, sandbox, has_store
+):
+    airflow.has_store = has_store
+    planned = dag_run.plan()
+    for number, step in enumerate(CHAIN):
+        if step == "payment":
+            dag_run.park()
+            buyer.pay(dag_run.result("checkout"))
+        dag_run.run(step)
+        before = ledger.lines()
+        assert [line["id"] for line in dag_run.plan()] == [line["id"] for line in planned]
+        for again in CHAIN[: number + 1]:
+            result = dag_run.result(again)
+            assert without_number(dag_run.run(again)) == without_number(result)
+        assert ledger.lines() == before
+    assert len(live(sandbox)) == 1
