@@ -90,7 +90,9 @@ def test_an_entity_over_its_limit_gets_no_link_and_the_others_go_their_own_way(s
 
     declined = offered["(no project)"]
     payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
-    api.insist(lambda: api.answer(*payment, "Decline", map_index=declined), *payment, declined)
+    stand.airflow.answer_parked(
+        lambda: api.answer(*payment, "Decline", map_index=declined), *payment, declined
+    )
     made = api.xcom(MONTHLY_OFFSET, run_id, "purchase.checkout", map_index=offered["search-prod"])
     pay(made["checkout_url"])
     stand.expect_failure(MONTHLY_OFFSET, run_id)
