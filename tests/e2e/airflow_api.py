@@ -176,28 +176,6 @@ class AirflowApi:
         body = {"chosen_options": [option], "params_input": form}
         self._answer(self._http.patch(f"/api/v2/{path}", json=body))
 
-    def insist(
-        self, answer: Callable[[], None], dag_id: str, run_id: str, task_id: str, map_index: int = -1
-    ) -> None:
-        """
-        Answer a request until its task is over.
-
-        Once is enough but for Airflow: it starts a task over that is answered while its scheduler still digests that it parked.
-        """
-
-        def look() -> tuple[str | None, int]:
-            task = self.task_instance(dag_id, run_id, task_id, map_index) or {}
-            return task.get("state"), task.get("try_number", 0)
-
-        def over_or_asked_again() -> bool:
-            state, tries = look()
-            return state in OVER or (state in PARKED and tries > tried)
-
-        while look()[0] not in OVER:
-            tried = look()[1]
-            answer()
-            wait_until(over_or_asked_again, what=f"{task_id} of {run_id} to hear the answer", timeout=60)
-
     def wait_until_parked(
         self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, timeout: float = 60
     ) -> None:

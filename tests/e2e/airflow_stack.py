@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.e2e.airflow_api import AirflowApi
+from tests.e2e.airflow_api import OVER, AirflowApi
 from tests.e2e.processes import Process, StackError, free_ports, wait_until
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
@@ -138,6 +138,36 @@ class AirflowStack:
         if done.returncode:
             raise StackError(f"airflow {' '.join(arguments)} failed:\n{done.stdout[-4000:]}")
         return done.stdout
+
+    def answer_parked(
+        self, answer: Callable[[], None], dag_id: str, run_id: str, task_id: str, map_index: int = -1
+    ) -> None:
+        """
+        Answer the request of a parked task, and wait until the task is over.
+
+        Airflow fails a try that is answered while its scheduler still digests that the task parked. A person is never that fast, and a
+        buyer's return is found by the next try; so what is waited for here is the scheduler's word in its log.
+        """
+
+        def task() -> dict[str, Any]:
+            return self.api.task_instance(dag_id, run_id, task_id, map_index) or {}
+
+        def digested() -> bool:
+            key = (
+                f"task_id='{task_id}', run_id='{run_id}', try_number={task().get('try_number')}, "
+                f"map_index={map_index})"
+            )
+            lines = self.processes["scheduler"].log.read_text(errors="replace").splitlines()
+            return any("Received executor event with state" in line and key in line for line in lines)
+
+        self.api.wait_until_parked(dag_id, run_id, task_id, map_index=map_index)
+        wait_until(digested, what=f"the scheduler to know that {task_id} of {run_id} is parked", timeout=60)
+        answer()
+        wait_until(
+            lambda: task().get("state") in OVER,
+            what=f"{task_id} of {run_id} to hear the answer",
+            timeout=60,
+        )
 
     def restart(self, *names: str) -> None:
         """Start components again, after a kill for example, and wait until all are healthy."""

@@ -138,7 +138,7 @@ def pay_or_decline(stand: Stand, run_id: str, line: Line) -> None:
     index = stand.links(run_id).index(line.link)
     payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
     api = stand.airflow.api
-    api.insist(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
+    stand.airflow.answer_parked(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
     line.status = "declined"
     tell(
         f"Declined for {line.link['entity']}: its link is from a demo that was stopped. Run the demo once more"

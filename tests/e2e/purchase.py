@@ -81,9 +81,9 @@ class Purchase:
     def answer(self, option: str, **form: Any) -> None:
         self.stand.airflow.api.answer(self.dag_id, self.run_id, "payment", option, **form)
 
-    def insist(self, answer: Callable[[], None]) -> None:
-        """Answer the request until the task is over."""
-        self.stand.airflow.api.insist(answer, self.dag_id, self.run_id, "payment")
+    def answer_parked(self, answer: Callable[[], None]) -> None:
+        """Answer the request, and wait until the task is over."""
+        self.stand.airflow.answer_parked(answer, self.dag_id, self.run_id, "payment")
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
         return self.stand.airflow.api.xcom(self.dag_id, self.run_id, task_id, key=key)

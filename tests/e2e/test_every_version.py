@@ -39,14 +39,14 @@ def test_a_buyer_who_comes_back_between_request_and_park_is_found(purchase: Buy)
 def test_an_id_entered_in_the_form_is_taken(purchase: Buy) -> None:
     bought = purchase().wait_until_parked()
     paid = pay(bought.link, come_back=False)
-    bought.insist(lambda: bought.answer("I have paid", payment_id=paid.payment_id))
+    bought.answer_parked(lambda: bought.answer("I have paid", payment_id=paid.payment_id))
 
     assert bought.expect_certificate(recorded=False) == paid.payment_id
 
 
 def test_declining_in_the_form_skips_the_rest(purchase: Buy) -> None:
     bought = purchase().wait_until_parked()
-    bought.insist(lambda: bought.answer("Decline"))
+    bought.answer_parked(lambda: bought.answer("Decline"))
     bought.stand.expect_success(bought.dag_id, bought.run_id)
 
     assert bought.task("payment")["state"] == bought.task("retirement")["state"] == "skipped"

@@ -103,7 +103,7 @@ def test_what_somebody_declines_holds_nobody_up_and_is_bought_by_the_next_run(
     _, paid = link_of(stand, run_id, "paid")
     payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
     api = stand.airflow.api
-    api.insist(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
+    stand.airflow.answer_parked(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
     pay(paid["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, run_id)
     assert [bought["entity"] for bought in stand.retired(run_id)] == ["paid"]

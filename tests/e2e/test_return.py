@@ -113,7 +113,7 @@ def test_a_declined_card_leaves_the_request_open_for_another_card(person: Person
 
 def test_declining_in_the_form_skips_the_rest(person: Person, purchase: Buy) -> None:
     bought = purchase().wait_until_parked()
-    bought.insist(lambda: decline(person, bought))
+    bought.answer_parked(lambda: decline(person, bought))
     bought.stand.expect_success(bought.dag_id, bought.run_id)
 
     assert bought.task("payment")["state"] == bought.task("retirement")["state"] == "skipped"
@@ -125,7 +125,7 @@ def test_declining_in_the_form_fails_the_run_where_the_author_wants_that(
     person: Person, purchase: Buy
 ) -> None:
     bought = purchase("await_payment_or_fail").wait_until_parked()
-    bought.insist(lambda: decline(person, bought))
+    bought.answer_parked(lambda: decline(person, bought))
     bought.expect_failure()
 
     assert "declined to pay" in bought.log("payment")
@@ -146,7 +146,7 @@ def test_an_id_entered_by_hand_does_where_the_browser_can_not_come_back(
         person.open_request(bought.subject)
         person.answer("I have paid", payment_id=f" {payment_id}")
 
-    bought.insist(enter)
+    bought.answer_parked(enter)
 
     assert bought.expect_certificate(recorded=False) == payment_id
 

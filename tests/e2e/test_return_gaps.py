@@ -45,7 +45,7 @@ def test_a_buyer_who_comes_back_after_the_timeout_is_found_when_the_task_is_clea
 
 def test_a_buyer_who_comes_back_after_a_decline_is_found_when_the_task_is_cleared(purchase: Buy) -> None:
     bought = purchase("await_payment_or_fail").wait_until_parked()
-    bought.insist(lambda: bought.answer("Decline"))
+    bought.answer_parked(lambda: bought.answer("Decline"))
     bought.expect_failure()
 
     assert pay(bought.link).title == THANKS

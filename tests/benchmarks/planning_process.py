@@ -1,0 +1,126 @@
+"""The measured process of the planning: `python -m tests.benchmarks.planning_process plan|one_by_one <market> <entities> <listings>`."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from airflow_provider_carbonmark.api.models import Listing
+from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
+from airflow_provider_carbonmark.offsets.purchase import (
+    Coverage,
+    Dedication,
+    Plan,
+    PlannedLine,
+    cheapest_listing,
+    plan_purchases,
+)
+
+NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
+MONTH = "2026-10"
+DEDICATION = Dedication("Example Corp, {entity}", "Emissions of {entity} in {month}: {emitted_tonnes} t CO2e")
+REGISTRIES = (("VCS", 578), ("CMARK", 42), ("ICR", 40), ("TVER", 35), ("ECO", 2))
+SHARE_WITH_SUPPLY = 61 / 700
+
+
+def emissions_of(entities: int, kind: str) -> list[EntityEmissions]:
+    """Make up emissions of up to 50 t, or of 13.5 to 14.5 t where they are to be hard to fill from lots."""
+    chance = random.Random(20261021)
+    least, most = (13_500_000, 14_500_000) if kind == "lots" else (1, 50_000_000)
+    found = []
+    for number in range(entities):
+        grams = chance.randint(least, most)
+        offset = Decimal(-(-grams // 1000)).scaleb(-3)
+        found.append(EntityEmissions(f"entity-{number:05}", MONTH, Decimal(grams).scaleb(-6), offset))
+    return found
+
+
+def market_of(kind: str, listings: int, needed: Decimal) -> list[Listing]:
+    """
+    Make a market that has half as much again as is needed.
+
+    :param kind: ``seen``: prices, vintages, registries, minimum fills and how many have any supply as on 14 August 2026.
+        ``stocked``: all have supply. ``lots``: 5 to 9.9 t each, sold whole or not at all, which hardly ever sum to what
+        is needed; only the dearest sells anything from 10 t on. So nearly every search comes to its last step.
+    """
+    chance = random.Random(20260814)
+    registries = [name for name, count in REGISTRIES for _ in range(count)]
+    stocked = round(listings * SHARE_WITH_SUPPLY) if kind == "seen" else listings
+    average = float(needed * 1500) / stocked
+    found = []
+    for number in range(listings):
+        kilograms = average * chance.uniform(0.5, 1.5) if number < stocked else 0
+        least = Decimal("0.001")
+        # Median 3.78, from 0.10 to 982.59.
+        price = round(min(982.59, max(0.1, chance.lognormvariate(1.33, 1.5))), 2)
+        if kind == "lots":
+            kilograms = chance.randint(5_000, 9_900)
+            least = Decimal(kilograms).scaleb(-3)
+        supply = Decimal(int(kilograms)).scaleb(-3)
+        found.append(
+            Listing(
+                source_id=f"listing-137-0x{chance.getrandbits(160):040x}",
+                type="listing",
+                purchase_price=Decimal(str(price)),
+                supply=supply,
+                liquid_supply=supply,
+                min_fill_amount=least,
+                project_id=f"{chance.choice(registries)}-{number}",
+                vintage=chance.randint(2008, 2025),
+                is_ex_ante=False,
+            )
+        )
+    if kind == "lots":
+        rest = {"purchase_price": Decimal(1000), "liquid_supply": needed, "min_fill_amount": Decimal(10)}
+        found[-1] = found[-1].model_copy(update=rest)
+    return found
+
+
+def one_by_one(emissions: list[EntityEmissions], listings: list[Listing]) -> Plan:
+    """Plan as the sample DAG did before there were plans: each entity picks a listing that has it all."""
+    lines = []
+    for one in emissions:
+        listing = cheapest_listing(listings, one.offset_tonnes, now=NOW)
+        left = listing.model_copy(update={"liquid_supply": listing.liquid_supply - one.offset_tonnes})
+        listings[listings.index(listing)] = left
+        cost = listing.purchase_price * one.offset_tonnes
+        beneficiary_name, message = DEDICATION.of(
+            one.entity, one.month, one.emitted_tonnes, one.offset_tonnes
+        )
+        lines.append(
+            PlannedLine(
+                one.entity,
+                one.month,
+                one.emitted_tonnes,
+                one.offset_tonnes,
+                listing.source_id,
+                listing.project_id,
+                listing.registry,
+                listing.vintage,
+                listing.purchase_price,
+                cost,
+                beneficiary_name,
+                message,
+            )
+        )
+    return Plan(tuple(lines))
+
+
+def main(side: str, kind: str, entities: int, listings: int) -> None:
+    emissions = emissions_of(entities, kind)
+    market = market_of(kind, listings, sum((one.offset_tonnes for one in emissions), Decimal(0)))
+    started = time.process_time()
+    if side == "plan":
+        plan = plan_purchases(emissions, Coverage(), market, dedication=DEDICATION, now=NOW)
+    else:
+        plan = one_by_one(emissions, market)
+    seconds = time.process_time() - started
+    print(json.dumps({"seconds": seconds, "lines": len(plan.lines), "usd": float(plan.cost_usd)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
