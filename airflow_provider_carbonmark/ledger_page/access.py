@@ -27,6 +27,6 @@ def readable_dag_ids(user: BaseUser) -> set[str]:
 
 def url_behind_sign_in(request: Request, prefix: str) -> str:
     """Return the page's whole address, which is all that Airflow takes to send people on once they are signed in."""
-    base = (conf.get("api", "base_url", fallback=None) or "").strip().rstrip("/")
-    # Without one, Airflow compares with where the request went.
-    return f"{base}{prefix}/" if base else f"{str(request.base_url).rstrip('/')}/"
+    # Airflow compares it with its configured address, and without one with that of the request.
+    base = (conf.get("api", "base_url", fallback=None) or "").strip() or str(request.base_url)
+    return f"{base.rstrip('/')}{prefix}/"

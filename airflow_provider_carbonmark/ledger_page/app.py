@@ -90,4 +90,4 @@ def _message(status: int, title: str, text: str) -> Response:
 
 
 def _page(html: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
-    return HTMLResponse(html, status_code=status, headers=_HEADERS | dict(headers or {}))
+    return HTMLResponse(html, status_code=int(status), headers=_HEADERS | dict(headers or {}))
