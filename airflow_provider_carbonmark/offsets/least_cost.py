@@ -72,34 +72,22 @@ def fill(offers: Sequence[Offer], amount: int, steps: Steps) -> Filling | None:
     :param offers: ordered by price, then preference.
     :param amount: above zero.
     :param steps: counted down. When none are left, the best filling found so far is given, with its possible excess,
-        and preferences may not have been compared.
+        and preferences may not have been compared. It is never worse than an offer that fills the amount alone.
     :return: None when no amounts sum to exactly this one.
     :raises UndecidedError: when no steps were left and nothing was found.
     """
-    single = _cheapest_alone(offers, amount)
-    if single is not None:
-        return Filling([(single, amount)])
-    search = _Search((offer for offer in offers if offer.low <= amount), amount, steps)
-    best, least = search.best({})
-    if best is None:
-        if least is not None:
-            raise UndecidedError
-        return None
-    if least is None:
-        return search.preferred(best)
-    return search.filling(best, least)
-
-
-def _cheapest_alone(offers: Sequence[Offer], amount: int) -> Offer | None:
-    """Find an offer that fills the amount alone at the lowest price of all: nothing beats it."""
-    lowest = math.inf
-    for offer in offers:
-        if offer.price > lowest:
-            break
-        if offer.low <= amount:
-            lowest = offer.price
-            if offer.high >= amount and amount % offer.step == 0:
-                return offer
+    usable = [offer for offer in offers if offer.low <= amount]
+    alone = next((one for one in usable if one.high >= amount and amount % one.step == 0), None)
+    if alone and alone.price == usable[0].price:
+        return Filling([(alone, amount)])
+    search = _Search(usable, amount, steps)
+    best, least = search.best({}, (alone.price * amount, 1) if alone else _NO_CEILING)
+    if best:
+        return search.filling(best, least) if least is not None else search.preferred(best)
+    if alone:
+        return Filling([(alone, amount)], 0 if least is None else alone.price * amount - least)
+    if least is not None:
+        raise UndecidedError
     return None
 
 

@@ -228,7 +228,8 @@ def plan_purchases(
             needs.append(Need(entity, month, one.emitted_tonnes, missing))
         elif one.emitted_tonnes != known.emitted_tonnes:
             restated.append(one)
-        if missing <= -1 if known.whole_tonnes else missing < 0:
+        # Less than a tonne too much may be the rounding of credits that are sold by the tonne.
+        if missing < 0 and not (known.whole_tonnes and missing > -1):
             over_covered.append(OverCovered(entity, month, one.emitted_tonnes, known.covered_tonnes))
     needs.sort(key=lambda need: (need.entity, need.month))
     lines = [line for need in needs for line in _lines(need, market, dedication)]

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 STEPS_PER_SPLIT: Final = 2_000
 #: What all searches in one market may cost before each has to do with the fewest steps.
 STEPS_PER_MARKET: Final = 50_000
-FEWEST_STEPS: Final = 50
+FEWEST_STEPS: Final = 20
 
 _EXACT = Context(prec=60)
 _UP = Context(prec=60, rounding=ROUND_CEILING)

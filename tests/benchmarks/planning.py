@@ -10,7 +10,9 @@ from tests.benchmarks.table import Row, render
 ENTITIES, FEWER_ENTITIES = 10_000, 1_000
 LISTINGS, FEWER_LISTINGS = 700, 70
 ROUNDS = 3
-MAX_GROWTH = 10  # of the time, when either becomes ten times as much
+MAX_GROWTH = (
+    12  # of the time, when either becomes ten times as much: linear, and a fifth for the noise of short times
+)
 MAX_SECONDS = 60  # on the worst market
 
 
@@ -60,8 +62,8 @@ def main() -> list[Row]:
         ratio = found[larger] / found[smaller]
         return Row(
             f"Planning {what}: CPU time",
-            f"{found[larger]:.2f} s",
-            f"{found[smaller]:.2f} s (ours, {name})",
+            f"{found[larger]:.3f} s",
+            f"{found[smaller]:.3f} s (ours, {name})",
             ratio,
             f"≤ {MAX_GROWTH}",
             ratio <= MAX_GROWTH,
