@@ -196,7 +196,7 @@ def test_a_search_that_gets_too_long_without_a_find_is_an_error_that_says_so(mon
 
 def test_many_long_searches_in_one_market_get_shorter(caplog, monkeypatch):
     monkeypatch.setattr(split_module, "STEPS_PER_SPLIT", 100)
-    monkeypatch.setattr(split_module, "STEPS_PER_MARKET", 250)
+    monkeypatch.setattr(split_module, "STEPS_PER_MARKET", 210)
     caplog.set_level(logging.WARNING)
     market = Market(hard_market(offer("any", "9999", "100000")), ListingFilter(), now=NOW)
     for _ in range(5):
