@@ -274,10 +274,10 @@ def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
 
 def lines_of_run(connection: Connection, scope: Scope) -> list[PurchaseLine]:
     """
-    Return what a run planned and what it took up, but for ``restated`` rows, which need no task.
+    Return what a run planned, then what it took up, but for ``restated`` rows, which need no task.
 
-    A task's map index is the place in this list, so what comes later stands later: lines that the run planned or took up when it
-    planned again don't move those before.
+    A task's map index is the place in this list, and links are found by the task that made them. A run makes links of its own lines
+    only, so these come first: whatever it takes up, and loses to another run, moves none of them.
     """
     run = scope.run
     planned = and_(_c.dag_id == run.dag_id, _c.run_id == run.run_id)
@@ -286,9 +286,4 @@ def lines_of_run(connection: Connection, scope: Scope) -> list[PurchaseLine]:
         or_(planned, handled), _c.test_mode == scope.test_mode, _c.state != State.RESTATED
     )
     lines = [PurchaseLine.from_row(row) for row in connection.execute(query)]
-    return sorted(lines, key=lambda line: _place(line, run))
-
-
-def _place(line: PurchaseLine, run: Run) -> tuple[datetime, bool, int]:
-    is_own = line.run == run
-    return line.planned_at if is_own else line.handled_since, not is_own, line.id
+    return sorted(lines, key=lambda line: (line.run != run, line.id))

@@ -58,8 +58,8 @@ class CarbonmarkPlanOperator(BaseOperator):
     quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned.
     Lines that an earlier run of the DAG left open are taken up.
 
-    Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, they
-    keep their order.
+    Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, those
+    that it planned keep their places.
 
     :param emissions: mappings with ``entity``, ``month`` and ``emitted_tonnes`` (decimal strings), from upstream for example. Or a
         function that is called with the task's context and returns ``EntityEmissions``: so large inputs stay out of XCom. (templated)

@@ -1,0 +1,287 @@
+"""The plan operator: what it reads, writes, refuses and takes up."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from sqlalchemy import create_engine, inspect, text
+
+from airflow_provider_carbonmark.offsets.emissions import entity_emissions
+from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.offsets.purchase import Limits, ListingFilter
+from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
+
+# What comes before the database is the same with either.
+sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+BOTH = [stated("1.234", "api"), stated("0.5", "web")]
+
+
+@pytest.fixture
+def second(airflow, dag_run):
+    """Another run of the DAG, while the first goes on."""
+    return DagRun(airflow, "second")
+
+
+def bought(ledger):
+    return [(line.entity, f"{line.quantity_tonnes:f}", line.state.value) for line in ledger.lines()]
+
+
+def tables(url):
+    engine = create_engine(url)
+    names = inspect(engine).get_table_names()
+    engine.dispose()
+    return names
+
+
+# --- what it plans
+
+
+def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, second, ledger):
+    first = dag_run.plan(BOTH)
+    assert [line["entity"] for line in first] == ["api", "web"]
+    assert [ledger.line(line["id"]).to_json() for line in first] == first
+    assert dag_run.plan(BOTH) == first
+    assert second.plan(BOTH) == []
+    assert bought(ledger) == [("api", "1.234", "planned"), ("web", "0.5", "planned")]
+
+
+def test_a_month_restated_upwards_is_topped_up_and_downwards_reported(dag_run, second, ledger, logged):
+    dag_run.plan("1.234")
+    (top_up,) = second.plan("2.2")
+    assert (top_up["quantity_tonnes"], top_up["emitted_tonnes"]) == ("0.966", "2.2")
+    logged()
+    assert second.plan("1") == [top_up]
+    assert f"web has more than it needs for {MONTH}: 1 t emitted, 2.2 t covered" in logged()
+    assert [(line.state.value, f"{line.emitted_tonnes:f}") for line in ledger.lines()] == [
+        ("planned", "1.234"),
+        ("planned", "2.2"),
+        ("restated", "1"),
+    ]
+
+
+def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
+    assert dag_run.plan("0") == []
+    assert [line.state for line in ledger.lines()] == [State.RESTATED]
+    assert dag_run.plan([]) == []
+
+
+def test_a_runs_own_lines_keep_their_places_whatever_it_takes_up_and_loses(airflow, dag_run, second, ledger):
+    """A task's map index is its line's place, under which its link and its payment are found."""
+    dag_run.plan([stated("1", "api")])
+    dag_run.link()
+    dag_run.end()
+
+    def places():
+        emissions = [stated(tonnes, entity) for entity, tonnes in emitted.items()]
+        lines = enumerate(second.plan(emissions))
+        return {line["id"]: place for place, line in lines if ledger.line(line["id"]).run.run_id == "second"}
+
+    emitted = {"api": "1", "web": "0.5"}
+    first = places()
+    emitted |= {"api": "1.5", "aaa": "0.1"}
+    grown = places()
+    assert (len(first), len(grown)) == (1, 3)
+    assert first.items() <= grown.items()
+    second.end()
+    taken = DagRun(airflow, "third").plan([])
+    assert "api" in [line["entity"] for line in taken]
+    second.go_on()
+    assert places() == grown
+
+
+def test_emissions_may_come_from_a_function_of_the_context(dag_run, ledger):
+    def emissions(context):
+        assert context["ti"].dag_id == DAG_ID
+        yield entity_emissions("web", MONTH, Decimal("1.5"))
+
+    (line,) = dag_run.plan(emissions)
+    assert line["quantity_tonnes"] == "1.5"
+
+
+@sqlite_only
+@pytest.mark.parametrize("tonnes", ["0.1", 0.1, Decimal("0.1")])
+def test_a_number_means_what_it_says(dag_run, ledger, tonnes):
+    (line,) = dag_run.plan([stated("1") | {"emitted_tonnes": tonnes}])
+    assert (line["emitted_tonnes"], line["quantity_tonnes"]) == ("0.1", "0.1")
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("emissions", "problem"),
+    [
+        (None, "the emissions are None"),
+        ("[]", "the emissions are '\\[\\]'"),
+        ({"entity": "web"}, "the emissions are {"),
+        (["web"], "entry 1 of the emissions is 'web'"),
+        ([stated("1"), {"entity": "api", "month": MONTH}], "entry 2 of the emissions lacks emitted_tonnes"),
+        ([{}], "lacks entity and month and emitted_tonnes"),
+        ([stated("1", "")], "has the entity ''"),
+        ([stated("1", " ")], "has the entity ' '"),
+        ([stated("1") | {"entity": 7}], "has the entity 7"),
+        ([stated("1", month="2026-13")], "has the month '2026-13'"),
+        ([stated("1", month="2026-1")], "has the month"),
+        ([stated("1") | {"month": 202610}], "has the month 202610"),
+        ([stated("a lot")], "has the emitted_tonnes 'a lot'"),
+        ([stated("nan")], "has the emitted_tonnes 'nan'"),
+        ([stated("1_0")], "has the emitted_tonnes '1_0'"),
+        ([stated("1") | {"emitted_tonnes": float("inf")}], "has the emitted_tonnes inf"),
+        ([stated("1") | {"emitted_tonnes": True}], "has the emitted_tonnes True"),
+        ([stated("1") | {"emitted_tonnes": None}], "has the emitted_tonnes None"),
+        ([stated("1"), stated("2")], "have an entity and month twice"),
+        ([stated("1", "x" * 256)], "has 270 characters"),
+    ],
+)
+def test_emissions_that_leave_a_doubt_fail_without_a_retry_and_plan_nothing(
+    dag_run, ledger, emissions, problem
+):
+    with pytest.raises(AirflowFailException, match=problem):
+        dag_run.run("plan", emissions=emissions)
+    assert ledger.lines() == []
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("beneficiary_name", "{nobody}"),
+        ("beneficiary_name", ""),
+        ("retirement_message", "{entity"),
+        ("retirement_message", "x" * 501),
+        ("preview", "perhaps"),
+        ("preview", ""),
+    ],
+)
+def test_other_bad_input_fails_without_a_retry_and_plans_nothing(dag_run, ledger, field, value):
+    with pytest.raises(AirflowFailException, match=field):
+        dag_run.plan(**{field: value})
+    assert ledger.lines() == []
+
+
+# --- what it may cost
+
+
+@pytest.mark.parametrize(
+    ("limits", "figures"),
+    [
+        ({"max_cost_per_entity_usd": Decimal("0.1")}, "api 0.1234 USD, where max_cost_per_entity_usd is 0.1 USD"),
+        ({"max_cost_per_run_usd": Decimal("0.17")}, "all together 0.1734 USD, where max_cost_per_run_usd is 0.17 USD"),
+    ],
+)
+@pytest.mark.parametrize("of_context", [False, True])
+def test_a_limit_stops_the_plan_with_figures_and_writes_nothing(dag_run, ledger, limits, figures, of_context):
+    limits = Limits(**limits)
+    with pytest.raises(AirflowFailException, match=figures):
+        dag_run.plan(BOTH, limits=(lambda context: limits) if of_context else limits)
+    assert ledger.lines() == []
+
+
+def test_a_limit_leaves_what_was_there_as_it_was(dag_run, second, ledger):
+    dag_run.plan(BOTH)
+    dag_run.end()
+    with pytest.raises(AirflowFailException, match="max_cost_per_run_usd"):
+        second.plan(BOTH, limits=Limits(max_cost_per_run_usd=Decimal("0.1")))
+    assert {line.state for line in ledger.lines()} == {State.PLANNED}
+
+
+@pytest.mark.parametrize("of_context", [False, True])
+def test_filters_choose_what_is_bought_and_none_that_fits_is_named(dag_run, ledger, of_context):
+    def only(**wanted):
+        filters = ListingFilter(**wanted)
+        return (lambda context: filters) if of_context else filters
+
+    with pytest.raises(AirflowFailException, match="web.*2026-10"):
+        dag_run.plan(filters=only(registries=["NONE"]))
+    assert ledger.lines() == []
+    (line,) = dag_run.plan(filters=only(vintage_from=2020))
+    assert line["vintage"] >= 2020
+
+
+# --- preview
+
+
+@pytest.mark.parametrize("preview", [True, "True", " true "])
+def test_a_preview_says_what_would_be_planned_and_writes_nothing(
+    dag_run, ledger, airflow, url, logged, preview
+):
+    assert dag_run.plan(BOTH, preview=preview) == []
+    assert tables(url) == []
+    shown = airflow.pull(dag_run.task("plan"), "preview")
+    assert [(line["entity"], line["quantity_tonnes"]) for line in shown] == [("api", "1.234"), ("web", "0.5")]
+    assert "2 purchases for 0.1734 USD in all" in logged()
+    planned = dag_run.plan(BOTH, preview="False")
+    for line, told in zip(planned, shown, strict=True):
+        assert told.items() <= line.items()
+    assert dag_run.plan(BOTH, preview=preview) == []
+    assert airflow.pull(dag_run.task("plan"), "preview") == []
+    assert {line.state for line in ledger.lines()} == {State.PLANNED}
+
+
+# --- other runs
+
+
+def test_what_a_dead_run_left_without_a_link_is_planned_anew(dag_run, second, ledger):
+    (old,) = dag_run.plan()
+    dag_run.end()
+    (new,) = second.plan()
+    assert (ledger.line(old["id"]).state, new["state"]) == (State.FAILED, "planned")
+    dag_run.go_on()
+    for step in ("quote", "checkout"):
+        with pytest.raises(AirflowSkipException, match="is failed: Its run ended"):
+            dag_run.run(step)
+
+
+def test_a_run_that_is_gone_is_over(dag_run, second, airflow):
+    dag_run.plan()
+    airflow.runs.clear()
+    assert len(second.plan()) == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_run_that_is_queued_or_running_is_left_its_lines(dag_run, second, state):
+    dag_run.plan()
+    dag_run.end(state)
+    assert second.plan() == []
+
+
+def test_the_lines_of_other_dags_are_left_alone(dag_run, second, ledger):
+    dag_run.plan()
+    dag_run.end()
+    with create_engine_of(ledger).begin() as connection:
+        connection.execute(text("UPDATE carbonmark_purchases SET handler_dag_id = 'other', dag_id = 'other'"))
+    assert second.plan() == []
+    assert ledger.lines()[0].state is State.PLANNED
+
+
+def create_engine_of(ledger):
+    return ledger._engine
+
+
+def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, buyer):
+    dag_run.plan()
+    connect("cm_api_sandbox_1", environment=None)
+    (rehearsed,) = second.plan()
+    assert rehearsed["test_mode"] is True
+    buyer.pay(second.link())
+    for step in ("payment", "retirement", "record"):
+        second.run(step, **({"allow_test_mode": True} if step == "retirement" else {}))
+    assert [(line.test_mode, line.state.value) for line in ledger.lines()] == [
+        (False, "planned"),
+        (True, "retired"),
+    ]
+
+
+@pytest.mark.parametrize("step", ["quote", "checkout"])
+@pytest.mark.parametrize("planned_in_test_mode", [True, False])
+def test_a_line_is_not_bought_in_the_other_mode(
+    dag_run, ledger, connect, sandbox, step, planned_in_test_mode
+):
+    in_test_mode = {"key": "cm_api_sandbox_1", "environment": None}
+    connect(**(in_test_mode if planned_in_test_mode else {}))
+    dag_run.plan()
+    connect(**({} if planned_in_test_mode else in_test_mode))
+    with pytest.raises(AirflowFailException, match=r"works in .*was planned in .*start a new run"):
+        dag_run.run(step)
+    assert sandbox.state.checkouts == {}
+    assert [line.state for line in ledger.lines()] == [State.PLANNED]
