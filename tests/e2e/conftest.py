@@ -49,16 +49,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
-    """Start everything once per database; with PostgreSQL, buyers come back to an API server of their own."""
+    """Start everything once per database; with PostgreSQL, buyers come back to an API server of their own, and the ledger is there too."""
     options = {"dags": (DAGS, TEST_DAGS), "env": {"PYTHONPATH": str(ROOT), **SOON}}
     if request.param == "sqlite":
         with Stand(API_KEY, **options) as started:
             yield started
     else:
-        from tests.e2e.postgresql import postgresql
+        from tests.e2e.postgresql import ledger_connection, postgresql
 
-        with postgresql() as database, Stand(API_KEY, database=database, api_servers=2, **options) as started:
-            yield started
+        with postgresql() as database:
+            options["env"] |= ledger_connection(database)
+            with Stand(API_KEY, database=database, api_servers=2, **options) as started:
+                yield started
 
 
 @pytest.hookimpl(wrapper=True)

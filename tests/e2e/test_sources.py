@@ -1,0 +1,113 @@
+"""Emissions from a warehouse: a month, and a year at once; and the report that follows each retirement."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.airflow_stack import DAGS
+from tests.e2e.buyer import pay
+from tests.e2e.processes import wait_until
+from tests.e2e.stand import ESG_REPORT, Stand
+
+pytestmark = pytest.mark.e2e
+
+WAREHOUSE_OFFSET = "carbonmark_warehouse_offset"
+YEAR_OFFSET = "carbonmark_year_offset"
+
+
+@pytest.fixture(scope="module")
+def warehouse(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A table of emissions behind an Airflow connection."""
+    file = tmp_path_factory.mktemp("warehouse") / "warehouse.db"
+    rows = [
+        ("2025-02-10", "stored-a", "kg", 10),
+        ("2025-02-20", "stored-a", "kg", 5.5),
+        ("2025-02-28", "stored-b", "t", 0.02),
+        ("2025-11-30", "stored-a", "kg", 7),
+    ]
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE emissions (period DATE, entity TEXT, unit TEXT, amount NUMERIC)")
+        connection.executemany("INSERT INTO emissions VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    stand.airflow.api.post(
+        "connections", {"connection_id": "warehouse", "conn_type": "sqlite", "host": str(file)}
+    )
+    return "warehouse"
+
+
+def start(stand: Stand, dag_id: str, **conf: Any) -> tuple[str, list[dict[str, Any]]]:
+    """Start a run and return it with the lines that it carries on."""
+    run_id = stand.airflow.api.trigger(dag_id, conf | {"allow_test_mode": True})
+    stand.wait_for_links(run_id, dag_id)
+    return run_id, stand.airflow.api.xcom(dag_id, run_id, "plan")
+
+
+def pay_all(stand: Stand, dag_id: str, run_id: str, lines: list[dict[str, Any]]) -> None:
+    for index in range(len(lines)):
+        pay(stand.airflow.api.xcom(dag_id, run_id, "purchase.checkout", map_index=index)["checkout_url"])
+    stand.expect_success(dag_id, run_id)
+
+
+def test_a_month_of_the_warehouse_then_its_whole_year_buys_each_tonne_once(
+    stand: Stand, warehouse: str
+) -> None:
+    month, lines = start(stand, WAREHOUSE_OFFSET, month="2025-02", warehouse_conn_id=warehouse)
+    assert {(line["entity"], line["quantity_tonnes"]) for line in lines} == {
+        ("stored-a", "0.016"),
+        ("stored-b", "0.02"),
+    }
+    pay_all(stand, WAREHOUSE_OFFSET, month, lines)
+
+    year, lines = start(stand, YEAR_OFFSET, year=2025, warehouse_conn_id=warehouse)
+    assert [(line["entity"], line["month"], line["quantity_tonnes"]) for line in lines] == [
+        ("stored-a", "2025-11", "0.007")
+    ]
+    pay_all(stand, YEAR_OFFSET, year, lines)
+    _, lines = start(stand, YEAR_OFFSET, year=2025, warehouse_conn_id=warehouse)
+    assert lines == []
+
+
+@pytest.fixture
+def reporting(tmp_path: Path) -> Iterator[Stand]:
+    """An Airflow whose scheduler keeps to the schedules, with the report and one DAG that asks for it."""
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    for name in ("carbonmark_esg_report.py", "carbonmark_checkout_link.py"):
+        (dags / name).write_text((DAGS / name).read_text())
+    env = {"AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True"}
+    with Stand(f"cm_api_{uuid.uuid4()}", dags=(dags,), env=env) as started:
+        yield started
+
+
+def test_a_retirement_has_the_report_on_its_month_and_year_written(reporting: Stand) -> None:
+    api = reporting.airflow.api
+    before = {run["dag_run_id"] for run in api.runs(ESG_REPORT)}
+    (asset,) = api.get("assets", name_pattern="carbonmark_retirements")["assets"]
+    api.post("assets/events", {"asset_id": asset["id"], "extra": {"entity": "a", "month": "2025-03"}})
+    run_id = wait_until(
+        lambda: next(
+            (
+                run["dag_run_id"]
+                for run in api.runs(ESG_REPORT)
+                if run["dag_run_id"] not in before and run["run_type"] == "asset_triggered"
+            ),
+            None,
+        ),
+        what="the report to be started",
+        timeout=60,
+    )
+    reporting.expect_success(ESG_REPORT, run_id)
+
+    year, month = api.xcom(ESG_REPORT, run_id, "report")
+    assert month.endswith("/2025-03/index.html")
+    assert year.endswith("/2025/index.html")
+    folder = reporting.airflow.home / "carbonmark-reports"
+    assert json.loads((folder / "2025-03" / "report.json").read_text())["period"] == "2025-03"
