@@ -26,7 +26,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_carbonmark.api.inputs import parse_payment_id
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     HandledElsewhereError,
     LedgerError,
@@ -122,12 +123,11 @@ def retired(line: PurchaseLine, retirement: Mapping[str, Any], now: datetime) ->
     if line.state is State.RETIRED:
         return _NOTHING
     _must_be_its_retirement(line, retirement)
-    told = retirement.get("retired_at")
     return {
         "state": State.RETIRED,
         "payment_id": payment_id,
         "paid_at": line.paid_at or now,
-        "retired_at": datetime.fromisoformat(told) if told else now,
+        "retired_at": _told_time(retirement) or now,
         **{name: retirement.get(name) for name in ("certificate_url", "transaction_hash", "explorer_url")},
     }
 
@@ -172,11 +172,27 @@ def _must_be_its_retirement(line: PurchaseLine, retirement: Mapping[str, Any]) -
         # In test mode every payment shows the same retirement, which describes no order (seen).
         return
     told = retirement.get("quantity_tonnes")
-    if told is None or Decimal(told) != line.quantity_tonnes:
+    if told is None or parse_quantity(told, "quantity_tonnes of the retirement") != line.quantity_tonnes:
         raise for_a_person(
             f"{line} is {line.state} and asks for {line.quantity_tonnes:f} t, but payment {retirement['payment_id']!r} retired "
             f"{told or 'an untold number of'} t: check at Carbonmark whose retirement that is"
         )
+
+
+def _told_time(retirement: Mapping[str, Any]) -> datetime | None:
+    told = retirement.get("retired_at")
+    try:
+        time = datetime.fromisoformat(told) if told else None
+    except (TypeError, ValueError):
+        time = datetime.min  # without a zone
+    if time is not None and time.tzinfo is None:
+        raise InvalidInputError(
+            "retired_at of the retirement",
+            "is no time with a zone",
+            value=told,
+            remedy="Pass the output of CarbonmarkRetirementSensor",
+        )
+    return time
 
 
 def _why_no_link(line: PurchaseLine) -> str:

@@ -35,15 +35,13 @@ from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY,
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
 from tests.integration.airflow.parts import fire, stored
+from tests.integration.airflow.points import Reach, watching
 
 DAG_ID = "offset"
 MONTH = "2026-10"
 CHAIN = ("quote", "checkout", "payment", "retirement", "record")
 RESULT = "return_value"
 GOOD_CARD, FAILING_CARD, SOMETHING_ELSE_CARD = "4242424242424242", "4000000000001018", "4000000000001059"
-
-#: Called with the name of each point at which a worker may be killed.
-Reach = Callable[[str], None]
 
 
 class Airflow:
@@ -147,7 +145,7 @@ class Worker:
         if event is None:
             self.ask("begin_try")
         context = self._context()
-        with self._asking_people():
+        with self._asking_people(), watching(self._reach):
             if event is None:
                 result = self._execute(operator, context)
             else:
@@ -227,7 +225,7 @@ class DagRun:
     def run(self, task_id: str, index: int = 0, event: dict[str, Any] | None = None, **changes: Any) -> Any:
         """Run a task, with what those before it left as XComs, and return its result."""
         task = self.task(task_id, index)
-        operator = make_operator(task_id, self.inputs(task_id, index) | changes)
+        operator = make_operator(task_id, {**self.inputs(task_id, index, changes), **changes})
         worker = Worker(
             task,
             lambda name, *arguments: getattr(self.airflow, name)(*arguments),
@@ -242,9 +240,10 @@ class DagRun:
     def result(self, task_id: str, index: int = 0) -> Any:
         return self.airflow.pull(self.task(task_id, index), RESULT)
 
-    def inputs(self, task_id: str, index: int = 0) -> dict[str, Any]:
+    def inputs(self, task_id: str, index: int = 0, given: Collection[str] = ()) -> dict[str, Any]:
+        """Return what the tasks before it hand on to a task, but for what it is given otherwise."""
         if task_id in ("quote", "checkout"):
-            return {"line": self.result("plan")[index]}
+            return {} if "line" in given else {"line": self.result("plan")[index]}
         names = {
             "payment": {"checkout": "checkout"},
             "retirement": {"payment_id": "payment", "checkout": "checkout"},

@@ -27,6 +27,9 @@ needs_state_store = pytest.mark.skipif(
     not HAS_STATE_STORE, reason="the task state store came with Airflow 3.3"
 )
 
+#: What comes before the ledger's database is the same with either.
+sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
 
 class Clock:
     """Time that only moves when somebody sleeps."""

@@ -12,9 +12,8 @@ from airflow_provider_carbonmark.offsets.emissions import entity_emissions
 from airflow_provider_carbonmark.offsets.ledger import State
 from airflow_provider_carbonmark.offsets.purchase import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
+from tests.integration.airflow.parts import sqlite_only
 
-# What comes before the database is the same with either.
-sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 BOTH = [stated("1.234", "api"), stated("0.5", "web")]
 
 
@@ -165,8 +164,14 @@ def test_other_bad_input_fails_without_a_retry_and_plans_nothing(dag_run, ledger
 @pytest.mark.parametrize(
     ("limits", "figures"),
     [
-        ({"max_cost_per_entity_usd": Decimal("0.1")}, "api 0.1234 USD, where max_cost_per_entity_usd is 0.1 USD"),
-        ({"max_cost_per_run_usd": Decimal("0.17")}, "all together 0.1734 USD, where max_cost_per_run_usd is 0.17 USD"),
+        (
+            {"max_cost_per_entity_usd": Decimal("0.1")},
+            "api 0.1234 USD, where max_cost_per_entity_usd is 0.1 USD",
+        ),
+        (
+            {"max_cost_per_run_usd": Decimal("0.17")},
+            "all together 0.1734 USD, where max_cost_per_run_usd is 0.17 USD",
+        ),
     ],
 )
 @pytest.mark.parametrize("of_context", [False, True])

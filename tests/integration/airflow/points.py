@@ -1,0 +1,68 @@
+"""The points at which a worker may be killed: around each request to Carbonmark, before each statement and each commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+from sqlalchemy import Connection, Engine, event
+
+#: Called with the name of each point.
+Reach = Callable[[str], None]
+
+
+class Killed(BaseException):
+    """The worker is gone, and nothing catches that."""
+
+
+class KillAt:
+    """
+    Kills at the point of a number.
+
+    :ivar point: where it killed; None while it has not.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.point: str | None = None
+
+    def __call__(self, point: str) -> None:
+        self._left -= 1
+        if self._left < 0 and self.point is None:
+            self.point = point
+            raise Killed
+
+
+@contextmanager
+def watching(reach: Reach) -> Iterator[None]:
+    """Tell each point that this process comes to."""
+    handle = httpx.HTTPTransport.handle_request
+
+    def handle_request(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        name = f"{request.method} {request.url.path}"
+        reach(f"{name} asked")
+        answer = handle(self, request)
+        try:
+            reach(f"{name} answered")
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def on_statement(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        reach(statement.split(maxsplit=1)[0])
+
+    def on_commit(connection: Connection) -> None:
+        reach("COMMIT")
+
+    event.listen(Engine, "before_cursor_execute", on_statement)
+    event.listen(Engine, "commit", on_commit)
+    try:
+        with patch.object(httpx.HTTPTransport, "handle_request", handle_request):
+            yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", on_statement)
+        event.remove(Engine, "commit", on_commit)

@@ -1,0 +1,278 @@
+"""What one run leaves open, another carries on: links that are passed on, payments that come back to the run that asked, fences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
+from sqlalchemy import create_engine, text
+
+from airflow_provider_carbonmark.hooks.ledger import ledger_path, open_ledger
+from airflow_provider_carbonmark.offsets.ledger import Run, State
+from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid, stated
+from tests.integration.airflow.parts import HAS_STATE_STORE, sqlite_only
+
+
+@pytest.fixture
+def second(airflow, dag_run):
+    """Another run of the DAG."""
+    return DagRun(airflow, "second")
+
+
+@pytest.fixture
+def link(dag_run):
+    """The link of the first run, which ends without anybody having paid."""
+    dag_run.plan()
+    checkout = dag_run.link()
+    dag_run.park()
+    dag_run.end()
+    return checkout
+
+
+def finish(run, index=0):
+    run.run("retirement", index)
+    return run.run("record", index)
+
+
+def test_a_new_run_passes_the_link_on_and_awaits_what_comes_back_to_the_old_one(
+    link, dag_run, second, ledger, airflow, buyer, sandbox
+):
+    (taken,) = second.plan()
+    assert (taken["state"], taken["checkout_url"]) == ("link_made", link["checkout_url"])
+    assert ledger.line(taken["id"]).handler == Run(DAG_ID, "second")
+    quote = second.run("quote")
+    assert (quote["uuid"], quote["cost_usd"]) == (None, taken["cost_usd"])
+    assert second.run("checkout") == link
+    assert airflow.pull(second.task("checkout"), "carbonmark_conn_id") is None
+    second.park()
+    # The return URL knows the task that made the link only; it wakes everybody who waits for that.
+    payment_id = buyer.pay(link, comes_back=False)
+    assert airflow.come_back(link, payment_id) == [dag_run.task("payment"), second.task("payment")]
+    assert second.run("payment", event=paid) == payment_id
+    finish(second)
+    assert [line.state for line in ledger.lines()] == [State.RETIRED]
+    assert len(sandbox.state.checkouts) == 1
+
+
+def test_a_payment_that_came_back_between_two_runs_needs_nobody(link, second, buyer):
+    payment_id = buyer.pay(link)
+    second.plan()
+    assert second.link() == link
+    assert second.run("payment") == payment_id
+
+
+def test_a_line_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
+    link, dag_run, second, ledger, buyer
+):
+    buyer.pay(link)
+    dag_run.run("payment")
+    (taken,) = second.plan()
+    assert taken["state"] == "paid"
+    assert second.link() == link
+    second.run("payment")
+    finish(second)
+    assert second.plan() == [ledger.lines()[0].to_json()]
+
+
+def test_the_old_run_may_wake_up_and_both_come_to_the_same_end(link, dag_run, second, ledger, buyer, sandbox):
+    second.plan()
+    second.link()
+    second.park()
+    dag_run.go_on()
+    assert [line["checkout_url"] for line in dag_run.plan()] == [link["checkout_url"]]
+    assert dag_run.link() == link
+    buyer.pay(link)
+    for run in (dag_run, second):
+        run.run("payment")
+    recorded = [finish(run) for run in (dag_run, second)]
+    assert recorded[0] == recorded[1]
+    assert len(sandbox.state.checkouts) == 1
+
+
+def test_only_the_run_that_carries_a_line_on_may_decline_it(link, dag_run, second, ledger):
+    second.plan()
+    second.link()
+    with pytest.raises(AirflowSkipException, match="handled by run 'second'"):
+        dag_run.run("payment", event=declined)
+    assert ledger.lines()[0].state is State.LINK_MADE
+    with pytest.raises(AirflowSkipException, match="ada declined"):
+        second.run("payment", event=declined)
+    assert ledger.lines()[0].state is State.DECLINED
+
+
+def test_a_line_that_another_run_planned_and_carries_on_is_skipped(dag_run, second, ledger, sandbox):
+    (planned,) = dag_run.plan()
+    second.plan()
+    for step in ("quote", "checkout"):
+        with pytest.raises(AirflowSkipException, match="handled by run 'first'"):
+            second.run(step, line=planned)
+    assert sandbox.state.checkouts == {}
+
+
+@pytest.mark.parametrize("point", ["POST /checkout asked", "POST /checkout answered"])
+def test_a_run_that_was_closed_while_it_asked_for_its_link_delivers_none(
+    dag_run, second, ledger, buyer, point
+):
+    dag_run.plan()
+    dag_run.run("quote")
+
+    def overtake(reached):
+        if reached == point:
+            dag_run.end()
+            second.plan()
+
+    dag_run.reach = overtake
+    with pytest.raises(AirflowFailException, match="can't get a link: Its run ended"):
+        dag_run.run("checkout")
+    assert dag_run.result("checkout") is None
+    buyer.buy(second)
+    assert [line.state for line in ledger.lines()] == [State.FAILED, State.RETIRED]
+
+
+def test_of_two_tries_at_once_both_deliver_one_link(dag_run, ledger, sandbox):
+    """A worker that was given up for dead goes on beside the next try."""
+    sandbox.state.change_switches(honour_idempotency_key=False)
+    dag_run.plan()
+    dag_run.run("quote")
+    delivered, overtaken = [], []
+
+    def overtake(reached):
+        if reached == "POST /checkout answered" and not overtaken:
+            overtaken.append(reached)
+            delivered.append(dag_run.run("checkout"))
+
+    dag_run.reach = overtake
+    with pytest.raises(AirflowException, match="another try meanwhile; the next try delivers that") as late:
+        dag_run.run("checkout")
+    assert not isinstance(late.value, AirflowFailException)
+    delivered.append(dag_run.run("checkout"))
+    assert delivered[0] == delivered[1] == ledger.lines()[0].checkout
+    assert len(sandbox.state.checkouts) == 2
+
+
+def test_a_task_makes_the_link_of_one_line_only(dag_run, ledger, sandbox):
+    """Otherwise, buyers of two lines would come back to the same task."""
+    if not HAS_STATE_STORE:
+        pytest.skip("the task state store came with Airflow 3.3")
+    lines = dag_run.plan([stated("1", "api"), stated("0.5", "web")])
+    link = dag_run.link()
+    with pytest.raises(AirflowFailException, match=f"made the link {link['checkout_url']} before.*A new run"):
+        dag_run.run("checkout", line=lines[1])
+    assert len(sandbox.state.checkouts) == 1
+
+
+def test_what_was_retired_otherwise_than_asked_is_left_to_a_person_in_every_run(
+    link, dag_run, second, ledger, buyer
+):
+    buyer.pay(link, SOMETHING_ELSE_CARD)
+    dag_run.run("payment")
+    for run in (dag_run, second):
+        run.plan()
+        run.link()
+        run.run("payment")
+        with pytest.raises(AirflowFailException, match="Something else was retired"):
+            run.run("retirement")
+    assert [line.state for line in ledger.lines()] == [State.PAID]
+
+
+# --- what a task is given
+
+
+@sqlite_only
+@pytest.mark.parametrize("line", [None, 7, "web", {}, {"id": None}, {"id": "1"}, {"id": True}])
+@pytest.mark.parametrize("step", ["quote", "checkout"])
+def test_what_is_no_line_fails_without_a_retry(dag_run, ledger, step, line):
+    with pytest.raises(AirflowFailException, match="is no line of the ledger.*Pass one of the lines"):
+        dag_run.run(step, line=line)
+
+
+@pytest.mark.parametrize("step", ["quote", "checkout"])
+def test_a_line_that_the_ledger_does_not_have_fails_without_a_retry(dag_run, ledger, step):
+    with pytest.raises(AirflowFailException, match="The ledger has no line 7"):
+        dag_run.run(step, line={"id": 7})
+
+
+@sqlite_only
+@pytest.mark.parametrize("checkout", [None, "x", {}, {"purchase_line": None}, {"purchase_line": "1"}])
+def test_a_checkout_of_no_line_cannot_be_recorded(dag_run, ledger, checkout):
+    with pytest.raises(AirflowFailException, match="checkout belongs to no line.*CheckoutLineOperator"):
+        dag_run.run("record", checkout=checkout, retirement={})
+
+
+@pytest.mark.parametrize(
+    ("retirement", "problem"),
+    [
+        (None, "retirement is not a mapping"),
+        ({}, "payment_id is not made of"),
+        ({"quantity_tonnes": "2"}, "asks for 1.234 t, but payment .* retired 2 t"),
+        ({"quantity_tonnes": None}, "retired an untold number of t"),
+        ({"quantity_tonnes": "many"}, "quantity_tonnes.*many"),
+        ({"retired_at": "yesterday"}, "retired_at.*yesterday"),
+        ({"payment_id": "pay_other"}, "if both are real, the line was paid twice"),
+        ({"test_mode": True}, "planned in production, its retirement is of test mode"),
+    ],
+)
+def test_a_retirement_that_is_not_the_lines_is_not_recorded(
+    link, dag_run, ledger, buyer, retirement, problem
+):
+    buyer.pay(link)
+    dag_run.run("payment")
+    if retirement:
+        retirement = dag_run.run("retirement") | retirement
+    with pytest.raises(AirflowFailException, match=problem):
+        dag_run.run("record", retirement=retirement)
+    assert ledger.lines()[0].state is State.PAID
+
+
+def test_a_checkout_of_no_line_is_awaited_and_confirmed_without_a_ledger(dag_run, link, ledger, buyer):
+    checkout = {name: value for name, value in link.items() if name != "purchase_line"}
+    payment_id = buyer.pay(link)
+    assert dag_run.run("payment", checkout=checkout) == payment_id
+    dag_run.run("retirement", checkout=checkout)
+    assert ledger.lines()[0].state is State.LINK_MADE
+
+
+# --- the ledger itself
+
+
+def test_a_ledger_that_another_version_made_fails_without_a_retry(dag_run, link, url):
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE carbonmark_ledger_version SET version = 2"))
+    engine.dispose()
+    for step in ("plan", "quote", "checkout", "payment"):
+        arguments = {"emissions": []} if step == "plan" else {}
+        with pytest.raises(AirflowFailException, match="says 2 where .* knows 1 only: install the version"):
+            dag_run.run(step, **(arguments or inputs(dag_run, link, step)))
+
+
+def inputs(dag_run, link, step):
+    return {"checkout": link} if step == "payment" else {"line": {"id": link["purchase_line"]}}
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("connection", "problem"),
+    [
+        ({"conn_type": "http", "host": "example.com"}, "'books', which is no database|Unknown hook type"),
+        ({"conn_type": "carbonmark"}, "'books', which is no database \\(CarbonmarkHook\\)"),
+    ],
+)
+def test_a_ledger_connection_to_no_database_says_so(dag_run, airflow, monkeypatch, connection, problem):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_CONN_ID", "books")
+    monkeypatch.setenv("AIRFLOW_CONN_BOOKS", json.dumps(connection))
+    with pytest.raises(AirflowException, match=problem):
+        dag_run.plan()
+
+
+def test_the_ledger_is_in_airflows_home_unless_told_otherwise(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.delenv("AIRFLOW__CARBONMARK__LEDGER_PATH", raising=False)
+    assert ledger_path() == tmp_path / "carbonmark-ledger.db"
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", "~/books/ledger.db")
+    assert ledger_path() == Path.home() / "books" / "ledger.db"
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", f"{tmp_path}/new/folder/ledger.db")
+    with open_ledger() as ledger:
+        assert ledger.lines() == []
