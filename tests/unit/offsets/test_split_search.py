@@ -44,7 +44,7 @@ def offer_lists(draw: st.DrawFn) -> list[Offer]:
     for number in range(draw(st.integers(0, 5))):
         step = draw(st.sampled_from([1, 1, coarse]))
         low = draw(st.integers(1, max(1, 9 // step)))
-        high = draw(st.integers(low, max(low, 12 // step)))
+        high = draw(st.integers(low, max(low, draw(st.sampled_from([12, 30])) // step)))
         price = draw(st.one_of(st.integers(0, 3), st.integers(0, 20)))
         offers.append(Offer(price, low * step, high * step, step, (draw(st.integers(-1, 0)), number)))
     return draw(st.permutations(offers))
@@ -110,6 +110,12 @@ def test_whole_steps_leave_the_fraction_to_what_has_no_step():
     assert filled([whole, fine], 12_345).parts == [(whole, 12_000), (fine, 345)]
 
 
+def test_whole_steps_are_left_out_where_that_saves_a_part_at_the_same_cost():
+    first = Offer(0, 3, 3, 1, "first")
+    whole, fine = Offer(1, 5, 25, 5, "whole"), Offer(1, 1, 20, 1, "fine")
+    assert filled([first, whole, fine], 15).parts == [(first, 3), (fine, 12)]
+
+
 def hard_market(seed: int, sells_fractions: bool) -> tuple[list[Offer], int]:
     """All-or-nothing offers, which make the search exponential; with fractions there is always some filling."""
     chance = random.Random(seed)
@@ -131,6 +137,14 @@ def test_the_hardest_markets_end_with_a_filling_and_its_possible_excess(seed, st
     assert sum(taken for _, taken in found.parts) == amount
     assert 0 < found.excess < merit(found.parts)[0]
     assert left.left >= -3  # the halves of the last part, and the filling itself
+
+
+def test_an_offer_that_fills_the_amount_alone_is_taken_when_the_search_finds_nothing_better():
+    offers, amount = hard_market(1, sells_fractions=False)
+    alone = Offer(10**7, amount, amount, 1, 700)
+    found = filled([*offers, alone], amount, 300)
+    assert found.parts == [(alone, amount)]
+    assert 0 < found.excess < alone.price * amount
 
 
 @pytest.mark.parametrize("seed", range(3))
