@@ -119,7 +119,7 @@ def test_only_real_rows_with_a_link_are_to_be_paid(engine):
         assert [line.entity for line in ledger_queries.lines_to_pay(connection, EVER, most=1)] == ["earlier"]
 
 
-def test_months_and_dags_are_found_without_reading_rows(engine):
+def test_months_and_dags_are_each_found_in_one_question(engine):
     runs = [Run(dag_id, "run") for dag_id in ("Z", "a", "b")]
     months = ("2024-12", "2026-01", "2026-02")
     write(engine, [a_line(run=run, month=month, entity=run.dag_id) for run in runs for month in months])
@@ -135,8 +135,7 @@ def test_months_and_dags_are_found_without_reading_rows(engine):
         assert ledger_queries.months(connection, test_mode=False, most=9) == ["2026-02", "2026-01", "2024-12"]
         assert ledger_queries.months(connection, test_mode=False, most=2) == ["2026-02", "2026-01"]
         assert ledger_queries.months(connection, test_mode=True, most=9) == ["2023-01"]
-    assert len(asked) == 5 + 4 + 2 + 2
-    assert all("min(" in statement or "max(" in statement for statement in asked)
+    assert len(asked) == 4
 
 
 def test_the_filter_on_dags_leaves_sqlite_s_plan_as_it_is(engines, new_database):
