@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pendulum
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, ObjectStoragePath, Param, dag, task
+from airflow.sdk import ObjectStoragePath, Param, dag, task
+from airflow.timetables.assets import AssetOrTimeSchedule
+from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.offsets.report import make_report
