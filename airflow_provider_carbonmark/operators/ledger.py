@@ -339,8 +339,12 @@ def _is_over(context: Context, run: Any) -> bool:
 
 
 def _skip_if_over(line: PurchaseLine) -> None:
-    """Leave alone what failed or was declined: the next plan buys its tonnes anew."""
-    if line.state in ("failed", "declined"):
+    """
+    Leave alone what ended without a link: the next plan buys its tonnes anew.
+
+    One that has a link goes on to the task that awaits the payment: it may have been paid after all.
+    """
+    if line.state in ("failed", "declined") and line.checkout is None:
         raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
 
 

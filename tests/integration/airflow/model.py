@@ -275,7 +275,7 @@ class Buyer:
     """Somebody with a card and a browser."""
 
     def __init__(self, airflow: Airflow) -> None:
-        self._airflow = airflow
+        self.airflow = airflow
 
     def pay(self, checkout: dict[str, Any], card: str = GOOD_CARD, *, comes_back: bool = True) -> str:
         """Pay at the payment page, and return the payment's id."""
@@ -285,7 +285,7 @@ class Buyer:
         assert answer.status_code == 303, answer.text
         payment_id: str = answer.headers["location"].rpartition("/")[2]
         if comes_back:
-            self._airflow.come_back(checkout, payment_id)
+            self.airflow.come_back(checkout, payment_id)
         return payment_id
 
     def buy(self, run: DagRun, index: int = 0) -> dict[str, Any]:
