@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import checkouts, emissions, imports, parked, polls, waits
+from tests.benchmarks import checkouts, emissions, imports, ledger, parked, planning, polls, waits
 from tests.benchmarks.table import render
 
 if __name__ == "__main__":
-    rows = [
-        row for benchmark in (imports, waits, polls, checkouts, emissions, parked) for row in benchmark.main()
-    ]
+    benchmarks = (imports, waits, polls, checkouts, emissions, planning, ledger, parked)
+    rows = [row for benchmark in benchmarks for row in benchmark.main()]
     print(render(rows))
