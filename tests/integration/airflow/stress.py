@@ -1,0 +1,390 @@
+"""A deployment for the stress test: a scheduler with worker processes that die, runs in parallel, and the people around it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from random import Random
+from typing import Any
+
+import httpx
+
+from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
+from airflow_provider_carbonmark.return_url.link import LinkKey
+from tests.integration.airflow.model import (
+    CHAIN,
+    DAG_ID,
+    FAILING_CARD,
+    GOOD_CARD,
+    RESULT,
+    SOMETHING_ELSE_CARD,
+    Airflow,
+    answer,
+    stated,
+)
+from tests.integration.airflow.stress_worker import AWAITING, FAILED, RETRY, SKIPPED, SUCCESS, Order, run
+
+NEW, RUNNING = "new", "running"
+TRIES = 3
+SLOTS = 3
+MOST_POINTS = 40
+UNDER_WAY = {NEW, RUNNING, AWAITING}
+
+Month = str
+Place = tuple[str, int]  # a step and a map index
+
+
+@dataclass
+class Task:
+    """A task instance. ``event`` is what resumes it, if anything does."""
+
+    key: LinkKey
+    state: str = NEW
+    tries: int = 0
+    event: dict[str, Any] | None = None
+
+
+@dataclass
+class Run:
+    """A run of the DAG, for some months."""
+
+    run_id: str
+    months: list[Month]
+    tasks: dict[Place, Task] = field(default_factory=dict)
+
+    def task(self, step: str, index: int) -> Task:
+        place = (step, -1 if step == "plan" else index)
+        if place not in self.tasks:
+            self.tasks[place] = Task(LinkKey(DAG_ID, self.run_id, *place))
+        return self.tasks[place]
+
+
+@dataclass
+class Slot:
+    """A worker process at a task; a zombie's end doesn't count any more."""
+
+    process: BaseProcess
+    pipe: Connection
+    task: Task
+    is_zombie: bool = False
+
+
+class Deployment:
+    """
+    :ivar emitted: tonnes by entity and month, as stated now, in thousandths.
+    :ivar most: the highest figure that was ever stated.
+    :ivar links: the checkout of each link that people were shown, by its address.
+    :ivar paid: payment ids by the address of the link that was paid.
+    :ivar late: addresses of links that were paid after they were declined.
+    :ivar errors: what no task may end with.
+    """
+
+    def __init__(self, chance: Random, environment: dict[str, str], log: str, *, has_store: bool) -> None:
+        self.chance = chance
+        self.airflow = Airflow(has_store=has_store)
+        self.emitted: dict[tuple[str, Month], int] = {}
+        self.most: dict[tuple[str, Month], int] = {}
+        self.links: dict[str, dict[str, Any]] = {}
+        self.paid: dict[str, str] = {}
+        self.declined: set[str] = set()
+        self.errors: list[str] = []
+        self.count: Counter[str] = Counter()
+        self.runs: list[Run] = []
+        self._slots: list[Slot] = []
+        self._environment = environment
+        self._log = log
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(["tests.integration.airflow.stress_worker"])
+
+    # --- the scheduler
+
+    def start_run(self, months: list[Month]) -> Run:
+        made = Run(f"run-{len(self.runs)}", months)
+        made.task("plan", -1)
+        self.runs.append(made)
+        self.airflow.runs[DAG_ID, made.run_id] = RUNNING
+        self.count["run"] += 1
+        return made
+
+    def is_active(self, a_run: Run) -> bool:
+        return self.airflow.runs[DAG_ID, a_run.run_id] == RUNNING
+
+    def schedule(self, *, mortal: bool) -> bool:
+        """Start a task in each free slot; tell whether anything is running."""
+        ready = [task for a_run in self.runs if self.is_active(a_run) for task in self._ready(a_run)]
+        self.chance.shuffle(ready)
+        for task in ready[: max(0, SLOTS - len(self._slots))]:
+            self._start(task, self.chance.randrange(MOST_POINTS) if mortal and self._hits(0.25) else None)
+        return bool(self._slots)
+
+    def _ready(self, a_run: Run) -> list[Task]:
+        """Return what can start, and end the run when nothing is left."""
+        plan = a_run.task("plan", -1)
+        if plan.state != SUCCESS:
+            if plan.state == FAILED:
+                self._end(a_run, FAILED)
+            return [plan] if plan.state == NEW else []
+        ready, open_tasks = [], 0
+        for index in range(len(self._lines(a_run))):
+            before = SUCCESS
+            for step in CHAIN:
+                task = a_run.task(step, index)
+                if task.state == NEW and before in (FAILED, SKIPPED):
+                    task.state = before
+                if before == SUCCESS and (task.state == NEW or (task.state == AWAITING and task.event)):
+                    ready.append(task)
+                open_tasks += task.state in UNDER_WAY
+                before = task.state
+        if not open_tasks:
+            states = {task.state for task in a_run.tasks.values()}
+            self._end(a_run, FAILED if FAILED in states else SUCCESS)
+        return ready
+
+    def _lines(self, a_run: Run) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = self.airflow.pull(a_run.task("plan", -1).key, RESULT)
+        return lines
+
+    def _end(self, a_run: Run, state: str) -> None:
+        self.airflow.runs[DAG_ID, a_run.run_id] = state
+
+    def _start(self, task: Task, kill_at: int | None) -> None:
+        order = Order(
+            key=task.key,
+            arguments=self._arguments(task),
+            environment=self._environment,
+            has_store=self.airflow.has_store,
+            log=self._log,
+            event=task.event,
+            kill_at=kill_at,
+        )
+        ours, theirs = self._processes.Pipe()
+        process = self._processes.Process(target=run, args=(order, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        task.state, task.event = RUNNING, None
+        task.tries += order.event is None
+        self._slots.append(Slot(process, ours, task))
+        self.count[task.key.task_id] += 1
+
+    def _arguments(self, task: Task) -> dict[str, Any]:
+        a_run = next(each for each in self.runs if each.run_id == task.key.run_id)
+
+        def result(step: str) -> Any:
+            return self.airflow.pull(a_run.task(step, task.key.map_index).key, RESULT)
+
+        match task.key.task_id:
+            case "plan":
+                emissions = [
+                    stated(f"{kilograms / 1000}", entity, month)
+                    for (entity, month), kilograms in self.emitted.items()
+                    if month in a_run.months
+                ]
+                return {"emissions": emissions}
+            case "quote" | "checkout":
+                return {"line": self._lines(a_run)[task.key.map_index]}
+            case "payment":
+                checkout = result("checkout")
+                self.links[checkout["checkout_url"]] = checkout
+                return {"checkout": checkout}
+            case "retirement":
+                return {"payment_id": result("payment"), "checkout": result("checkout"), "deferrable": True}
+        return {"retirement": result("retirement"), "checkout": result("checkout")}
+
+    def settle(self) -> None:
+        """Serve the workers until one is done, if any is at work."""
+        while self._slots:
+            for pipe in wait([slot.pipe for slot in self._slots]):
+                slot = next(each for each in self._slots if each.pipe is pipe)
+                if self._serve(slot):
+                    return
+
+    def _serve(self, slot: Slot) -> bool:
+        """Answer a worker once; tell whether it is gone."""
+        try:
+            name, arguments = slot.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.count["killed"] += 1
+            self._over(slot, RETRY, "")
+            return True
+        if name == "over":
+            self._over(slot, *arguments)
+            return True
+        reply = getattr(self.airflow, name)(*arguments)
+        # One that is killed while it waits: the next look at its pipe says so.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            slot.pipe.send(reply)
+        return False
+
+    def _over(self, slot: Slot, state: str, why: str) -> None:
+        self._slots.remove(slot)
+        slot.process.join()
+        slot.pipe.close()
+        if why and not is_expected(state, why):
+            self.errors.append(f"{slot.task.key}: {state}\n{why}")
+        task = slot.task
+        if slot.is_zombie:
+            return
+        if state == RETRY:
+            state = NEW if task.tries < TRIES else FAILED
+            task.event = None
+        task.state = state
+
+    # --- what goes wrong
+
+    def give_up(self) -> None:
+        """Take a worker for dead that isn't: it goes on beside the next try."""
+        if alive := [slot for slot in self._slots if not slot.is_zombie]:
+            slot = self.chance.choice(alive)
+            slot.is_zombie = True
+            slot.task.state = NEW if slot.task.tries < TRIES else FAILED
+            self.count["given up"] += 1
+
+    def clear(self, a_run: Run, step: str, index: int = -1) -> None:
+        """Clear a task and what follows it."""
+        after = CHAIN if step == "plan" else CHAIN[CHAIN.index(step) :]
+        cleared = [
+            task
+            for (its_step, its_index), task in a_run.tasks.items()
+            if step == "plan" or (its_step in after and its_index == index)
+        ]
+        for task in cleared:
+            self._kill(task)
+            task.state, task.tries, task.event = NEW, 0, None
+            self.airflow.requests.pop(task.key, None)
+        self.airflow.runs[DAG_ID, a_run.run_id] = RUNNING
+        self.count["clear"] += 1
+
+    def clear_any(self) -> None:
+        a_run = self.chance.choice(self.runs)
+        self.clear(a_run, *self.chance.choice(list(a_run.tasks)))
+
+    def end_any(self) -> None:
+        """Mark a run as failed, whatever it is at."""
+        a_run = self.chance.choice(self.runs)
+        if self.is_active(a_run):
+            for task in a_run.tasks.values():
+                if task.state in UNDER_WAY:
+                    self._kill(task)
+                    task.state = FAILED
+                    self.airflow.requests.pop(task.key, None)
+            self._end(a_run, FAILED)
+            self.count["ended"] += 1
+
+    def _kill(self, task: Task) -> None:
+        for slot in [each for each in self._slots if each.task is task]:
+            slot.process.kill()
+            slot.process.join()
+            slot.pipe.close()
+            self._slots.remove(slot)
+            self.count["killed"] += 1
+
+    # --- people
+
+    def restate(self) -> None:
+        key = self.chance.choice(list(self.emitted))
+        self.state(*key, max(0, self.emitted[key] + self.chance.randint(-40, 60)))
+        self.count["restated"] += 1
+
+    def state(self, entity: str, month: Month, kilograms: int) -> None:
+        self.emitted[entity, month] = kilograms
+        self.most[entity, month] = max(kilograms, self.most.get((entity, month), 0))
+
+    def respond(self, *, pays_all: bool = False) -> bool:
+        """Answer a request that somebody sees; tell whether there was one."""
+        waiting = [
+            task
+            for a_run in self.runs
+            for task in a_run.tasks.values()
+            if task.state == AWAITING and task.event is None
+        ]
+        if not waiting:
+            return False
+        task = self.chance.choice(waiting)
+        checkout = self._arguments(task)["checkout"]
+        url = checkout["checkout_url"]
+        if not pays_all and self._hits(0.1):
+            self._decline(task, url)
+        elif not pays_all and self._hits(0.03) and self.paid:
+            other = self.chance.choice(list(self.paid))
+            if self.links[other]["beneficiary_name"] != checkout["beneficiary_name"]:
+                task.event = answer(PAID, self.paid[other])
+        else:
+            cards = [GOOD_CARD] if pays_all else [GOOD_CARD] * 16 + [FAILING_CARD] * 3 + [SOMETHING_ELSE_CARD]
+            payment_id = self._pay(url, self.chance.choice(cards))
+            if payment_id is None:
+                self._decline(task, url)
+            elif self._hits(0.2):
+                task.event = answer(PAID, payment_id)
+            else:
+                self._come_back(checkout, payment_id)
+        return True
+
+    def pay_late(self) -> None:
+        """Pay a link that was shown at some time, whatever became of it."""
+        if unpaid := [url for url in self.links if url not in self.paid]:
+            url = self.chance.choice(unpaid)
+            if payment_id := self._pay(url, GOOD_CARD):
+                self._come_back(self.links[url], payment_id)
+                self.count["paid late"] += 1
+
+    def reload(self, payment_id: str) -> LinkKey:
+        """Load the page once more that a buyer came back to, clear the tasks of that link, and return which made it."""
+        url = next(url for url, paid in self.paid.items() if paid == payment_id)
+        checkout = self.links[url]
+        self._come_back(checkout, payment_id)
+        a_run = next(each for each in self.runs if each.run_id == checkout["run_id"])
+        self.clear(a_run, "quote", checkout["map_index"])
+        return LinkKey(DAG_ID, a_run.run_id, "checkout", checkout["map_index"])
+
+    def _decline(self, task: Task, url: str) -> None:
+        task.event = answer(DECLINE)
+        self.declined.add(url)
+        self.count["declined"] += 1
+
+    def _pay(self, url: str, card: str) -> str | None:
+        """Pay a link, once; None when there is nothing left to sell."""
+        if url not in self.paid:
+            form = {"card_number": card, "expiry": "12 / 34", "cvc": "123"}
+            page = httpx.post(url, data=form, timeout=60)
+            if page.status_code == 409:
+                return None
+            assert page.status_code == 303, page.text
+            self.paid[url] = page.headers["location"].rpartition("/")[2]
+            self.count["paid"] += 1
+        return self.paid[url]
+
+    def _come_back(self, checkout: dict[str, Any], payment_id: str) -> None:
+        keys = self.airflow.come_back(checkout, payment_id)
+        for a_run in self.runs:
+            for task in a_run.tasks.values():
+                if task.key in keys:
+                    task.event = answer(PAID, payment_id)
+
+    def _hits(self, share: float) -> bool:
+        return self.chance.random() < share
+
+    def stop(self) -> None:
+        for slot in list(self._slots):
+            self._kill(slot.task)
+
+
+EXPECTED = {
+    SKIPPED: ("is declined", "is failed", "declined to pay", "handled by run"),
+    FAILED: (
+        "status of the retirement is 'FAILED'",
+        "Something else was retired",
+        "It is for something else",
+        "left, and",  # sold out
+        "can't get a link: Its run ended",
+        "can't get a link:",
+    ),
+    RETRY: ("another try meanwhile",),
+}
+
+
+def is_expected(state: str, why: str) -> bool:
+    return any(text in why for text in EXPECTED[state])
