@@ -102,7 +102,9 @@ def figures_by_entity(connection: Connection, rows: Rows, entities: Collection[s
 
 def entities(connection: Connection, rows: Rows, *, most: int, skip: int) -> list[str]:
     """Return some of the entities that have rows, by name."""
-    query = select(_c.entity).where(*rows.conditions).group_by(_c.entity).order_by(_c.entity)
+    # As an expression, so that PostgreSQL doesn't go through its index on entities, which leads to all that there ever were.
+    name = _c.entity.concat("").label("entity")
+    query = select(name).where(*rows.conditions).group_by(name).order_by(name)
     return list(connection.scalars(query.limit(most).offset(skip)))
 
 
