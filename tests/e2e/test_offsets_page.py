@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.hooks.ledger import DEFAULT_FILE
-from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.offsets.ledger_schema import OPEN, PurchaseLine, Run, State
 from tests.e2e.browser import NARROW, WIDE, Person, chromium, heading, pay_with
 from tests.e2e.processes import Process, free_ports, wait_until
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
@@ -69,7 +69,8 @@ def year(stand: Stand, offsets_run: str) -> str:
         )
 
     engine = create_engine(f"sqlite:///{stand.airflow.home / DEFAULT_FILE}", poolclass=NullPool)
-    write(engine, [of_this_year(line) for line in a_year()])
+    # Not the rehearsals that are still open: the next run of the DAG would take them up.
+    write(engine, [of_this_year(line) for line in a_year() if not (line.test_mode and line.state in OPEN)])
     return f"?year={YEAR}"
 
 
