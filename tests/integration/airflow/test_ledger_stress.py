@@ -55,7 +55,7 @@ def test_whatever_goes_wrong_nothing_is_lost_nor_bought_twice(deployment, ledger
     print(dict(deployment.count), dict(Counter(line.state.value for line in lines)))
     print(f"{sum(line.handler != line.run for line in lines)} lines were carried on by another run")
     assert sum(deployment.count[step] for step in ("plan", *CHAIN)) > 200
-    assert deployment.count["killed"] > 20
+    assert deployment.count["killed"] > 10
 
 
 def go_wild(deployment):
