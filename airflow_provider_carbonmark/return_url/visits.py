@@ -23,6 +23,7 @@ from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quant
 from airflow_provider_carbonmark.api.retirement import RetirementRequest, describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
+from airflow_provider_carbonmark.hooks.purchase_line import record_paid
 from airflow_provider_carbonmark.return_url import airflow_records
 from airflow_provider_carbonmark.return_url.token import InvalidTokenError, Token, read, signing_key
 from airflow_provider_carbonmark.return_url.urls import token_seconds
@@ -92,6 +93,7 @@ def returned(token_text: str, payment_id: str) -> Visit:
         return _refuse(type(refusal).__name__)
     record = link.record
     if record and record.knows(payment_id) and (record.verified or payment_id != record.payment_id):
+        _keep_books(link.checkouts[-1], record)
         airflow_records.wake(token.link, record.payment_id)
         return Visit(Page.ALREADY_RECORDED, link.checkouts[-1])
     finding, why = _ask(connection, payment_id, link)
@@ -206,6 +208,7 @@ def _record(token: Token, link: Link, payment_id: str, finding: Finding, why: st
     checkout = link.checkouts[-1]
     verified = finding is Finding.THIS_LINK
     record, is_news = airflow_records.record_payment(token.link, payment_id, verified=verified)
+    _keep_books(checkout, record)
     airflow_records.wake(token.link, record.payment_id)
     if is_news:
         _report(token, record, payment_id, finding, why)
@@ -214,6 +217,21 @@ def _record(token: Token, link: Link, payment_id: str, finding: Finding, why: st
     if finding is Finding.OUT_OF_REACH:
         return Visit(Page.UNCHECKED, checkout, recorded=True)
     return Visit(Page.PAID, checkout)
+
+
+def _keep_books(checkout: dict[str, Any], record: PaymentRecord) -> None:
+    """
+    Write a payment into the ledger as well, if Carbonmark said that it is for this link and the link is that of a planned purchase.
+
+    The task that waits does so too, but somebody may have declined before the buyer paid after all, or its run may be over. A server
+    that is killed before this line, or a ledger that is away, leaves it to that task and to the buyer's next visit.
+    """
+    if not record.verified:
+        return
+    try:
+        record_paid(checkout, record.payment_id)
+    except Exception:
+        log.exception("Payment %s is recorded in Airflow, but not in the ledger", record.payment_id)
 
 
 def _report(token: Token, record: PaymentRecord, payment_id: str, finding: Finding, why: str) -> None:

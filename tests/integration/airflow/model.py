@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from sqlalchemy import make_url
 
+from airflow_provider_carbonmark.hooks.purchase_line import record_paid
 from airflow_provider_carbonmark.operators.ledger import (
     CARBONMARK_RETIREMENTS,
     CarbonmarkCheckoutLineOperator,
@@ -94,14 +95,22 @@ class Airflow:
 
     # --- what browsers and people do
 
-    def come_back(self, checkout: dict[str, Any], payment_id: str) -> list[LinkKey]:
-        """Do what the return URL does for a buyer who paid, and return which parked tasks it answers."""
+    def come_back(
+        self, checkout: dict[str, Any], payment_id: str, *, knows_ledger: bool = True
+    ) -> list[LinkKey]:
+        """
+        Do what the return URL does for a buyer who paid, and return which parked tasks it answers.
+
+        :param knows_ledger: whether it can tell the ledger.
+        """
         link = link_of(checkout)
         record = PaymentRecord(payment_id, verified=True).to_json()
         self.push(link, PAYMENT_KEY, payment_id)
         self.push(link, RECORD_KEY, record)
         if self.has_store:
             self.save(link, RECORD_KEY, record)
+        if knows_ledger:
+            record_paid(checkout, payment_id)
         return [task for task in self.requests if link.awaits_key in self._xcoms[task]]
 
 
@@ -277,7 +286,14 @@ class Buyer:
     def __init__(self, airflow: Airflow) -> None:
         self.airflow = airflow
 
-    def pay(self, checkout: dict[str, Any], card: str = GOOD_CARD, *, comes_back: bool = True) -> str:
+    def pay(
+        self,
+        checkout: dict[str, Any],
+        card: str = GOOD_CARD,
+        *,
+        comes_back: bool = True,
+        knows_ledger: bool = True,
+    ) -> str:
         """Pay at the payment page, and return the payment's id."""
         answer = httpx.post(
             checkout["checkout_url"], data={"card_number": card, "expiry": "12 / 34", "cvc": "123"}
@@ -285,7 +301,7 @@ class Buyer:
         assert answer.status_code == 303, answer.text
         payment_id: str = answer.headers["location"].rpartition("/")[2]
         if comes_back:
-            self.airflow.come_back(checkout, payment_id)
+            self.airflow.come_back(checkout, payment_id, knows_ledger=knows_ledger)
         return payment_id
 
     def buy(self, run: DagRun, index: int = 0) -> dict[str, Any]:

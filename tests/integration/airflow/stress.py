@@ -320,7 +320,7 @@ class Deployment:
             elif self._hits(0.2):
                 task.event = answer(PAID, payment_id)
             else:
-                self._come_back(checkout, payment_id)
+                self._come_back(checkout, payment_id, knows_ledger=not self._hits(0.2))
         return True
 
     def pay_late(self) -> None:
@@ -328,7 +328,7 @@ class Deployment:
         if unpaid := [url for url in self.links if url not in self.paid]:
             url = self.chance.choice(unpaid)
             if payment_id := self._pay(url, GOOD_CARD):
-                self._come_back(self.links[url], payment_id)
+                self._come_back(self.links[url], payment_id, knows_ledger=not self._hits(0.2))
                 self.count["paid late"] += 1
 
     def reload(self, payment_id: str) -> LinkKey:
@@ -357,8 +357,8 @@ class Deployment:
             self.count["paid"] += 1
         return self.paid[url]
 
-    def _come_back(self, checkout: dict[str, Any], payment_id: str) -> None:
-        keys = self.airflow.come_back(checkout, payment_id)
+    def _come_back(self, checkout: dict[str, Any], payment_id: str, *, knows_ledger: bool = True) -> None:
+        keys = self.airflow.come_back(checkout, payment_id, knows_ledger=knows_ledger)
         for a_run in self.runs:
             for task in a_run.tasks.values():
                 if task.key in keys:

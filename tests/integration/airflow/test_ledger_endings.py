@@ -15,12 +15,12 @@ from airflow_provider_carbonmark.operators.payment import PAID
 from tests.integration.airflow.model import (
     FAILING_CARD,
     SOMETHING_ELSE_CARD,
+    DagRun,
     answer,
     declined,
     paid,
     stated,
 )
-from tests.integration.airflow.parts import HAS_STATE_STORE
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
@@ -65,12 +65,31 @@ def test_a_declined_link_that_is_paid_after_all_is_recorded_when_its_tasks_are_c
     with pytest.raises(AirflowSkipException):
         dag_run.run("payment", event=declined)
     payment_id = buyer.pay(checkout)
+    assert states(ledger) == ["paid"]
     dag_run.link()
-    if not HAS_STATE_STORE:
-        buyer.airflow.come_back(checkout, payment_id)
     assert dag_run.run("payment") == payment_id
     dag_run.run("retirement")
     dag_run.run("record")
+    assert states(ledger) == ["retired"]
+
+
+def test_a_declined_link_that_is_paid_after_all_is_carried_on_by_the_next_run(
+    dag_run, airflow, ledger, buyer
+):
+    dag_run.plan()
+    checkout = dag_run.link()
+    dag_run.park()
+    with pytest.raises(AirflowSkipException):
+        dag_run.run("payment", event=declined)
+    payment_id = buyer.pay(checkout)
+    dag_run.end()
+    second = DagRun(airflow, "second")
+    (taken,) = second.plan()
+    assert (taken["state"], taken["payment_id"]) == ("paid", payment_id)
+    assert second.link() == checkout
+    second.run("payment")
+    second.run("retirement")
+    second.run("record")
     assert states(ledger) == ["retired"]
 
 
@@ -236,7 +255,7 @@ def test_that_another_payment_failed_fails_no_line_whose_id_was_typed_wrong(dag_
     dag_run.run("payment", event=entering(failed))
     with pytest.raises(AirflowFailException, match="It is for something else"):
         dag_run.run("retirement")
-    assert states(ledger) == ["link_made", "link_made"]
+    assert states(ledger) == ["link_made", "paid"]
 
 
 @pytest.mark.parametrize("event", [declined, {"error": "late", "error_type": "timeout"}, paid])

@@ -228,7 +228,7 @@ def test_a_retirement_that_is_not_the_lines_is_not_recorded(
 
 def test_a_checkout_of_no_line_is_awaited_and_confirmed_without_a_ledger(dag_run, link, ledger, buyer):
     checkout = {name: value for name, value in link.items() if name != "purchase_line"}
-    payment_id = buyer.pay(link)
+    payment_id = buyer.pay(checkout)
     assert dag_run.run("payment", checkout=checkout) == payment_id
     dag_run.run("retirement", checkout=checkout)
     assert ledger.lines()[0].state is State.LINK_MADE

@@ -11,7 +11,7 @@ from random import Random
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.offsets.ledger import COVERING, State
+from airflow_provider_carbonmark.offsets.ledger import COVERING, OPEN, State
 from tests.integration.airflow.model import CHAIN, ledger_environment
 from tests.integration.airflow.parts import HAS_STATE_STORE
 from tests.integration.airflow.stress import Deployment
@@ -95,7 +95,9 @@ def come_to_rest(deployment, ledger):
         if not states & {State.PLANNED, State.LINK_MADE} and not unknown_payments(deployment, ledger):
             if all(line["state"] == "paid" for line in lines):
                 return
-    raise AssertionError(f"not at rest after {MOST_ROUNDS} rounds: {[str(line) for line in ledger.lines()]}")
+    unrest = [f"{line} is {line.state}" for line in ledger.lines() if line.state in OPEN]
+    unknown = unknown_payments(deployment, ledger)
+    raise AssertionError(f"not at rest after {MOST_ROUNDS} rounds: {unrest}, unknown payments {unknown}")
 
 
 def finish(deployment):
