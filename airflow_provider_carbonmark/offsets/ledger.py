@@ -211,7 +211,7 @@ class Ledger:
         """
         Write down that nothing will come of the line; its tonnes are no longer covered.
 
-        :param run: the run that gives up a line that nobody has paid; None says that Carbonmark failed a paid one.
+        :param run: the run that gives up a line that has no link; None says that Carbonmark failed a paid one.
         """
         return self._change(id, lambda line: ledger_rules.failed(line, reason, now, run))
 

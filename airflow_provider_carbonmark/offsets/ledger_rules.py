@@ -7,7 +7,7 @@ said                  of a line that is                                   become
 quoted, link_intended planned                                             planned
 link_made             planned                                             link_made
 declined              link_made                                           declined
-failed, a decision    planned, link_made                                  failed
+failed, a decision    planned                                             failed
 failed, a fact        paid                                                failed
 paid                  link_made; declined or failed, with a link          paid
 retired               link_made, paid; declined or failed, with a link    retired
@@ -94,11 +94,9 @@ def failed(line: PurchaseLine, reason: str, now: datetime, run: Run | None) -> C
         _must_handle(line, run)
     if line.state is State.FAILED:
         return _NOTHING
-    if run is not None and line.state not in (State.PLANNED, State.LINK_MADE):
-        # A run that gives up waiting at the very moment the payment comes in must not fail what is paid.
-        remedy = (
-            "a run can give up only what nobody has paid; leave out run if Carbonmark says that it failed"
-        )
+    if run is not None and line.state is not State.PLANNED:
+        # A try that was taken for dead, and is refused a quote late, must not fail what the next try has made a link for.
+        remedy = "a run can give up only what has no link; leave out run if Carbonmark says that it failed"
         raise _refusal(line, "be given up", remedy)
     if run is None and line.state is not State.PAID:
         remedy = "Carbonmark can fail only what is paid; pass the run that gives the line up"

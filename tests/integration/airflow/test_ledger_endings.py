@@ -194,6 +194,28 @@ def test_a_stranger_who_knows_no_quotes_fails_no_line(dag_run, ledger, connect, 
     assert dag_run.link()
 
 
+def test_a_quote_that_is_refused_late_fails_no_line_that_the_next_try_made_a_link_for(
+    dag_run, airflow, ledger, sandbox
+):
+    (planned,) = dag_run.plan()
+    overtaken = []
+
+    def overtake(point):
+        if point == "POST /quotes asked" and not overtaken:
+            overtaken.append(point)
+            dag_run.reach = lambda point: None
+            dag_run.link()
+            sandbox.state.listings[planned["asset_price_source_id"]].liquid_supply = Decimal(0)
+
+    dag_run.reach = overtake
+    with pytest.raises(AirflowFailException, match="is link_made and can't be given up"):
+        dag_run.run("quote")
+    assert states(ledger) == ["link_made"]
+    dag_run.end()
+    (taken,) = DagRun(airflow, "second").plan()
+    assert taken["state"] == "link_made"
+
+
 def test_over_max_cost_the_line_stays_planned(dag_run, ledger):
     dag_run.plan()
     with pytest.raises(AirflowFailException, match="more than max_cost, 0.01 USD"):

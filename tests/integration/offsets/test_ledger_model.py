@@ -68,8 +68,7 @@ class Line:
         if said == "decline":
             return state is State.DECLINED or self._become(State.DECLINED, state is State.LINK_MADE)
         if said == "give up":
-            unpaid = state in (State.PLANNED, State.LINK_MADE)
-            return state is State.FAILED or self._become(State.FAILED, unpaid)
+            return state is State.FAILED or self._become(State.FAILED, state is State.PLANNED)
         if said == "fail":
             return state is State.FAILED or self._become(State.FAILED, state is State.PAID)
         if said == "pay":

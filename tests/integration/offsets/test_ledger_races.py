@@ -207,29 +207,30 @@ def test_open_links_are_taken_up_once_when_two_runs_try_at_the_same_moment(
     assert ledger.line(old.id).handler == FIRST
 
 
-@pytest.mark.parametrize(
-    ("decide", "message"),
-    [
-        (lambda ledger, of: ledger.declined(of.id, FIRST, "no", now=LATER), "is paid and can't be declined"),
-        (
-            lambda ledger, of: ledger.failed(of.id, "no", now=LATER, run=FIRST),
-            "is paid and can't be given up",
-        ),
-    ],
-    ids=["declined", "given up"],
-)
-def test_a_payment_that_comes_in_first_stops_a_decision_that_had_not_seen_it(
-    postgresql_url: str, engines: Engines, decide: Callable[[Ledger, PurchaseLine], object], message: str
+def test_a_payment_that_comes_in_first_stops_a_decline_that_had_not_seen_it(
+    postgresql_url: str, engines: Engines
 ) -> None:
     deciding = engines(postgresql_url)
     ledger, other = Ledger(deciding), Ledger(engines(postgresql_url))
     (made,) = plan(ledger, buying(line("web")))
     ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
     on_statement(deciding, "UPDATE", do=lambda: other.paid(made.id, payment_id(made), now=NOW))
-    with pytest.raises(LedgerError, match=message):
-        decide(ledger, made)
+    with pytest.raises(LedgerError, match="is paid and can't be declined"):
+        ledger.declined(made.id, FIRST, "no", now=LATER)
     after = ledger.line(made.id)
     assert (after.state, after.payment_id, after.reason) == (State.PAID, payment_id(made), None)
+
+
+def test_a_link_that_is_made_first_stops_a_run_that_gives_up_without_having_seen_it(
+    postgresql_url: str, engines: Engines
+) -> None:
+    deciding = engines(postgresql_url)
+    ledger, other = Ledger(deciding), Ledger(engines(postgresql_url))
+    (made,) = plan(ledger, buying(line("web")))
+    on_statement(deciding, "UPDATE", do=lambda: other.link_made(made.id, FIRST, checkout(made), now=NOW))
+    with pytest.raises(LedgerError, match="is link_made and can't be given up"):
+        ledger.failed(made.id, "sold out", now=LATER, run=FIRST)
+    assert ledger.line(made.id).state is State.LINK_MADE
 
 
 def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(

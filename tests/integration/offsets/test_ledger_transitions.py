@@ -54,7 +54,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "retired": ("link", "pay", "retire"),
     "declined": ("link", "decline"),
     "given up": ("give up",),
-    "given up with a link": ("link", "give up"),
     "failed": ("link", "pay", "fail"),
     "restated": (),
 }
@@ -63,12 +62,11 @@ STAGES: dict[str, tuple[str, ...]] = {
 BECOMES = """
                      | quote   | intend  | link      | decline  | give up | fail   | pay  | retire
 planned              | planned | planned | link_made | -        | failed  | -      | -    | -
-linked               | -       | -       | same      | declined | failed  | -      | paid | retired
+linked               | -       | -       | same      | declined | -       | -      | paid | retired
 paid                 | -       | -       | same      | -        | -       | failed | same | retired
 retired              | -       | -       | same      | -        | -       | -      | same | same
 declined             | -       | -       | -         | same     | -       | -      | paid | retired
 given up             | -       | -       | -         | -        | same    | same   | -    | -
-given up with a link | -       | -       | -         | -        | same    | same   | paid | retired
 failed               | -       | -       | -         | -        | same    | same   | same | retired
 restated             | -       | -       | -         | -        | -       | -      | -    | -
 """

@@ -106,11 +106,12 @@ class Buyers:
         if made.state is State.RESTATED or end in (State.PLANNED, State.RESTATED):
             return
         ledger.quoted(made.id, run, made.cost_usd + Decimal("0.01"))
+        if end is State.FAILED and self.random.random() < 0.5:
+            ledger.failed(made.id, "Sold out", now=later, run=run)
+            return
         ledger.link_made(made.id, run, checkout(made), now=NOW)
         if end is State.DECLINED:
             ledger.declined(made.id, run, "Too dear", now=later)
-        elif end is State.FAILED and self.random.random() < 0.5:
-            ledger.failed(made.id, "Nobody paid", now=later, run=run)
         elif end is not State.LINK_MADE:
             ledger.paid(made.id, payment_id(made), now=later)
             if end is State.FAILED:
