@@ -73,6 +73,7 @@ def purchase(
             cost_usd=cost,
             subject=subject,
             notifiers=notifiers,
+            carbonmark_conn_id=carbonmark_conn_id,
             **awaiting,
         )
         paid: Any = payment.output

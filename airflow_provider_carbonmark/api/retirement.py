@@ -97,6 +97,7 @@ def judge(
     asked: RetirementRequest | None,
     *,
     test_mode: bool,
+    is_ours: bool = False,
     success_states: Collection[str] = DEFAULT_SUCCESS_STATES,
     failed_states: Collection[str] = DEFAULT_FAILED_STATES,
 ) -> Verdict:
@@ -106,17 +107,15 @@ def judge(
     :param payment: the payment as the service tells it now.
     :param asked: what was asked for; None checks statuses and proof only, and that it is no placeholder.
     :param test_mode: whether the connection is a test one, where a placeholder is the expected end.
+    :param is_ours: whether it is known already that the payment is for what was asked.
     :param success_states: words that say a retirement has happened; case and separators don't matter.
     :param failed_states: words that say a payment or a retirement never will.
     """
     for subject, status in (("retirement", payment.retirement_status), ("payment", payment.payment_status)):
         if _is_one_of(status, failed_states):
-            reason = f"The status of the {subject} is {_show(status)}."
-            if asked is not None and describes(payment, asked) is False:
-                # A payment id that was typed wrong: what became of that payment says nothing of ours.
-                differences = "; ".join(_compare(payment, asked)[0])
-                return Verdict(Outcome.NOT_AS_ASKED, f"{reason} It is for something else: {differences}.")
-            return Verdict(Outcome.FAILED, reason)
+            return _failed_verdict(
+                f"The status of the {subject} is {_show(status)}.", payment, asked, is_ours
+            )
     if not _is_one_of(payment.retirement_status, success_states):
         return Verdict(Outcome.WAITING, _waiting_reason(payment))
     proof = _proof(payment)
@@ -185,6 +184,20 @@ def _waiting_reason(payment: Payment) -> str:
     if payment.retirement_status is None:
         return f"The retirement has no status yet; {paid}."
     return f"The retirement's status is {_show(payment.retirement_status)}; {paid}."
+
+
+def _failed_verdict(reason: str, payment: Payment, asked: RetirementRequest | None, is_ours: bool) -> Verdict:
+    """Tell our payment from one whose id was typed wrong: what became of that says nothing of ours."""
+    is_described = True if asked is None else describes(payment, asked)
+    if asked is not None and is_described is False:
+        differences = "; ".join(_compare(payment, asked)[0])
+        return Verdict(Outcome.NOT_AS_ASKED, f"{reason} It is for something else: {differences}.")
+    if is_described is None and not is_ours:
+        return Verdict(
+            Outcome.UNTOLD,
+            f"{reason} Nothing says that it is the payment of this purchase: check the payment id, and at Carbonmark what became of it.",
+        )
+    return Verdict(Outcome.FAILED, reason)
 
 
 def _placeholder_verdict(test_mode: bool) -> Verdict:

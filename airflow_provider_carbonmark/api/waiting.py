@@ -37,6 +37,7 @@ class WaitTerms:
 
     :param payment_id: the payment, as Carbonmark appended it to the success URL.
     :param asked: what the checkout asked for; None when nobody knows, then only proof and placeholder rules apply.
+    :param is_ours: whether it is known already that the payment is what the checkout was paid with.
     :param test_mode: whether the link was made in test mode.
     :param allow_test_mode: whether something that retired nothing may end the wait well.
     :param success_states: retirement status words that mean done.
@@ -45,6 +46,7 @@ class WaitTerms:
 
     payment_id: str
     asked: RetirementRequest | None = None
+    is_ours: bool = False
     test_mode: bool = False
     allow_test_mode: bool = False
     success_states: tuple[str, ...] = tuple(DEFAULT_SUCCESS_STATES)
@@ -95,6 +97,7 @@ def weigh(answer: Payment | CarbonmarkError, terms: WaitTerms, *, test_mode: boo
         answer,
         terms.asked,
         test_mode=test_mode,
+        is_ours=terms.is_ours,
         success_states=terms.success_states,
         failed_states=terms.failed_states,
     )

@@ -66,6 +66,13 @@ def find_line(checkout: Mapping[str, Any]) -> PurchaseLine | None:
         return ledger.line(line_of(checkout))
 
 
+def record_claimed(checkout: Mapping[str, Any], payment_id: str) -> None:
+    """Write down with which payment a person says to have paid a checkout, if it belongs to a line."""
+    if LINE_KEY in checkout:
+        with keeping_books() as ledger:
+            ledger.claimed(line_of(checkout), payment_id)
+
+
 def record_paid(checkout: Mapping[str, Any], payment_id: str) -> None:
     """Write down that a checkout is paid, as Carbonmark says, if it belongs to a line."""
     if LINE_KEY in checkout:

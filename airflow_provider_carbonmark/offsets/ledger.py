@@ -193,6 +193,10 @@ class Ledger:
         """
         return self._change(id, lambda line: ledger_rules.link_made(line, run, checkout, now))
 
+    def claimed(self, id: int, payment_id: str) -> PurchaseLine:
+        """Write down with which payment a person says to have paid, for the runs that come after; without effect on a paid line."""
+        return self._change(id, lambda line: ledger_rules.claimed(line, payment_id))
+
     def paid(self, id: int, payment_id: str, *, now: datetime) -> PurchaseLine:
         """Write down that somebody paid; the first payment id stays."""
         return self._pay(id, payment_id, lambda line: ledger_rules.paid(line, payment_id, now))

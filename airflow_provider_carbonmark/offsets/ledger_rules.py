@@ -9,6 +9,7 @@ link_made             planned                                             link_m
 declined              link_made                                           declined
 failed, a decision    planned                                             failed
 failed, a fact        paid                                                failed
+claimed               link_made; declined or failed, with a link          the same
 paid                  link_made; declined or failed, with a link          paid
 retired               link_made, paid; declined or failed, with a link    retired
 ====================  ==================================================  =========
@@ -102,6 +103,14 @@ def failed(line: PurchaseLine, reason: str, now: datetime, run: Run | None) -> C
         remedy = "Carbonmark can fail only what is paid; pass the run that gives the line up"
         raise _refusal(line, "fail at Carbonmark", remedy)
     return {"state": State.FAILED, "reason": reason, "failed_at": now}
+
+
+def claimed(line: PurchaseLine, payment_id: str) -> Changes:
+    parse_payment_id(payment_id)
+    _must_have_link(line, "be paid")
+    if line.payment_id is not None or line.claimed_payment_id == payment_id:
+        return _NOTHING
+    return {"claimed_payment_id": payment_id}
 
 
 def paid(line: PurchaseLine, payment_id: str, now: datetime) -> Changes:

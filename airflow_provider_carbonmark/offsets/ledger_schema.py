@@ -103,6 +103,7 @@ class PurchaseLine:
     :param state: what became of it.
     :param reason: why it failed or was declined; it stays when a payment comes in after all.
     :param checkout: what the checkout operator delivered.
+    :param claimed_payment_id: the payment id that a person entered last, which Carbonmark has not confirmed.
     :param link_request: what Carbonmark was asked for with ``idempotency_key``, as long as no answer is stored.
     :param run: the run that planned it; never changes.
     :param handler: the run that carries it on.
@@ -135,6 +136,7 @@ class PurchaseLine:
     checkout_url: str | None = None
     checkout: dict[str, Any] | None = None
     payment_id: str | None = None
+    claimed_payment_id: str | None = None
     certificate_url: str | None = None
     transaction_hash: str | None = None
     explorer_url: str | None = None
@@ -307,6 +309,8 @@ purchases = Table(
     Column("checkout_url", Text),
     Column("checkout", JsonText),
     Column("payment_id", String(255), unique=True),
+    # Not unique: anybody may type anything.
+    Column("claimed_payment_id", String(255)),
     Column("certificate_url", Text),
     Column("transaction_hash", Text),
     Column("explorer_url", Text),

@@ -24,8 +24,14 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
-from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
-from airflow_provider_carbonmark.hooks.purchase_line import find_line, record_declined, record_paid
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
+from airflow_provider_carbonmark.hooks.purchase_line import (
+    find_line,
+    record_claimed,
+    record_declined,
+    record_paid,
+)
 from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey
 
 if TYPE_CHECKING:
@@ -44,6 +50,10 @@ RETRIES = 3
 # How HITLOperator parks a task: TaskAwaitingInput came with Airflow 3.3, before that a trigger waited.
 PARKING = (TaskDeferred, getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred))
 
+# What Carbonmark says of an id that was entered when it was typed wrong, and when a person had better look at it once more.
+_SURELY_WRONG = (Finding.OTHER, Finding.NOT_PAID)
+_NO_REASON_NOT_TO_ASK = (*_SURELY_WRONG, Finding.UNTOLD)
+
 _LINK = tuple(field.name for field in fields(LinkKey))
 _SHOWN = ("checkout_url", "quantity_tonnes", "beneficiary_name")
 
@@ -54,7 +64,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
 
     The task goes on by itself when the buyer's browser comes back to the return URL of the link, whether that happens before,
     while or after it waits. Where the browser can't reach Airflow, a person enters the payment id in the form. An answer without a
-    usable id is asked for again.
+    usable id, or with that of a payment for something else, is asked for again; a ledger keeps the id for the runs that come after.
 
     Returns (XCom): the payment id, a string. A payment that is recorded for the link counts, whatever the form says.
 
@@ -67,12 +77,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
     :param response_timeout: how long to wait before the task fails, without a retry. For ever when not given.
+    :param carbonmark_conn_id: the Airflow connection that the link was made with; asked about ids that people enter. (templated)
     :param on_declined: ``"skip"`` or ``"fail"`` the task when a person declines; neither is retried.
     :param retries: 3 when neither the task nor ``default_args`` say otherwise. Another try costs nothing, and Airflow itself fails
         one now and then.
     """
 
-    template_fields: Collection[str] = ("subject", "body", "checkout", "cost_usd")
+    template_fields: Collection[str] = ("subject", "body", "checkout", "cost_usd", "carbonmark_conn_id")
     ui_color = "#d9f2e3"
 
     def __init__(
@@ -85,6 +96,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         notifiers: Sequence[BaseNotifier] | BaseNotifier | None = None,
         assigned_users: HITLUser | list[HITLUser] | None = None,
         response_timeout: timedelta | None = None,
+        carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
         on_declined: Literal["skip", "fail"] = "skip",
         retries: int = RETRIES,
         **kwargs: Any,
@@ -110,6 +122,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         self.params = ParamsDict(form)
         self.checkout = checkout
         self.cost_usd = cost_usd
+        self.carbonmark_conn_id = carbonmark_conn_id
         self.on_declined = on_declined
 
     def execute(self, context: Context) -> str | None:
@@ -125,12 +138,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         if payment_id := self._of_ledger(line):
             return payment_id
         context["ti"].xcom_push(self._link.awaits_key, self._link.to_json())
-        if payment_id := self._recorded(context):
+        if payment_id := self._recorded(context) or self._claimed(line, wrong=_NO_REASON_NOT_TO_ASK):
             return payment_id
         if line is not None and line.state in ("declined", "failed"):
             raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
         self.subject = self.subject or default_subject(checkout)
-        self.body = self.body or default_body(checkout, self.cost_usd)
+        claimed = None if line is None else line.claimed_payment_id
+        self.body = self.body or default_body(checkout, self.cost_usd, claimed)
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
         try:
             super().execute(context)
@@ -144,7 +158,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """Take the answer, which may be the return URL's, a person's, or that there was none in time."""
         with failing_without_retry():
             self.checkout = checkout = _parse_checkout(self.checkout)
-        payment_id = self._of_ledger(find_line(checkout)) or self._recorded(context)
+        line = find_line(checkout)
+        payment_id = self._of_ledger(line) or self._recorded(context)
         if payment_id and "error" in event:
             return payment_id
         answer = super().execute_complete(context, event)
@@ -156,6 +171,11 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 self.log.warning("%s answered otherwise, but %s was paid.", user, payment_id)
             return payment_id
         if declined:
+            if payment_id := self._claimed(line, wrong=_SURELY_WRONG):
+                self.log.warning(
+                    "%s declined, but payment %s was entered before: it is followed.", user, payment_id
+                )
+                return payment_id
             raise self._declined(user, context)
         try:
             payment_id = parse_payment_id(entered)
@@ -164,8 +184,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 "%s has paid but gave no usable payment id, so it is asked for again. %s", user, error
             )
             return self.execute(context)
-        # Not for the ledger yet: what was typed wrong would stay there. The sensor asks Carbonmark first.
         self.log.info("%s entered payment %s.", user, payment_id)
+        # Before anything else: a run that dies from here on leaves it to the next.
+        record_claimed(checkout, payment_id)
+        finding, why = self._check(payment_id)
+        if finding is Finding.OTHER:
+            self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
+            return self.execute(context)
         return payment_id
 
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
@@ -204,6 +229,28 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             record_paid(checkout, payment_id)
         return str(payment_id)
 
+    def _claimed(self, line: PurchaseLine | None, *, wrong: Collection[Finding]) -> str | None:
+        """
+        Return the payment id that a person entered in an earlier try or run, which may have died before Carbonmark confirmed it.
+
+        :param wrong: what Carbonmark may say of it that rules it out.
+        """
+        if line is None or line.claimed_payment_id is None:
+            return None
+        finding, why = self._check(line.claimed_payment_id)
+        self.log.info("Payment %s was entered before: %s", line.claimed_payment_id, why)
+        return None if finding in wrong else line.claimed_payment_id
+
+    def _check(self, payment_id: str) -> tuple[Finding, str]:
+        """Ask Carbonmark about an id that a person entered; the ledger is told if it is this link's payment."""
+        checkout: Any = self.checkout
+        with failing_without_retry():
+            settings = CarbonmarkHook(self.carbonmark_conn_id).connection.settings
+        finding, why = check_payment(settings, payment_id, [checkout])
+        if finding is Finding.THIS_LINK:
+            record_paid(checkout, payment_id)
+        return finding, why
+
     def _pull(self, context: Context, key: str) -> Any:
         """Return an XCom of the task that made the link."""
         link = self._link
@@ -229,12 +276,15 @@ def default_subject(checkout: Mapping[str, Any]) -> str:
     return f"Pay for {_tonnes(checkout)}, {checkout['beneficiary_name']}"
 
 
-def default_body(checkout: Mapping[str, Any], cost_usd: str | None = None) -> str:
+def default_body(
+    checkout: Mapping[str, Any], cost_usd: str | None = None, claimed_payment_id: str | None = None
+) -> str:
     """
     Return what a person needs to decide and to pay, as Markdown.
 
     :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned.
     :param cost_usd: what it costs, USD.
+    :param claimed_payment_id: the payment id that was entered before, without Carbonmark confirming it.
     """
     message = checkout.get("retirement_message")
     lines = [
@@ -246,6 +296,10 @@ def default_body(checkout: Mapping[str, Any], cost_usd: str | None = None) -> st
         f"- Beneficiary: {_escaped(checkout['beneficiary_name'])}",
         f"- Message: {_escaped(message)}" if message else None,
         "- Test mode: nothing is retired" if checkout.get("test_mode") else None,
+        f"- Payment {_escaped(claimed_payment_id)} was entered before, but Carbonmark doesn’t say that it is for this link. Don’t pay "
+        "again if you have paid: enter the payment id once more."
+        if claimed_payment_id
+        else None,
         "",
         "After paying, your browser comes back to Airflow and this task goes on by itself. Only if it could not come back: enter "
         f"the payment id, which is the last part of the address it was sent to, and choose “{PAID}”.",

@@ -64,8 +64,9 @@ def payment_answer(view: PaymentView, base_url: str, switches: Switches) -> dict
     completed_at = view.retirement.completed_at
     _put(answer, f"{parent}.completed_at", completed_at and timestamp(completed_at))
     place = "" if switches.bought_at == "top" else switches.bought_at
-    for name, value in _bought(view).items():
-        _put(answer, f"{place}.{name}", value)
+    if switches.bought_at != "untold":
+        for name, value in _bought(view).items():
+            _put(answer, f"{place}.{name}", value)
     if switches.echo_metadata:
         answer["metadata"] = dict(checkout.order.metadata)
     return answer

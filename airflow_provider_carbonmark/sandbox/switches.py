@@ -118,7 +118,7 @@ class Switches(BaseModel):
         default=("view_retirement_url", "transaction_hash", "on_chain_explorer_url"),
         description="The fields a proof consists of.",
     )
-    bought_at: Literal["top", "metadata", "quote", "retirement", "order"] = Field(
+    bought_at: Literal["top", "metadata", "quote", "retirement", "order", "untold"] = Field(
         default="top", description="Where GET /payments/{id} describes what was retired, and for whom."
     )
     echo_metadata: bool = Field(

@@ -20,12 +20,11 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id, parse_quantity
+from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
     Outcome,
-    RetirementRequest,
     describes,
     is_not_paid,
 )
@@ -38,7 +37,8 @@ from airflow_provider_carbonmark.api.waiting import (
     weigh,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
-from airflow_provider_carbonmark.hooks.purchase_line import record_failed, record_paid
+from airflow_provider_carbonmark.hooks.payment_check import asked_for
+from airflow_provider_carbonmark.hooks.purchase_line import find_line, record_failed, record_paid
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -130,7 +130,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         checkout = None if self.checkout is None else _parse_checkout(self.checkout, payment_id)
         return WaitTerms(
             payment_id=payment_id,
-            asked=_asked(checkout) if checkout else None,
+            asked=None if checkout is None else asked_for(checkout),
+            is_ours=checkout is not None and _is_known(checkout, payment_id),
             test_mode=bool(checkout and checkout.get("test_mode")),
             allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
             success_states=tuple(self.success_states),
@@ -249,6 +250,12 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         return min(pause, max(0.0, self.timeout - waited))
 
 
+def _is_known(checkout: Mapping[str, Any], payment_id: str) -> bool:
+    """Tell whether Carbonmark said before that a payment is the checkout's: when it made the link, or to the ledger."""
+    line = find_line(checkout)
+    return payment_id in (checkout.get("payment_id"), line and line.payment_id)
+
+
 def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:
     remedy = "Pass the output of CarbonmarkCreateCheckoutOperator"
     if isinstance(checkout, str):
@@ -270,12 +277,3 @@ def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:
             remedy="Pass the checkout that the payment was made for",
         )
     return checkout
-
-
-def _asked(checkout: Mapping[str, Any]) -> RetirementRequest:
-    return RetirementRequest(
-        beneficiary_name=checkout["beneficiary_name"],
-        quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
-        asset_price_source_id=checkout.get("asset_price_source_id"),
-        retirement_message=checkout.get("retirement_message"),
-    )

@@ -43,6 +43,7 @@ SAY: dict[str, Callable[[Ledger, PurchaseLine, datetime], object]] = {
     "decline": lambda ledger, of, now: ledger.declined(of.id, FIRST, "too dear", now=now),
     "give up": lambda ledger, of, now: ledger.failed(of.id, "no listing", now=now, run=FIRST),
     "fail": lambda ledger, of, now: ledger.failed(of.id, "refunded", now=now),
+    "claim": lambda ledger, of, now: ledger.claimed(of.id, "pay-typed"),
     "pay": lambda ledger, of, now: ledger.paid(of.id, payment_id(of), now=now),
     "retire": lambda ledger, of, now: ledger.retired(of.id, retirement(of), now=now),
 }
@@ -60,15 +61,15 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 # What a line becomes; "same" when it was said before, "-" when it is refused.
 BECOMES = """
-                     | quote   | intend  | link      | decline  | give up | fail   | pay  | retire
-planned              | planned | planned | link_made | -        | failed  | -      | -    | -
-linked               | -       | -       | same      | declined | -       | -      | paid | retired
-paid                 | -       | -       | same      | -        | -       | failed | same | retired
-retired              | -       | -       | same      | -        | -       | -      | same | same
-declined             | -       | -       | -         | same     | -       | -      | paid | retired
-given up             | -       | -       | -         | -        | same    | same   | -    | -
-failed               | -       | -       | -         | -        | same    | same   | same | retired
-restated             | -       | -       | -         | -        | -       | -      | -    | -
+                     | quote   | intend  | link      | decline  | give up | fail   | claim     | pay  | retire
+planned              | planned | planned | link_made | -        | failed  | -      | -         | -    | -
+linked               | -       | -       | same      | declined | -       | -      | link_made | paid | retired
+paid                 | -       | -       | same      | -        | -       | failed | same      | same | retired
+retired              | -       | -       | same      | -        | -       | -      | same      | same | same
+declined             | -       | -       | -         | same     | -       | -      | declined  | paid | retired
+given up             | -       | -       | -         | -        | same    | same   | -         | -    | -
+failed               | -       | -       | -         | -        | same    | same   | same      | same | retired
+restated             | -       | -       | -         | -        | -       | -      | -         | -    | -
 """
 
 

@@ -243,3 +243,11 @@ def test_there_is_no_certificate_before_the_retirement(shopper: Shopper) -> None
     assert shopper.http.get(f"{url}1").status_code == 404
     shopper.http.post("/sandbox/reset")
     assert shopper.http.get(url).status_code == 404
+
+
+def test_a_service_may_tell_nothing_of_what_was_bought(shopper: Shopper) -> None:
+    shopper.switch(bought_at="untold")
+    payment = shopper.payment(shopper.buy())
+
+    assert payment["payment_status"] == "PAID"
+    assert not {"quantity_tonnes", "beneficiary_name", "asset_price_source_id"} & payment.keys()

@@ -39,12 +39,12 @@ PLACEHOLDER = DONE | {
 }
 
 
-def verdict(*, asked=ASKED, test_mode=False, without=(), answer=DONE, **changes):
+def verdict(*, asked=ASKED, test_mode=False, is_ours=False, without=(), answer=DONE, **changes):
     answer = {name: value for name, value in (answer | changes).items() if name not in without}
     terms = {name: changes.pop(name) for name in ("success_states", "failed_states") if name in changes}
     for name in terms:
         answer.pop(name)
-    return judge(Payment.model_validate(answer), asked, test_mode=test_mode, **terms)
+    return judge(Payment.model_validate(answer), asked, test_mode=test_mode, is_ours=is_ours, **terms)
 
 
 def outcome(**changes):
@@ -107,8 +107,16 @@ def test_that_another_payment_failed_says_nothing_of_ours(name):
     assert got.outcome is Outcome.NOT_AS_ASKED
     assert "FAILED" in got.reason
     assert "quantity in tonnes is 2 instead of 12.345" in got.reason
-    assert outcome(**{name: "FAILED"}, without=["quantity_tonnes"]) is Outcome.FAILED
-    assert outcome(**{name: "FAILED"}, answer=PLACEHOLDER) is Outcome.FAILED
+
+
+@pytest.mark.parametrize("name", ["payment_status", "retirement_status"])
+@pytest.mark.parametrize("told", [{"without": ["quantity_tonnes"]}, {"answer": PLACEHOLDER}], ids=str)
+def test_a_failed_payment_that_does_not_say_what_it_was_for_is_ours_only_if_that_is_known(name, told):
+    got = verdict(**{name: "FAILED"}, **told)
+    assert got.outcome is Outcome.UNTOLD
+    assert "check the payment id" in got.reason
+    assert outcome(**{name: "FAILED"}, **told, is_ours=True) is Outcome.FAILED
+    assert outcome(**{name: "FAILED"}, **told, asked=None) is Outcome.FAILED
 
 
 @pytest.mark.parametrize("url", [None, "", "pending", "javascript:alert(1)"])
