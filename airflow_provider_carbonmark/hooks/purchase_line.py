@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import pendulum
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,6 +64,15 @@ def find_line(checkout: Mapping[str, Any]) -> PurchaseLine | None:
         return None
     with keeping_books() as ledger:
         return ledger.line(line_of(checkout))
+
+
+def find_line_of_link(link: Mapping[str, Any]) -> PurchaseLine | None:
+    """Return the line whose link a task made, by ``dag_id``, ``run_id``, ``task_id`` and ``map_index``; None when there is none."""
+    from airflow_provider_carbonmark.offsets.ledger import Run
+
+    with open_ledger() as ledger:
+        run = Run(link["dag_id"], link["run_id"])
+        return ledger.line_of_link(run, link["task_id"], link["map_index"])
 
 
 def record_claimed(checkout: Mapping[str, Any], payment_id: str) -> None:

@@ -144,6 +144,18 @@ class Ledger:
         with self._reading() as connection:
             return _line(connection, id)
 
+    def line_of_link(self, run: Run, task_id: str, map_index: int) -> PurchaseLine | None:
+        """Return the line whose link a task made; None when it made none."""
+        its_run = purchases.c.dag_id == run.dag_id, purchases.c.run_id == run.run_id
+        query = select(purchases).where(*its_run, purchases.c.checkout.is_not(None))
+        with self._reading() as connection:
+            rows = connection.execute(query).all() if connection else []
+        for line in map(PurchaseLine.from_row, rows):
+            made = line.checkout or {}
+            if (made.get("task_id"), made.get("map_index")) == (task_id, map_index):
+                return line
+        return None
+
     def lines(
         self,
         *,

@@ -76,7 +76,6 @@ def link_made(line: PurchaseLine, run: Run, checkout: Mapping[str, Any], now: da
         "checkout": dict(checkout),
         "checkout_url": checkout["checkout_url"],
         "link_made_at": now,
-        "link_request": None,
         "idempotency_key": None,
     }
 

@@ -104,7 +104,8 @@ class PurchaseLine:
     :param reason: why it failed or was declined; it stays when a payment comes in after all.
     :param checkout: what the checkout operator delivered.
     :param claimed_payment_id: the payment id that a person entered last, which Carbonmark has not confirmed.
-    :param link_request: what Carbonmark was asked for with ``idempotency_key``, as long as no answer is stored.
+    :param link_request: what Carbonmark was asked for.
+    :param idempotency_key: the key that it was asked with, as long as no answer is stored.
     :param run: the run that planned it; never changes.
     :param handler: the run that carries it on.
     :param handled_since: when it became that run's.

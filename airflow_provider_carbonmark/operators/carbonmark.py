@@ -21,7 +21,13 @@ from airflow_provider_carbonmark.api.inputs import (
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.links import CheckoutLink
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink, refuse_unless_unpaid
-from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, PAYMENT_KEY, RECORD_KEY, LinkKey
+from airflow_provider_carbonmark.return_url.link import (
+    CONNECTION_KEY,
+    PAYMENT_KEY,
+    RECORD_KEY,
+    LinkKey,
+    paid_key,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -205,6 +211,8 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             self.log.info("It is paid: %s", record.payment_id)
             context["ti"].xcom_push(PAYMENT_KEY, record.payment_id)
             context["ti"].xcom_push(RECORD_KEY, record.to_json())
+            if record.verified:
+                context["ti"].xcom_push(paid_key(record.payment_id), record.payment_id)
 
     def _purchase(self) -> dict[str, Any]:
         """Return what is to be bought, checked, as plain JSON: what makes two links the same."""

@@ -7,10 +7,12 @@ supported version of Airflow is tested, because none of it is Airflow's public i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
@@ -25,7 +27,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.utils.retries import run_with_db_retries
 from airflow.utils.session import create_session
 from fastapi import HTTPException
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from airflow_provider_carbonmark.operators.link_store import STATE_KEY, KeptLinks
 from airflow_provider_carbonmark.return_url.link import (
@@ -34,6 +36,7 @@ from airflow_provider_carbonmark.return_url.link import (
     RECORD_KEY,
     LinkKey,
     PaymentRecord,
+    paid_key,
 )
 
 if TYPE_CHECKING:
@@ -59,11 +62,28 @@ class Link:
     :param conn_id: the connection that it was made with; None when that isn't known.
     :param checkouts: what the task made, the latest last. More than one only when its input changed in between.
     :param record: what its buyers came back with so far.
+    :param has_task: whether the task that made it is still there, to record anything on.
     """
 
     conn_id: str | None
     checkouts: tuple[dict[str, Any], ...]
     record: PaymentRecord | None
+    has_task: bool = True
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """
+    What recording a payment came to.
+
+    :param record: the record of the link as it is now.
+    :param is_news: whether that is another than before.
+    :param entered: other payment ids that people entered for the link in a form.
+    """
+
+    record: PaymentRecord
+    is_news: bool
+    entered: tuple[str, ...] = ()
 
 
 class _Buyer:
@@ -88,22 +108,14 @@ def find_connection(conn_id: str) -> Connection | None:
 
 
 def find_link(link: LinkKey) -> Link | None:
-    """Return what Airflow knows of a link; None when no such task made one."""
+    """Return what Airflow knows of a link, without checkouts if nothing; None when there is no such task."""
     with create_session(scoped=False) as session:
         if session.scalar(select(TaskInstance.id).where(*_is(TaskInstance, link))) is None:
             return None
-        conn_id, checkouts = _made_links(session, link)
-        return Link(conn_id, checkouts, _read_record(session, link)) if checkouts else None
+        return Link(*_made_links(session, link), _read_record(session, link))
 
 
-def is_recorded_elsewhere(link: LinkKey, payment_id: str) -> bool:
-    """Tell whether the payment is recorded for another link of the same run."""
-    with create_session(scoped=False) as session:
-        rows = session.scalars(_xcoms_of_run(link, PAYMENT_KEY)).all()
-        return any(_value(row) == payment_id and LinkKey.of(row) != link for row in rows)
-
-
-def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> tuple[PaymentRecord, bool]:
+def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> Recorded | None:
     """
     Record what a buyer came back with, and wake the task that waits for it, in one transaction.
 
@@ -112,11 +124,13 @@ def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> tuple[P
     :param link: the link.
     :param payment_id: what the buyer came back with.
     :param verified: whether Carbonmark said that it is for this link.
-    :return: the record as it is now, and whether that is news.
+    :return: None when the payment is verified to be for another link; then nothing is recorded.
     """
 
-    def record(session: Session) -> tuple[PaymentRecord, bool]:
-        _lock(session, link)
+    def record(session: Session) -> Recorded | None:
+        _lock(session, link, payment_id)
+        if _is_another_links(session, link, payment_id):
+            return None
         before = _read_record(session, link)
         after = (
             before.with_payment(payment_id, verified=verified)
@@ -125,12 +139,14 @@ def record_payment(link: LinkKey, payment_id: str, *, verified: bool) -> tuple[P
         )
         if after != before:
             _write_record(session, link, after)
-        return after, after != before
+        return Recorded(after, after != before)
 
-    def record_and_wake(session: Session) -> tuple[PaymentRecord, bool]:
-        after, is_news = record(session)
-        _answer_waiting(session, link, after.payment_id)
-        return after, is_news
+    def record_and_wake(session: Session) -> Recorded | None:
+        recorded = record(session)
+        if recorded is None:
+            return None
+        entered = _answer_waiting(session, link, recorded.record.payment_id)
+        return replace(recorded, entered=entered)
 
     try:
         return _in_transaction(record_and_wake)
@@ -165,9 +181,9 @@ def _is(model: Any, link: LinkKey) -> tuple[Any, ...]:
     return tuple(getattr(model, name) == value for name, value in zip(names, astuple(link), strict=True))
 
 
-def _lock(session: Session, link: LinkKey) -> None:
+def _lock(session: Session, link: LinkKey, payment_id: str) -> None:
     """
-    Keep everybody else from recording for this link until this transaction ends.
+    Keep everybody else from recording for this link, or this payment for another, until this transaction ends.
 
     An update that changes nothing locks the row, or the whole of SQLite, which knows no SELECT … FOR UPDATE.
     """
@@ -177,6 +193,16 @@ def _lock(session: Session, link: LinkKey) -> None:
         .values(updated_at=TaskInstance.updated_at)
         .execution_options(synchronize_session=False)
     )
+    if session.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(payment_id.encode()).digest()[:8], signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+def _is_another_links(session: Session, link: LinkKey, payment_id: str) -> bool:
+    """Tell whether Carbonmark said before that the payment is for another link: two may ask for just the same."""
+    # Locked for MySQL's sake, which knows no lock by a number; there, of two that find nothing, one is tried again.
+    said = select(XComModel).where(XComModel.key == paid_key(payment_id)).with_for_update()
+    return any(LinkKey.of(row) != link for row in session.scalars(said).all())
 
 
 def _made_links(session: Session, link: LinkKey) -> tuple[str | None, tuple[dict[str, Any], ...]]:
@@ -197,6 +223,8 @@ def _read_record(session: Session, link: LinkKey) -> PaymentRecord | None:
 def _write_record(session: Session, link: LinkKey, record: PaymentRecord) -> None:
     _write_xcom(session, link, PAYMENT_KEY, record.payment_id)
     _write_xcom(session, link, RECORD_KEY, record.to_json())
+    if record.verified:
+        _write_xcom(session, link, paid_key(record.payment_id), record.payment_id)
     if get_state_backend is not None:
         scope = TaskScope(*astuple(link))
         get_state_backend().set(
@@ -232,28 +260,34 @@ def _write_xcom(session: Session, link: LinkKey, key: str, value: Any) -> None:
     session.flush()
 
 
-def _xcoms_of_run(link: LinkKey, key: str) -> Any:
-    return select(XComModel).where(
-        XComModel.dag_id == link.dag_id, XComModel.run_id == link.run_id, XComModel.key == key
-    )
-
-
-def _answer_waiting(session: Session, link: LinkKey, payment_id: str) -> None:
-    """Answer, in the buyer's place, every open request for the payment of this link."""
+def _answer_waiting(session: Session, link: LinkKey, payment_id: str) -> tuple[str, ...]:
+    """Answer, in the buyer's place, every open request for the payment of this link; return what people answered otherwise."""
     waiting = [
         LinkKey.of(row)
         for row in session.scalars(select(XComModel).where(XComModel.key == link.awaits_key)).all()
         if _value(row) == link.to_json()
     ]
+    entered = []
     for task in waiting:
         # Columns, not objects: those would come back half loaded when Airflow asks for them in the same session.
         request = session.execute(
-            select(HITLDetail.ti_id, HITLDetail.options, HITLDetail.assignees)
+            select(
+                HITLDetail.ti_id,
+                HITLDetail.options,
+                HITLDetail.assignees,
+                HITLDetail.responded_at,
+                HITLDetail.params_input,
+            )
             .join(TaskInstance, HITLDetail.ti_id == TaskInstance.id)
-            .where(*_is(TaskInstance, task), HITLDetail.responded_at.is_(None))
+            .where(*_is(TaskInstance, task))
         ).one_or_none()
-        if request is not None:
+        if request is None:
+            continue
+        if request.responded_at is None:
             _answer(session, task, request, payment_id)
+        elif (other := (request.params_input or {}).get(PAYMENT_KEY)) not in (None, "", payment_id):
+            entered.append(str(other))
+    return tuple(entered)
 
 
 def _answer(session: Session, task: LinkKey, request: Any, payment_id: str) -> None:
@@ -271,7 +305,9 @@ def _answer(session: Session, task: LinkKey, request: Any, payment_id: str) -> N
             session=session,
         )
     except HTTPException as refusal:
-        # 404, 409: cleared or answered in this moment; the task looks for the record before it does anything else.
+        if refusal.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise
+        # Cleared or answered in this moment; the task looks for the record before it does anything else.
         log.info("The request of %s could not be answered: %s", task, refusal.detail)
         return
     nobody_assigned = {"id": _Buyer().get_id(), "name": buyer.get_name()}

@@ -52,23 +52,25 @@ def create_app() -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     limiter = anyio.CapacityLimiter(MAX_AT_ONCE)
 
-    async def answer(request: Request, visit: Callable[[], Visit], payment_id: str | None = None) -> Response:
+    async def answer(
+        request: Request, visit: Callable[[], Visit], in_trouble: Page, payment_id: str | None = None
+    ) -> Response:
         if _is_only_looking_ahead(request):
             return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE, headers=_HEADERS)
         try:
             seen = await anyio.to_thread.run_sync(visit, limiter=limiter)
         except Exception:
-            log.exception("A buyer's return could not be handled; their page tries again")
-            seen = Visit(Page.UNCHECKED)
+            log.exception("A buyer's return could not be handled")
+            seen = Visit(in_trouble)
         return _page(request, seen, payment_id)
 
     @app.get("/return/{token}/{payment_id}")
     async def returned(request: Request, token: str, payment_id: str) -> Response:
-        return await answer(request, lambda: visits.returned(token, payment_id), payment_id)
+        return await answer(request, lambda: visits.returned(token, payment_id), Page.UNCHECKED, payment_id)
 
     @app.get("/cancelled/{token}")
     async def cancelled(request: Request, token: str) -> Response:
-        return await answer(request, lambda: visits.cancelled(token))
+        return await answer(request, lambda: visits.cancelled(token), Page.CANCELLED)
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> Response:
@@ -100,7 +102,8 @@ def _page(
         style=_STYLE,
         checkout=visit.checkout,
         way_back=visits.way_back(visit.checkout) if visit.page is Page.CANCELLED and visit.checkout else None,
-        payment_id=payment_id,
+        # A second payment's number is for nobody's eyes, and the first is not this buyer's business.
+        payment_id=None if visit.page is Page.ALREADY_RECORDED else payment_id,
         recorded=visit.recorded,
         looks_again=looks_again,
     )

@@ -16,6 +16,8 @@ PREFIX = "/carbonmark"
 PAYMENT_KEY = "payment_id"
 RECORD_KEY = "carbonmark_payment"
 CONNECTION_KEY = "carbonmark_conn_id"
+# By this key the task is found again from the payment, whichever run it is of.
+_PAID_KEY = "carbonmark_paid_"
 # While Carbonmark is out of reach, the holder of a link could bring any number of ids.
 MAX_OTHER_IDS = 20
 
@@ -41,10 +43,19 @@ class LinkKey:
 
         One for each link: whoever waits for it, in whichever run, is found by the index that Airflow has on keys.
         """
-        return f"carbonmark_awaits_{hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:32]}"
+        return f"carbonmark_awaits_{_digest(json.dumps(self.to_json()))}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def paid_key(payment_id: str) -> str:
+    """Return the XCom key under which the task whose link a payment is verified to be for says so."""
+    return f"{_PAID_KEY}{_digest(payment_id)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _SALT = b"airflow-provider-carbonmark.return-url"
 # Bounds the work for a token that isn't ours (its payload may be compressed), and fits into any browser's address.
 MAX_LENGTH = 2000
+# A worker's clock may be so much ahead of the API server's.
+CLOCK_SKEW = timedelta(minutes=5)
 _TOKEN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_LENGTH}}}")
 
 
@@ -88,9 +91,13 @@ def read(text: str, key_of: Callable[[str], bytes | None], max_age: int) -> Toke
         # Base64 has several spellings for the same bytes.
         if base64_encode(base64_decode(signature)).decode() != signature:
             raise InvalidTokenError
-        return _parse(_serializer(key).loads(text, max_age=max_age))
+        payload, signed_at = _serializer(key).loads(text, return_timestamp=True)
     except BadData:
         raise InvalidTokenError from None
+    age = datetime.now(UTC) - signed_at
+    if not -CLOCK_SKEW <= age <= timedelta(seconds=max_age):
+        raise InvalidTokenError
+    return _parse(payload)
 
 
 def _parse(payload: object) -> Token:

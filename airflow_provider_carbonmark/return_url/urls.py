@@ -16,12 +16,26 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.return_url.link import LinkKey
 
 DEFAULT_TOKEN_DAYS = 60
+LONGEST_TOKEN_DAYS = 3650
 
 
 def token_seconds() -> int:
-    """Return how long a token is good for."""
-    days: int = conf.getint("carbonmark", "return_token_days", fallback=DEFAULT_TOKEN_DAYS)
-    return days * 86_400
+    """
+    Return how long a token is good for.
+
+    :raises InvalidInputError: when the configuration says no number of days.
+    """
+    days = (conf.get("carbonmark", "return_token_days", fallback=None) or "").strip() or str(
+        DEFAULT_TOKEN_DAYS
+    )
+    if not (days.isascii() and days.isdigit() and 0 < int(days) <= LONGEST_TOKEN_DAYS):
+        raise InvalidInputError(
+            "[carbonmark] return_token_days",
+            "is no number of days",
+            value=days,
+            remedy=f"Give 1 to {LONGEST_TOKEN_DAYS}, or leave it empty for {DEFAULT_TOKEN_DAYS}",
+        )
+    return int(days) * 86_400
 
 
 def return_urls(conn_id: str, connection: CarbonmarkConnection, link: LinkKey) -> dict[str, str]:
@@ -33,7 +47,8 @@ def return_urls(conn_id: str, connection: CarbonmarkConnection, link: LinkKey) -
     :param conn_id: id of the Airflow connection.
     :param connection: the connection.
     :param link: the task that makes the link.
-    :raises InvalidInputError: Airflow's own address isn't known, or the connection has nothing to sign with.
+    :raises InvalidInputError: Airflow's own address isn't known, the connection has nothing to sign with, or the links' lifetime
+        is configured wrongly.
     """
     key = signing_key(connection)
     if key is None:
@@ -42,6 +57,7 @@ def return_urls(conn_id: str, connection: CarbonmarkConnection, link: LinkKey) -
             "has neither a return_url_secret nor an API key, so no return URL can be signed",
             remedy="Set return_url_secret in its extra, or pass success_url and cancel_url to the operator",
         )
+    token_seconds()  # what buyers will be refused by, said here where somebody can mend it
     base = _base_url()
     token = sign(Token(conn_id, link), key)
     return {

@@ -8,35 +8,29 @@ if Carbonmark knows it, or can't be reached: then the sensor's own check decides
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.api.client import CarbonmarkClient
-from airflow_provider_carbonmark.api.errors import (
-    AccessDeniedError,
-    CarbonmarkError,
-    InvalidInputError,
-    NotFoundError,
-)
-from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity, parse_url
-from airflow_provider_carbonmark.api.retirement import RetirementRequest, describes, is_not_paid
-from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
-from airflow_provider_carbonmark.hooks.purchase_line import record_paid
+from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
+from airflow_provider_carbonmark.hooks.purchase_line import find_line_of_link, record_paid
 from airflow_provider_carbonmark.return_url import airflow_records
+from airflow_provider_carbonmark.return_url.airflow_records import Link
+from airflow_provider_carbonmark.return_url.link import PaymentRecord
 from airflow_provider_carbonmark.return_url.token import InvalidTokenError, Token, read, signing_key
 from airflow_provider_carbonmark.return_url.urls import token_seconds
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.api.models import Payment
-    from airflow_provider_carbonmark.return_url.airflow_records import Link
-    from airflow_provider_carbonmark.return_url.link import PaymentRecord
+    from airflow_provider_carbonmark.return_url.airflow_records import Recorded
 
 log = logging.getLogger(__name__)
 
-# A person waits for the page.
-LONGEST_CHECK = 10.0
+# Airflow's own limit, and what its ids are made of: nothing else reaches a secrets backend.
+_CONN_ID = re.compile(r"[\w#!()\-.:/\\]{1,200}")
 
 
 class Page(StrEnum):
@@ -47,17 +41,6 @@ class Page(StrEnum):
     UNCHECKED = "unchecked"
     CANCELLED = "cancelled"
     UNKNOWN_LINK = "unknown_link"
-
-
-class Finding(StrEnum):
-    """What Carbonmark says of a payment id."""
-
-    THIS_LINK = "it is for this link"
-    OLDER_LINK = "it is for a link that the task made before its input changed"
-    UNTOLD = "it exists, but nothing says what it is for"
-    OTHER = "it is for something else"
-    NOT_PAID = "it doesn't exist yet, or isn't paid"
-    OUT_OF_REACH = "Carbonmark can't be asked"
 
 
 @dataclass(frozen=True)
@@ -92,16 +75,18 @@ def returned(token_text: str, payment_id: str) -> Visit:
     except (InvalidTokenError, InvalidInputError) as refusal:
         return _refuse(type(refusal).__name__)
     record = link.record
-    if record and record.knows(payment_id) and (record.verified or payment_id != record.payment_id):
-        _keep_books(link.checkouts[-1], record)
+    if record and record.verified and record.knows(payment_id):
         airflow_records.wake(token.link, record.payment_id)
+        _keep_books(link.checkouts[-1], record)
         return Visit(Page.ALREADY_RECORDED, link.checkouts[-1])
-    finding, why = _ask(connection, payment_id, link)
+    finding, why = check_payment(connection.settings, payment_id, link.checkouts)
     log.debug("Payment %s of %s: %s", payment_id, token.link, why)
     if finding is Finding.NOT_PAID:
         return Visit(Page.UNCHECKED, link.checkouts[-1])
-    if finding is Finding.OTHER or airflow_records.is_recorded_elsewhere(token.link, payment_id):
+    if finding is Finding.OTHER:
         return _refuse(finding)
+    if not link.has_task:
+        return _record_in_ledger(token, link, payment_id, finding)
     if record and not record.verified and finding is Finding.THIS_LINK and payment_id != record.payment_id:
         _verify_late(token, connection, link, record.payment_id)
     return _record(token, link, payment_id, finding, why)
@@ -140,6 +125,8 @@ def _read_token(text: str) -> tuple[Token, CarbonmarkConnection]:
     connections: dict[str, CarbonmarkConnection] = {}
 
     def key_of(conn_id: str) -> bytes | None:
+        if not _CONN_ID.fullmatch(conn_id):
+            return None
         connection = airflow_records.find_connection(conn_id)
         # Not any other connection: its password may be a weak one that was never meant to sign anything.
         if connection is None or connection.conn_type != CarbonmarkHook.conn_type:
@@ -156,6 +143,8 @@ def _read_token(text: str) -> tuple[Token, CarbonmarkConnection]:
 
 def _find_link(token: Token) -> Link:
     link = airflow_records.find_link(token.link)
+    if link is None or not link.checkouts:
+        link = _find_in_ledger(token, link)
     if link is None:
         # The token is ours, so somebody may have paid for it.
         log.warning("A buyer came back to a link whose run is gone: %s", token.link)
@@ -165,53 +154,44 @@ def _find_link(token: Token) -> Link:
     return link
 
 
-def _ask(connection: CarbonmarkConnection, payment_id: str, link: Link) -> tuple[Finding, str]:
-    """Ask Carbonmark once; return what it says, and the same in words for the log."""
-    settings = replace(connection.settings, timeout=min(connection.settings.timeout, LONGEST_CHECK))
-    try:
-        with CarbonmarkClient(settings, retries=NO_RETRIES) as client:
-            payment = client.get_payment(payment_id)
-    except CarbonmarkError as error:
-        # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
-        stranger = isinstance(error, NotFoundError) and error.code is None
-        out_of_reach = stranger or is_passing(error) or isinstance(error, AccessDeniedError)
-        return Finding.OUT_OF_REACH if out_of_reach else Finding.NOT_PAID, str(error)
-    finding = _judge(payment, link)
-    return finding, finding.value
+def _find_in_ledger(token: Token, known: Link | None) -> Link | None:
+    """
+    Return a link that Airflow doesn't know, or not any more, as the ledger has it.
 
-
-def _judge(payment: Payment, link: Link) -> Finding:
-    if is_not_paid(payment):
-        return Finding.NOT_PAID
-    latest, *older = [describes(payment, _asked(checkout)) for checkout in reversed(link.checkouts)]
-    if latest is False:
-        return Finding.OLDER_LINK if True in older else Finding.OTHER
-    return Finding.THIS_LINK if latest else Finding.UNTOLD
-
-
-def _asked(checkout: dict[str, Any]) -> RetirementRequest:
-    return RetirementRequest(
-        beneficiary_name=checkout["beneficiary_name"],
-        quantity_tonnes=parse_quantity(checkout["quantity_tonnes"]),
-        asset_price_source_id=checkout["asset_price_source_id"],
-        retirement_message=checkout["retirement_message"],
-    )
+    Its run was deleted, or its task cleared (before 3.3), or its worker died as soon as the link was in the ledger, from where another
+    run delivered it.
+    """
+    line = find_line_of_link(token.link.to_json())
+    if line is None or line.checkout is None:
+        return None
+    paid = PaymentRecord(line.payment_id, verified=True) if line.payment_id else None
+    conn_id = (line.link_request or {}).get("carbonmark_conn_id")
+    return Link(conn_id, (line.checkout,), (known and known.record) or paid, has_task=known is not None)
 
 
 def _verify_late(token: Token, connection: CarbonmarkConnection, link: Link, payment_id: str) -> None:
     """Ask again about a payment that couldn't be checked when it came, before another takes its place."""
-    if _ask(connection, payment_id, link)[0] is Finding.THIS_LINK:
+    if check_payment(connection.settings, payment_id, link.checkouts)[0] is Finding.THIS_LINK:
         airflow_records.record_payment(token.link, payment_id, verified=True)
 
 
 def _record(token: Token, link: Link, payment_id: str, finding: Finding, why: str) -> Visit:
     checkout = link.checkouts[-1]
     verified = finding is Finding.THIS_LINK
-    record, is_news = airflow_records.record_payment(token.link, payment_id, verified=verified)
-    _keep_books(checkout, record)
+    recorded = airflow_records.record_payment(token.link, payment_id, verified=verified)
+    if recorded is None:
+        # Whoever brings it has a token of ours and a real payment, and may have paid for this very link.
+        log.error(
+            "Payment %s, which a buyer brought to %s, is another link's already. If a buyer paid for each, they must be told apart at "
+            "Carbonmark",
+            *(payment_id, token.link),
+        )
+        return UNKNOWN_LINK
+    record = recorded.record
     airflow_records.wake(token.link, record.payment_id)
-    if is_news:
-        _report(token, record, payment_id, finding, why)
+    _keep_books(checkout, record)
+    if recorded.is_news:
+        _report(token, recorded, payment_id, finding, why)
     if payment_id != record.payment_id:
         return Visit(Page.ALREADY_RECORDED, checkout)
     if finding is Finding.OUT_OF_REACH:
@@ -219,23 +199,38 @@ def _record(token: Token, link: Link, payment_id: str, finding: Finding, why: st
     return Visit(Page.PAID, checkout)
 
 
-def _keep_books(checkout: dict[str, Any], record: PaymentRecord) -> None:
+def _record_in_ledger(token: Token, link: Link, payment_id: str, finding: Finding) -> Visit:
+    """Record a payment where there is no task any more to record it on; what can't be checked has to come again."""
+    checkout = link.checkouts[-1]
+    record = PaymentRecord(payment_id, verified=finding is Finding.THIS_LINK)
+    if _keep_books(checkout, record):
+        airflow_records.wake(token.link, payment_id)
+        return Visit(Page.PAID, checkout)
+    return Visit(Page.ALREADY_RECORDED if link.record else Page.UNCHECKED, checkout)
+
+
+def _keep_books(checkout: dict[str, Any], record: PaymentRecord) -> bool:
     """
     Write a payment into the ledger as well, if Carbonmark said that it is for this link and the link is that of a planned purchase.
 
     The task that waits does so too, but somebody may have declined before the buyer paid after all, or its run may be over. A server
     that is killed before this line, or a ledger that is away, leaves it to that task and to the buyer's next visit.
+
+    :return: whether there is nothing left to write.
     """
     if not record.verified:
-        return
+        return False
     try:
         record_paid(checkout, record.payment_id)
     except Exception:
-        log.exception("Payment %s is recorded in Airflow, but not in the ledger", record.payment_id)
+        log.exception("Payment %s is not in the ledger", record.payment_id)
+        return False
+    return True
 
 
-def _report(token: Token, record: PaymentRecord, payment_id: str, finding: Finding, why: str) -> None:
+def _report(token: Token, recorded: Recorded, payment_id: str, finding: Finding, why: str) -> None:
     """Say in the log what a person may want to know, once: the record is bounded, and so are these lines."""
+    record = recorded.record
     level = logging.INFO if finding is Finding.THIS_LINK else logging.WARNING
     log.log(level, "A buyer came back to %s with payment %s: %s", token.link, payment_id, why)
     if finding is Finding.OLDER_LINK:
@@ -247,4 +242,11 @@ def _report(token: Token, record: PaymentRecord, payment_id: str, finding: Findi
             token.link,
             record.payment_id,
             others,
+        )
+    if recorded.entered:
+        log.error(
+            "%s was paid with %s, but somebody entered %s for it: if both are real, it was paid twice",
+            token.link,
+            record.payment_id,
+            " and ".join(recorded.entered),
         )

@@ -133,7 +133,7 @@ def test_a_line_keeps_all_that_was_said_of_it(books: Ledger) -> None:
     books.paid(made.id, payment_id(made), now=LATER)
     books.retired(made.id, retirement(made), now=LATER)
     kept = books.line(made.id)
-    assert (kept.link_request, kept.idempotency_key) == (None, None)
+    assert (kept.link_request, kept.idempotency_key) == ({"quantity_tonnes": "12.345"}, None)
     assert kept.cost_usd == Decimal("31.000000001")
     assert kept.checkout == checkout(made)
     assert kept.checkout_url == checkout(made)["checkout_url"]

@@ -6,15 +6,27 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from airflow.configuration import conf
 from sqlalchemy import NullPool, create_engine
 
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.offsets.ledger import Ledger, Run, State
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutLineOperator
+from airflow_provider_carbonmark.return_url.link import LinkKey
+from airflow_provider_carbonmark.return_url.token import Token, sign, signing_key
 from tests.integration.airflow.model import ledger_environment
 from tests.integration.offsets import parts
-from tests.integration.return_url.parts import RUN, Task, WaitingTask, title
+from tests.integration.return_url.parts import (
+    HAS_STATE_STORE,
+    RUN,
+    StateStore,
+    Task,
+    WaitingTask,
+    forget_all,
+    title,
+)
 from tests.integration.return_url.test_faults import errors, id_of, pay_twice
-from tests.integration.return_url.test_return import ALREADY, PAID, UNCHECKED
+from tests.integration.return_url.test_return import ALREADY, CANCELLED, PAID, UNCHECKED, UNKNOWN
 
 ITS_RUN = Run(RUN["dag_id"], RUN["run_id"])
 
@@ -106,3 +118,64 @@ def test_a_payment_that_the_ledger_refuses_is_left_to_a_person(link, ledger, buy
     assert title(page) == PAID
     assert the_line(ledger).payment_id == "pay_before"
     assert any(payment_id in error and "pay_before" in error for error in errors(caplog))
+
+
+# --- links that only the ledger knows
+
+
+def lose(link):
+    """Do what a worker's death right after the ledger had the link does: Airflow never hears of it."""
+    link.clear()
+    if HAS_STATE_STORE:
+        StateStore(link).delete("carbonmark_checkout")
+
+
+def test_a_link_whose_task_died_before_airflow_knew_of_it_is_known_by_the_ledger(link, ledger, buyer):
+    url = buyer.pay(link)
+    lose(link)
+    waiting = WaitingTask(link, run_id="the next").ask().park()
+    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID, ALREADY]
+    assert (the_line(ledger).state, the_line(ledger).payment_id) == (State.PAID, id_of(url))
+    assert link.record()["payment_id"] == id_of(url)
+    assert waiting.answer.form == {"payment_id": id_of(url)}
+
+
+def test_a_link_whose_run_was_deleted_is_known_by_the_ledger(link, ledger, buyer):
+    url = buyer.pay(link)
+    forget_all()
+    waiting = WaitingTask(link, run_id="the next").ask().park()
+    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID, ALREADY]
+    assert (the_line(ledger).state, the_line(ledger).payment_id) == (State.PAID, id_of(url))
+    assert waiting.answer.form == {"payment_id": id_of(url)}
+
+
+def test_what_can_not_be_checked_and_has_no_task_to_be_recorded_on_is_looked_for_again(
+    link, ledger, buyer, connect
+):
+    url = buyer.pay(link)
+    forget_all()
+    connect(host="http://127.0.0.1:9")
+    page = buyer.go(url)
+    assert title(page) == UNCHECKED
+    assert "has been noted" not in page.text
+    assert page.headers["refresh"]
+    connect()
+    assert title(buyer.go(url)) == PAID
+
+
+def test_cancelling_a_link_that_only_the_ledger_knows_offers_the_way_back(link, buyer, sandbox):
+    (checkout,) = sandbox.state.checkouts.values()
+    way_back = link.checkout["checkout_url"]
+    lose(link)
+    page = buyer.go(checkout.order.cancel_url)
+    assert title(page) == CANCELLED
+    assert f'href="{way_back}"' in page.text
+
+
+def test_a_token_of_another_connection_opens_no_link_of_the_ledger(link, buyer, connect, caplog):
+    connect("other", key="cm_api_22222222")
+    token = sign(Token("other", LinkKey(**link.where)), signing_key(CarbonmarkHook("other").connection))
+    payment_id = id_of(buyer.pay(link))
+    lose(link)
+    base = conf.get("api", "base_url")
+    assert title(buyer.go(f"{base}/carbonmark/return/{token}/{payment_id}")) == UNKNOWN
