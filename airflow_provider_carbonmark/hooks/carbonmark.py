@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 TEST_KEY_PREFIX = "cm_api_sandbox"
 CARBONMARK_DOMAIN = "carbonmark.com"
 
+MIN_SECRET_LENGTH = 32
+
 #: Well formed, and no payment has it: a right key gets 404 for it, a wrong one 401 or 403.
 IMPOSSIBLE_PAYMENT_ID = "airflow-connection-test"
 
@@ -82,11 +84,10 @@ class CarbonmarkConnection:
             problem = str(error).removeprefix(f"{error.field} ").removesuffix(f". {error.remedy}")
             raise InvalidInputError(field(_FIELDS[error.field]), problem, remedy=error.remedy) from None
         environment = _or_default(extra.get("environment"), None)
-        secret = _or_default(extra.get("return_url_secret"), None)
         return cls(
             settings,
             _test_mode(environment, key, settings.checkout_url, field("extra environment")),
-            None if secret is None else SecretStr(str(secret)),
+            _return_url_secret(extra.get("return_url_secret"), field("extra return_url_secret")),
         )
 
 
@@ -124,6 +125,18 @@ def _timeout(value: Any, field: str) -> float:
             field, "is not a number of seconds", value=value, remedy="Give more than 0 and at most 3600"
         )
     return seconds
+
+
+def _return_url_secret(value: Any, field: str) -> SecretStr | None:
+    secret = str(_or_default(value, ""))
+    # Whoever has a link has a signature to try guesses on, as often as they like.
+    if secret and len(secret) < MIN_SECRET_LENGTH:
+        raise InvalidInputError(
+            field,
+            f"has {len(secret)} characters",
+            remedy=f"Give {MIN_SECRET_LENGTH} random ones or more, or leave it empty",
+        )
+    return SecretStr(secret) if secret else None
 
 
 def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:

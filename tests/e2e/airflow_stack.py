@@ -51,7 +51,9 @@ class AirflowStack:
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="carbonmark-airflow-"))
         worker_log_port, trigger_log_port, *ports = free_ports(2 + api_servers)
-        self.url, *_ = urls = [f"http://127.0.0.1:{port}" for port in ports]
+        #: The address of each API server.
+        self.urls = urls = [f"http://127.0.0.1:{port}" for port in ports]
+        self.url = urls[0]
         self.env = {
             **_outer_environment(),
             **_settings(self.home, dags, self.url, database),
