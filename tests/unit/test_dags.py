@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pendulum
@@ -288,6 +288,51 @@ def test_what_failed_and_was_planned_again_is_not_missing(monthly_dag: Any, ledg
 def test_a_month_that_could_not_be_planned_fails(monthly_dag: Any) -> None:
     with pytest.raises(AirflowFailException, match="see the task plan"):
         list_retired(monthly_dag, None)
+
+
+def reported(folder: Path, *events: Any, **params: Any) -> list[str]:
+    """Run the report's task as on 1 December, and return of which periods it wrote reports."""
+    dag = dag_of(DAGS / "carbonmark_esg_report.py")
+    pages = dag.get_task("report").python_callable(
+        params=defaults(dag, folder=folder.as_uri(), **params),
+        dag_run=SimpleNamespace(run_after=pendulum.datetime(2026, 12, 1, 7)),
+        triggering_asset_events={"asset": [SimpleNamespace(extra=extra) for extra in events]},
+    )
+    assert all(Path(page.removeprefix("file://")).exists() for page in pages)
+    return [page.split("/")[-2] for page in pages]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_the_report_of_1_december_is_on_october_whose_purchases_were_planned_on_21_november(
+    tmp_path: Path,
+) -> None:
+    assert reported(tmp_path) == ["2026", "2026-10"]
+
+
+def test_the_report_of_1_january_is_on_november() -> None:
+    module = load(DAGS / "carbonmark_esg_report.py")
+
+    assert module.month_planned_last(pendulum.datetime(2027, 1, 1, 7)) == "2026-11"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_retirements_have_the_reports_on_their_months_and_years_written(tmp_path: Path) -> None:
+    events = [{"month": month} for month in ("2026-10", "2025-12", "2026-10")]
+
+    assert reported(tmp_path, *events) == ["2025", "2025-12", "2026", "2026-10"]
+    assert reported(tmp_path, *events, period="2024") == ["2024"]
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    "extra", [None, {}, {"month": None}, {"month": 202610}, {"month": "2026-13"}, {"month": "../../2026-10"}]
+)
+def test_an_event_that_names_no_month_is_passed_over_with_a_warning(
+    tmp_path: Path, extra: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert reported(tmp_path, {"month": "2025-03"}, extra) == ["2025", "2025-03"]
+    assert "Passed over an event" in caplog.text
+    assert reported(tmp_path, extra) == ["2026", "2026-10"]
 
 
 @pytest.fixture
