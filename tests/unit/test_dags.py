@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -333,45 +330,3 @@ def test_an_event_that_names_no_month_is_passed_over_with_a_warning(
     assert reported(tmp_path, {"month": "2025-03"}, extra) == ["2025", "2025-03"]
     assert "Passed over an event" in caplog.text
     assert reported(tmp_path, extra) == ["2026", "2026-10"]
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table with the edges of months in it, in several units."""
-    rows = [
-        ("2025-12-31", "a", "kg", 1000),
-        ("2026-01-01", "a", "kg", 200),
-        ("2026-01-31", "a", "t", 0.05),
-        ("2026-01-31", "b", "kg", 0.5),
-        ("2026-02-01", "a", "kg", 300),
-        ("2026-12-31", "b", "kg", 7),
-        ("2027-01-01", "b", "kg", 1000),
-    ]
-    file = tmp_path / "warehouse.db"
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("CREATE TABLE emissions (period DATE, entity TEXT, unit TEXT, amount NUMERIC)")
-        connection.executemany("INSERT INTO emissions VALUES (?, ?, ?, ?)", rows)
-        connection.commit()
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
-
-
-@pytest.mark.usefixtures("warehouse")
-def test_a_month_of_the_warehouse_is_added_up_by_entity_whatever_the_units() -> None:
-    module = load(DAGS / "carbonmark_warehouse_offset.py")
-
-    assert emissions_of(module, pendulum.datetime(2026, 1, 21, 6)) == {
-        ("a", "2026-01"): "0.250",
-        ("b", "2026-01"): "0.001",
-    }
-
-
-@pytest.mark.usefixtures("warehouse")
-def test_a_year_of_the_warehouse_is_added_up_by_entity_and_month() -> None:
-    module = load(DAGS / "carbonmark_year_offset.py")
-
-    assert emissions_of(module, year=2026) == {
-        ("a", "2026-01"): "0.250",
-        ("b", "2026-01"): "0.001",
-        ("a", "2026-02"): "0.300",
-        ("b", "2026-12"): "0.007",
-    }
