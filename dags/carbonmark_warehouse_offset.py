@@ -13,6 +13,7 @@ airflow backfill create --dag-id carbonmark_warehouse_offset --from-date 2025-01
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pendulum
@@ -21,6 +22,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_carbonmark.hooks.emissions import emissions_in_database, month_of_run
 from airflow_provider_carbonmark.offsets.emissions import EmissionsColumns, EntityEmissions
+from airflow_provider_carbonmark.offsets.purchase import Limits
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.task_groups import purchase
 
@@ -40,6 +42,11 @@ def emissions(context: Any) -> list[EntityEmissions]:
     return emissions_in_database(conn_id, EMISSIONS, COLUMNS, [month_of_run(context)])
 
 
+def limits(context: Any) -> Limits:
+    params = context["params"]
+    return Limits(Decimal(str(params["max_cost_usd"])), Decimal(str(params["max_run_cost_usd"])))
+
+
 @dag(
     schedule=CronDataIntervalTimetable("0 6 21 * *", timezone="UTC"),
     start_date=pendulum.datetime(2023, 10, 21, 6, tz="UTC"),
@@ -50,6 +57,8 @@ def emissions(context: Any) -> list[EntityEmissions]:
         "beneficiary": Param(
             "Example Corp, {entity}", type="string", description="Named on the certificates"
         ),
+        "max_cost_usd": Param(100, type="number", exclusiveMinimum=0, description="For one entity"),
+        "max_run_cost_usd": Param(1000, type="number", exclusiveMinimum=0, description="For all of them"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
             False, type="boolean", description="Accept a rehearsal, which retires nothing"
@@ -65,9 +74,10 @@ def carbonmark_warehouse_offset():
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
         retirement_message="Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        limits=limits,
         preview="{{ params.preview }}",
     )
-    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
+    purchase(plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_warehouse_offset()

@@ -37,7 +37,7 @@ def emissions(context: Any) -> list[EntityEmissions]:
 
 
 def limits(context: Any) -> Limits:
-    return Limits(max_cost_per_run_usd=Decimal(str(context["params"]["max_cost_usd"])))
+    return Limits(max_cost_per_run_usd=Decimal(str(context["params"]["max_run_cost_usd"])))
 
 
 @dag(
@@ -48,7 +48,10 @@ def limits(context: Any) -> Limits:
         "beneficiary": Param(
             "Example Corp, {entity}", type="string", description="Named on the certificates"
         ),
-        "max_cost_usd": Param(5000, type="number", exclusiveMinimum=0, description="For the whole year"),
+        "max_cost_usd": Param(
+            100, type="number", exclusiveMinimum=0, description="For one link, when it is made"
+        ),
+        "max_run_cost_usd": Param(5000, type="number", exclusiveMinimum=0, description="For the whole year"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
             False, type="boolean", description="Accept a rehearsal, which retires nothing"
@@ -67,7 +70,7 @@ def carbonmark_year_offset():
         limits=limits,
         preview="{{ params.preview }}",
     )
-    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
+    purchase(plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_year_offset()

@@ -181,6 +181,25 @@ def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType
     assert monthly.limits({"params": params}) == Limits(Decimal(100), Decimal("0.1"))
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("carbonmark_monthly_offset", Limits(Decimal("0.1"), Decimal(7))),
+        ("carbonmark_warehouse_offset", Limits(Decimal("0.1"), Decimal(7))),
+        ("carbonmark_year_offset", Limits(None, Decimal(7))),
+    ],
+)
+def test_what_is_bought_is_limited_when_it_is_planned_and_again_when_it_is_quoted(
+    name: str, expected: Limits
+) -> None:
+    module = load(DAGS / f"{name}.py")
+    dag = getattr(module, name)()
+    params = defaults(dag, max_cost_usd=0.1, max_run_cost_usd=7)
+
+    assert dag.get_task("plan").limits({"params": params}) == expected
+    assert dag.get_task("purchase.quote").max_cost == "{{ params.max_cost_usd }}"
+
+
 NOW = pendulum.datetime(2026, 11, 21, 6)
 RUN = Run("carbonmark_monthly_offset", "run")
 
