@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ def purchase(
     plan: BaseOperator,
     *,
     max_cost: Decimal | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
     allow_test_mode: bool | str = False,
     notifiers: Sequence[BaseNotifier] = (),
     carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
@@ -39,6 +40,8 @@ def purchase(
 
     :param plan: a ``CarbonmarkPlanOperator``.
     :param max_cost: the most a line may cost when it is quoted, USD; a template too.
+    :param metadata: more to send as each checkout's metadata, text by name; templates too, in which ``task.line`` is the line. Puro's
+        credits (registry ``PUR``) need the country code and the period of their consumption.
     :param allow_test_mode: whether a rehearsal, which retires nothing, may succeed; a template too.
     :param notifiers: whom to tell of each link.
     :param carbonmark_conn_id: the Airflow connection.
@@ -62,6 +65,7 @@ def purchase(
             task_id="checkout",
             map_index_template=f"{label}: {{{{ task.quantity_tonnes }}}} t for {cost} USD",
             line=line,
+            metadata=metadata,
             carbonmark_conn_id=carbonmark_conn_id,
         )
         # Airflow puts the value in place of the reference when the task runs, which the parameters' types don't say.

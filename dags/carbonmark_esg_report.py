@@ -2,7 +2,8 @@
 ### What was emitted, what was retired for it, where is the proof
 
 Writes a report for people (`index.html`), for the books (`report.csv`) and for programs (`report.json`) below `folder`, one folder for a month and
-one for its year. Runs after retirements were recorded, for their months, and on the 1st, for the month before; `period` asks for another.
+one for its year. Runs after retirements were recorded, for their months; `period` asks for another. And on the 1st, for the month before the
+last: on 1 December for October, whose purchases were planned on 21 November. So a month that was declined or left unpaid is reported too.
 The figures are those of the ledger; rehearsals are shown apart and never count.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,23 @@ from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
 
 log = logging.getLogger(__name__)
 
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 FOLDER = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute() / "carbonmark-reports"
+
+
+def months_of(triggering_asset_events: Any) -> set[str]:
+    """Return the months of what was retired. Anybody who may can make an event in Airflow, and may forget its month."""
+    events = [event for events in (triggering_asset_events or {}).values() for event in events]
+    found = {str((event.extra or {}).get("month")) for event in events}
+    for month in found:
+        if not MONTH.fullmatch(month):
+            log.warning("Passed over an event of carbonmark_retirements whose month is %.40r", month)
+    return set(filter(MONTH.fullmatch, found))
+
+
+def month_planned_last(run_after: datetime) -> str:
+    """Return the month that was planned on the 21st of the month before."""
+    return pendulum.instance(run_after).subtract(months=2).format("YYYY-MM")
 
 
 @dag(
@@ -50,15 +69,10 @@ def carbonmark_esg_report():
     @task
     def report(*, params: dict[str, Any], dag_run=None, triggering_asset_events=None) -> list[str]:
         """Write the reports; return where the pages are."""
-        months = {
-            event.extra["month"] for events in (triggering_asset_events or {}).values() for event in events
-        }
-        months = months or {pendulum.instance(dag_run.run_after).subtract(months=1).format("YYYY-MM")}
-        periods = (
-            [params["period"]] if params["period"] else sorted({*months, *(month[:4] for month in months)})
-        )
+        months = months_of(triggering_asset_events) or {month_planned_last(dag_run.run_after)}
+        periods = [params["period"]] if params["period"] else {*months, *(month[:4] for month in months)}
         pages = []
-        for period in periods:
+        for period in sorted(periods):
             with open_ledger() as ledger:
                 scope = {"year": int(period)} if len(period) == 4 else {"month": period}
                 made = make_report(ledger.lines(**scope), period)

@@ -24,6 +24,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import ObjectStoragePath, Param, dag, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from airflow_provider_carbonmark.hooks.emissions import month_of_run
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.offsets.emissions import (
     AWS,
@@ -44,15 +45,9 @@ FORMATS = {"codecarbon": CODECARBON, "google_cloud": GOOGLE_CLOUD, "aws": AWS}
 
 def emissions(context: Any) -> list[EntityEmissions]:
     """Add up the month for each entity."""
-    params, start = context["params"], context.get("data_interval_start")
-    if not (params["month"] or start):
-        raise AirflowFailException(
-            "This run has no data interval to take the month from: set the param month"
-        )
-    month = params["month"] or start.format("YYYY-MM")
-    return emissions_of_month(
-        ObjectStoragePath(params["emissions_file"]), FORMATS[params["emissions_format"]], month
-    )
+    params = context["params"]
+    file, columns = ObjectStoragePath(params["emissions_file"]), FORMATS[params["emissions_format"]]
+    return emissions_of_month(file, columns, month_of_run(context))
 
 
 def filters(context: Any) -> ListingFilter:

@@ -13,24 +13,22 @@ airflow backfill create --dag-id carbonmark_warehouse_offset --from-date 2025-01
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from airflow.sdk import Param, dag
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from airflow_provider_carbonmark.offsets.emissions import (
-    EmissionsColumns,
-    EntityEmissions,
-    emissions_of_month,
-)
+from airflow_provider_carbonmark.hooks.emissions import emissions_in_database, month_of_run
+from airflow_provider_carbonmark.offsets.emissions import EmissionsColumns, EntityEmissions
+from airflow_provider_carbonmark.offsets.purchase import Limits
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.task_groups import purchase
 
 # Change these to your table. The first day of the month and that of the next are bound, never pasted in.
 EMISSIONS = """
-    SELECT CAST(:month AS VARCHAR(7)) AS month, entity, unit, SUM(amount) AS amount
+    SELECT entity, unit, SUM(amount) AS amount
     FROM emissions
     WHERE period >= :first_day AND period < :next_month
     GROUP BY entity, unit
@@ -40,29 +38,13 @@ COLUMNS = EmissionsColumns(period="month", entity="entity", amount="amount", uni
 
 def emissions(context: Any) -> list[EntityEmissions]:
     """Add up the month for each entity, in the database."""
-    from sqlalchemy import Date, bindparam, text
+    conn_id = context["params"]["warehouse_conn_id"]
+    return emissions_in_database(conn_id, EMISSIONS, COLUMNS, [month_of_run(context)])
 
-    params, start = context["params"], context.get("data_interval_start")
-    if not (params["month"] or start):
-        raise AirflowFailException(
-            "This run has no data interval to take the month from: set the param month"
-        )
-    first_day = pendulum.parse(f"{params['month']}-01") if params["month"] else start.start_of("month")
-    month = first_day.format("YYYY-MM")
-    bound = {
-        "month": month,
-        "first_day": first_day.date(),
-        "next_month": first_day.add(months=1).date(),
-    }
-    query = text(EMISSIONS).bindparams(
-        bindparam("first_day", type_=Date), bindparam("next_month", type_=Date)
-    )
-    engine = BaseHook.get_hook(params["warehouse_conn_id"]).get_sqlalchemy_engine()
-    try:
-        with engine.connect() as connection:
-            return emissions_of_month(connection.execute(query, bound).mappings(), COLUMNS, month)
-    finally:
-        engine.dispose()
+
+def limits(context: Any) -> Limits:
+    params = context["params"]
+    return Limits(Decimal(str(params["max_cost_usd"])), Decimal(str(params["max_run_cost_usd"])))
 
 
 @dag(
@@ -75,6 +57,8 @@ def emissions(context: Any) -> list[EntityEmissions]:
         "beneficiary": Param(
             "Example Corp, {entity}", type="string", description="Named on the certificates"
         ),
+        "max_cost_usd": Param(100, type="number", exclusiveMinimum=0, description="For one entity"),
+        "max_run_cost_usd": Param(1000, type="number", exclusiveMinimum=0, description="For all of them"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
             False, type="boolean", description="Accept a rehearsal, which retires nothing"
@@ -90,9 +74,10 @@ def carbonmark_warehouse_offset():
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
         retirement_message="Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        limits=limits,
         preview="{{ params.preview }}",
     )
-    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
+    purchase(plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_warehouse_offset()

@@ -1,9 +1,9 @@
 """
 ### Offset a year of months at once
 
-For a year that nobody offset yet, or one that was restated: one query to the warehouse, one plan over all its months, a link for each entity
-and month that is not covered. What the ledger covers already is left alone, so it may be run again at any time. The limits hold for the whole
-year. To go month by month instead, each in a run of its own, backfill `carbonmark_warehouse_offset`.
+For a year that nobody offset yet, or one that was restated: the warehouse adds up its months, one plan over all of them, a link for each entity
+and month that is not covered. What the ledger covers already is left alone, so it may be run again at any time. Months without rows are left
+out; a year without any fails. To go month by month instead, each in a run of its own, backfill `carbonmark_warehouse_offset`.
 """
 
 from __future__ import annotations
@@ -11,54 +11,33 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseHook
 from airflow.sdk import Param, dag
 
-from airflow_provider_carbonmark.offsets.emissions import (
-    EmissionsColumns,
-    EntityEmissions,
-    emissions_of_month,
-)
+from airflow_provider_carbonmark.hooks.emissions import emissions_in_database
+from airflow_provider_carbonmark.offsets.emissions import EmissionsColumns, EntityEmissions
 from airflow_provider_carbonmark.offsets.purchase import Limits
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.task_groups import purchase
 
-# Change these to your table.
+# Change these to your table. It is asked for each month.
 EMISSIONS = """
-    SELECT month, entity, unit, SUM(amount) AS amount
-    FROM (
-        SELECT entity, unit, amount, SUBSTR(CAST(period AS VARCHAR(10)), 1, 7) AS month
-        FROM emissions
-        WHERE period >= :first_day AND period < :next_year
-    ) AS of_year
-    GROUP BY month, entity, unit
+    SELECT entity, unit, SUM(amount) AS amount
+    FROM emissions
+    WHERE period >= :first_day AND period < :next_month
+    GROUP BY entity, unit
 """
 COLUMNS = EmissionsColumns(period="month", entity="entity", amount="amount", unit_column="unit")
 
 
 def emissions(context: Any) -> list[EntityEmissions]:
-    """Add up each month for each entity, in the database; months without rows are left out."""
-    import datetime
-
-    from sqlalchemy import Date, bindparam, text
-
+    """Add up each month for each entity, in the database."""
     params = context["params"]
-    year = params["year"]
-    bound = {"first_day": datetime.date(year, 1, 1), "next_year": datetime.date(year + 1, 1, 1)}
-    query = text(EMISSIONS).bindparams(bindparam("first_day", type_=Date), bindparam("next_year", type_=Date))
-    engine = BaseHook.get_hook(params["warehouse_conn_id"]).get_sqlalchemy_engine()
-    try:
-        with engine.connect() as connection:
-            rows = [dict(row) for row in connection.execute(query, bound).mappings()]
-    finally:
-        engine.dispose()
-    months = sorted({row["month"] for row in rows})
-    return [found for month in months for found in emissions_of_month(rows, COLUMNS, month)]
+    months = [f"{params['year']}-{number:02}" for number in range(1, 13)]
+    return emissions_in_database(params["warehouse_conn_id"], EMISSIONS, COLUMNS, months)
 
 
 def limits(context: Any) -> Limits:
-    params = context["params"]
-    return Limits(max_cost_per_run_usd=Decimal(str(params["max_cost_usd"])))
+    return Limits(max_cost_per_run_usd=Decimal(str(context["params"]["max_run_cost_usd"])))
 
 
 @dag(
@@ -69,7 +48,10 @@ def limits(context: Any) -> Limits:
         "beneficiary": Param(
             "Example Corp, {entity}", type="string", description="Named on the certificates"
         ),
-        "max_cost_usd": Param(5000, type="number", exclusiveMinimum=0, description="For the whole year"),
+        "max_cost_usd": Param(
+            100, type="number", exclusiveMinimum=0, description="For one link, when it is made"
+        ),
+        "max_run_cost_usd": Param(5000, type="number", exclusiveMinimum=0, description="For the whole year"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
             False, type="boolean", description="Accept a rehearsal, which retires nothing"
@@ -88,7 +70,7 @@ def carbonmark_year_offset():
         limits=limits,
         preview="{{ params.preview }}",
     )
-    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
+    purchase(plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_year_offset()

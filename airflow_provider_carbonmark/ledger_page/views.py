@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.offsets import ledger_queries
-from airflow_provider_carbonmark.offsets.ledger_queries import Rows
+from airflow_provider_carbonmark.offsets.ledger_queries import Rows, ever
 from airflow_provider_carbonmark.offsets.report_figures import Figures
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class View:
     What there is to see.
 
     :param wanted: what was asked for, with the year or the month that stands for neither.
-    :param months: those that the ledger has in this mode, the newest first.
-    :param has_test_mode: whether there are rehearsals.
+    :param months: those that the reader may see something of in this mode, the newest first.
+    :param has_test_mode: whether they may see any rehearsals.
     :param to_pay: rows with a link that nobody has paid; of a year, those of all years. One more than are shown if there are more.
     :param by_month: figures of the month, or of the year's months.
     :param by_entity: of a year, figures of the entities in this part of the table.
@@ -150,16 +150,14 @@ def view(connection: Connection | None, wanted: Wanted, readable: Collection[str
         raise NoAccessError
     if connection is None:
         return View(wanted)
-    months = ledger_queries.months(connection, test_mode=wanted.test_mode, most=MOST_MONTHS)
-    seen = View(
-        _with_default(wanted, months),
-        months,
-        has_test_mode=bool(ledger_queries.months(connection, test_mode=True, most=1)),
-    )
-    if seen.period is None:
-        return seen
     # Without a filter that would let everything through.
     dag_ids = None if visible == planners else sorted(visible)
+    of_mode, rehearsals = (ever(dag_ids, test_mode=test_mode) for test_mode in (wanted.test_mode, True))
+    months = ledger_queries.months(connection, of_mode, most=MOST_MONTHS)
+    has_test_mode = bool(ledger_queries.months(connection, rehearsals, most=1))
+    seen = View(_with_default(wanted, months), months, has_test_mode)
+    if seen.period is None:
+        return seen
     return _month(connection, seen, dag_ids) if seen.wanted.month else _year(connection, seen, dag_ids)
 
 
@@ -174,10 +172,9 @@ def _year(connection: Connection, seen: View, dag_ids: Collection[str] | None) -
     year = seen.wanted.year
     rows = Rows(f"{year}-01", f"{year}-12", dag_ids)
     names = ledger_queries.entities(connection, rows, most=MOST_ROWS + 1, skip=seen.wanted.skip)
-    ever = Rows("0000-01", "9999-12", dag_ids)
     return replace(
         seen,
-        to_pay=ledger_queries.lines_to_pay(connection, ever, most=MOST_TO_PAY + 1),
+        to_pay=ledger_queries.lines_to_pay(connection, ever(dag_ids), most=MOST_TO_PAY + 1),
         by_month=ledger_queries.figures_by_month(connection, rows),
         by_entity=ledger_queries.figures_by_entity(connection, rows, names[:MOST_ROWS]),
         has_more=len(names) > MOST_ROWS,

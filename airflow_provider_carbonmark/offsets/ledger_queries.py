@@ -73,15 +73,21 @@ class Rows:
         return conditions
 
 
+def ever(dag_ids: Collection[str] | None = None, *, test_mode: bool = False) -> Rows:
+    """Return the rows of all months."""
+    return Rows("0000-01", "9999-12", dag_ids, test_mode)
+
+
 def dag_ids(connection: Connection) -> set[str]:
     """Return the DAGs whose runs planned something."""
     return set(connection.scalars(_each(_c.dag_id)))
 
 
-def months(connection: Connection, *, test_mode: bool, most: int) -> list[str]:
-    """Return the months that have rows, of whichever DAG, the newest first."""
+def months(connection: Connection, rows: Rows, *, most: int) -> list[str]:
+    """Return the months that have rows, the newest first."""
     each = _each(_c.month).subquery()
-    has_rows = exists().where(_c.month == each.c.value, _c.test_mode == test_mode)
+    # Looks into the index for one row of each month; only a month without any is gone through.
+    has_rows = exists().where(_c.month == each.c.value, *rows.conditions)
     query = select(each.c.value).where(has_rows).order_by(each.c.value.desc())
     return list(connection.scalars(query.limit(most)))
 

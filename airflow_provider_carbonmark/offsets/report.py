@@ -27,8 +27,11 @@ from airflow_provider_carbonmark.offsets.report_figures import Figures, Problem,
 __all__ = ["COLUMNS", "Figures", "Folder", "Problem", "Report", "make_report"]
 
 _PERIOD = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2]))?")
-# What may start a formula in a spreadsheet, as OWASP lists it.
-_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+# Where a formula may start in a spreadsheet, as OWASP lists it: where a cell does. One that separates cells by semicolon or tab, as its
+# locale may be, sees them start within a text as well, on new lines too: for it, the quotes around the text are not at a cell's edge.
+_FORMULA_START = re.compile(
+    r'(?:^|(?<=[;\t]))(?="*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])|(?<=[\r\n])(?="*[=+\-@\uff1d\uff0b\uff0d\uff20])'
+)
 
 #: The columns of ``report.csv``, and the keys of a row in ``report.json``. All but the ``counted_`` ones are the ledger's own.
 #: The link to pay and what belongs to it is left out: reports are passed on, and whoever has the link can pay.
@@ -131,8 +134,8 @@ class Report:
         Return the rows for the books: RFC 4180 with a header (:data:`COLUMNS`), a line for each row of the ledger.
 
         The ``counted_`` columns are what a row adds to the report's totals, so they can be added up: 0 in test mode, for what is
-        not retired, and for emissions that were stated anew since. Text that a spreadsheet would take for a formula has an
-        apostrophe in front.
+        not retired, and for emissions that were stated anew since. What a spreadsheet would take for a formula has an
+        apostrophe in front, also within a text after a semicolon, a tab or the end of a line.
         """
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
@@ -235,9 +238,7 @@ def _cell(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, (Decimal, datetime)):
         return _plain(value)
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    return _FORMULA_START.sub("'", value) if isinstance(value, str) else value
 
 
 def _write(path: Any, content: bytes) -> None:

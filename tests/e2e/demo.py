@@ -66,35 +66,12 @@ def tell_more(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.demo", description=__doc__.split("\n\n")[0])
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
-    keep = parser.parse_args().keep
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the ledger and the reports are")
+    asked = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(f"Stopped by {signal.Signals(_[0]).name}"))
     try:
-        env = {"AIRFLOW__CARBONMARK__LEDGER_PATH": str(FOLDER / "ledger.db")}
-        with Stand(API_KEY, tell, env=env) as stand:
-            try:
-                runs = [stand.start_month(month) for month in MONTHS]
-                lines = [
-                    line
-                    for run_id, month in zip(runs, MONTHS, strict=True)
-                    for line in offset_month(stand, run_id, month["month"])
-                ]
-                years = sorted({month["month"][:4] for month in MONTHS})
-                pages = [page for year in years for page in stand.report(year, (FOLDER / "reports").as_uri())]
-            except RunFailed:
-                raise
-            except StackError:
-                print(stand.airflow.tails(), file=sys.stderr)
-                raise
-            if lines:
-                print_table(lines)
-            print(f"Ledger:   {FOLDER / 'ledger.db'}")
-            for page in pages:
-                print(f"Report:   {page}")
-            print()
-            if keep:
-                wait_for_person(stand, lines)
-            tell("Stopping everything")
+        lines = run(asked.folder.absolute(), keep=asked.keep)
     except (StackError, PaymentRefused, httpx.HTTPError) as error:
         print(f"\nThe demo failed. {error}", file=sys.stderr)
         return 1
@@ -111,6 +88,36 @@ def main() -> int:
         f"{outcome}, in test mode: the sandbox sells and retires nothing. {time.monotonic() - STARTED:.0f} s in all."
     )
     return 0 if retired == len(lines) else 1
+
+
+def run(folder: Path, *, keep: bool) -> list[Line]:
+    """Start everything, offset and report the months, and stop everything; return what was bought."""
+    ledger = folder / "ledger.db"
+    with Stand(API_KEY, tell, env={"AIRFLOW__CARBONMARK__LEDGER_PATH": str(ledger)}) as stand:
+        try:
+            runs = [stand.start_month(month) for month in MONTHS]
+            lines = [
+                line
+                for run_id, month in zip(runs, MONTHS, strict=True)
+                for line in offset_month(stand, run_id, month["month"])
+            ]
+            years = sorted({month["month"][:4] for month in MONTHS})
+            pages = [page for year in years for page in stand.report(year, (folder / "reports").as_uri())]
+        except RunFailed:
+            raise
+        except StackError:
+            print(stand.airflow.tails(), file=sys.stderr)
+            raise
+        if lines:
+            print_table(lines)
+        print(f"Ledger:   {ledger}")
+        for page in pages:
+            print(f"Report:   {page}")
+        print()
+        if keep:
+            wait_for_person(stand, lines)
+        tell("Stopping everything")
+    return lines
 
 
 def offset_month(stand: Stand, run_id: str, month: str) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Emissions from a warehouse: a month, and a year at once; and the report that follows each retirement."""
+"""Emissions from a warehouse: a month, and a year at once; credits that need more; and the report that follows each retirement."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.e2e
 
 WAREHOUSE_OFFSET = "carbonmark_warehouse_offset"
 YEAR_OFFSET = "carbonmark_year_offset"
+PURO_OFFSET = "puro_offset"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,25 @@ def test_a_month_of_the_warehouse_then_its_whole_year_buys_each_tonne_once(
     pay_all(stand, YEAR_OFFSET, year, lines)
     _, lines = start(stand, YEAR_OFFSET, year=2025, warehouse_conn_id=warehouse)
     assert lines == []
+
+
+def test_puro_s_credits_are_bought_with_the_metadata_that_they_need(stand: Stand) -> None:
+    emissions = [
+        {"entity": f"puro-{number}", "month": f"2025-0{number}", "emitted_tonnes": "0.2"} for number in (1, 2)
+    ]
+    run_id, lines = start(stand, PURO_OFFSET, emissions=emissions, country="SE")
+    pay_all(stand, PURO_OFFSET, run_id, lines)
+
+    made = stand.sandbox.control("GET", "state")["checkouts"]
+    ordered = [checkout for checkout in made if checkout["metadata"]["beneficiary_name"].startswith("puro-")]
+    assert {
+        checkout["metadata"]["beneficiary_name"]: (
+            checkout["quantity_tonnes"],
+            checkout["metadata"]["country_code"],
+            checkout["metadata"]["period_start"],
+        )
+        for checkout in ordered
+    } == {"puro-1": (1, "SE", "2025-01-01"), "puro-2": (1, "SE", "2025-02-01")}
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pendulum
@@ -184,6 +181,25 @@ def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType
     assert monthly.limits({"params": params}) == Limits(Decimal(100), Decimal("0.1"))
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("carbonmark_monthly_offset", Limits(Decimal("0.1"), Decimal(7))),
+        ("carbonmark_warehouse_offset", Limits(Decimal("0.1"), Decimal(7))),
+        ("carbonmark_year_offset", Limits(None, Decimal(7))),
+    ],
+)
+def test_what_is_bought_is_limited_when_it_is_planned_and_again_when_it_is_quoted(
+    name: str, expected: Limits
+) -> None:
+    module = load(DAGS / f"{name}.py")
+    dag = getattr(module, name)()
+    params = defaults(dag, max_cost_usd=0.1, max_run_cost_usd=7)
+
+    assert dag.get_task("plan").limits({"params": params}) == expected
+    assert dag.get_task("purchase.quote").max_cost == "{{ params.max_cost_usd }}"
+
+
 NOW = pendulum.datetime(2026, 11, 21, 6)
 RUN = Run("carbonmark_monthly_offset", "run")
 
@@ -290,43 +306,46 @@ def test_a_month_that_could_not_be_planned_fails(monthly_dag: Any) -> None:
         list_retired(monthly_dag, None)
 
 
-@pytest.fixture
-def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table with the edges of months in it, in several units."""
-    rows = [
-        ("2025-12-31", "a", "kg", 1000),
-        ("2026-01-01", "a", "kg", 200),
-        ("2026-01-31", "a", "t", 0.05),
-        ("2026-01-31", "b", "kg", 0.5),
-        ("2026-02-01", "a", "kg", 300),
-        ("2026-12-31", "b", "kg", 7),
-        ("2027-01-01", "b", "kg", 1000),
-    ]
-    file = tmp_path / "warehouse.db"
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("CREATE TABLE emissions (period DATE, entity TEXT, unit TEXT, amount NUMERIC)")
-        connection.executemany("INSERT INTO emissions VALUES (?, ?, ?, ?)", rows)
-        connection.commit()
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+def reported(folder: Path, *events: Any, **params: Any) -> list[str]:
+    """Run the report's task as on 1 December, and return of which periods it wrote reports."""
+    dag = dag_of(DAGS / "carbonmark_esg_report.py")
+    pages = dag.get_task("report").python_callable(
+        params=defaults(dag, folder=folder.as_uri(), **params),
+        dag_run=SimpleNamespace(run_after=pendulum.datetime(2026, 12, 1, 7)),
+        triggering_asset_events={"asset": [SimpleNamespace(extra=extra) for extra in events]},
+    )
+    assert all(Path(page.removeprefix("file://")).exists() for page in pages)
+    return [page.split("/")[-2] for page in pages]
 
 
-@pytest.mark.usefixtures("warehouse")
-def test_a_month_of_the_warehouse_is_added_up_by_entity_whatever_the_units() -> None:
-    module = load(DAGS / "carbonmark_warehouse_offset.py")
-
-    assert emissions_of(module, pendulum.datetime(2026, 1, 21, 6)) == {
-        ("a", "2026-01"): "0.250",
-        ("b", "2026-01"): "0.001",
-    }
+@pytest.mark.usefixtures("ledger")
+def test_the_report_of_1_december_is_on_october_whose_purchases_were_planned_on_21_november(
+    tmp_path: Path,
+) -> None:
+    assert reported(tmp_path) == ["2026", "2026-10"]
 
 
-@pytest.mark.usefixtures("warehouse")
-def test_a_year_of_the_warehouse_is_added_up_by_entity_and_month() -> None:
-    module = load(DAGS / "carbonmark_year_offset.py")
+def test_the_report_of_1_january_is_on_november() -> None:
+    module = load(DAGS / "carbonmark_esg_report.py")
 
-    assert emissions_of(module, year=2026) == {
-        ("a", "2026-01"): "0.250",
-        ("b", "2026-01"): "0.001",
-        ("a", "2026-02"): "0.300",
-        ("b", "2026-12"): "0.007",
-    }
+    assert module.month_planned_last(pendulum.datetime(2027, 1, 1, 7)) == "2026-11"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_retirements_have_the_reports_on_their_months_and_years_written(tmp_path: Path) -> None:
+    events = [{"month": month} for month in ("2026-10", "2025-12", "2026-10")]
+
+    assert reported(tmp_path, *events) == ["2025", "2025-12", "2026", "2026-10"]
+    assert reported(tmp_path, *events, period="2024") == ["2024"]
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    "extra", [None, {}, {"month": None}, {"month": 202610}, {"month": "2026-13"}, {"month": "../../2026-10"}]
+)
+def test_an_event_that_names_no_month_is_passed_over_with_a_warning(
+    tmp_path: Path, extra: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert reported(tmp_path, {"month": "2025-03"}, extra) == ["2025", "2025-03"]
+    assert "Passed over an event" in caplog.text
+    assert reported(tmp_path, extra) == ["2026", "2026-10"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
@@ -134,6 +135,24 @@ def test_where_others_have_everything_there_is_nothing_to_see(fill, reader, quer
     assert "that you may see" in said
     assert not {"laboratory", "attic", "rehearsal-hall", "team_b"} & set(said.split())
     assert "Emitted" not in said.partition("You see what")[0]
+
+
+def test_nobody_learns_of_which_months_or_that_there_are_rehearsals_of_others(fill, reader):
+    fill(*TWO_TEAMS)
+    theirs = {"?year=2024", "?test=1"}
+    for query in ("", "?month=2026-10", "?month=2026-09"):
+        assert not theirs & set(links(reader("team_a").may_read(query)))
+        assert theirs <= set(links(reader("team_b").may_read("?year=2026")))
+    assert "?month=2026-09" not in links(reader("team_b").may_read("?year=2026"))
+    assert not {"2024", "Test mode"} & set(re.findall(r">([^<>]+)</a>", reader("team_a").may_read()))
+    nothing = reader("team_a").may_read("?test=1")
+    assert "There is nothing in test mode that you may see" in nothing
+    assert not [link for link in links(nothing) if "month" in link or "year" in link]
+
+
+def test_somebody_who_may_see_rehearsals_only_is_told_so(fill, reader):
+    fill(*TWO_TEAMS, planned_by("team_c", month="2026-01", test_mode=True))
+    assert "you may see, there is nothing but rows in test mode" in reader("team_c").may_read()
 
 
 def test_rows_of_a_dag_that_airflow_has_forgotten_are_seen_by_nobody(fill, reader):

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import event
 
 from airflow_provider_carbonmark.offsets import ledger_queries
-from airflow_provider_carbonmark.offsets.ledger_queries import Rows
+from airflow_provider_carbonmark.offsets.ledger_queries import Rows, ever
 from airflow_provider_carbonmark.offsets.ledger_schema import Run, State
 from airflow_provider_carbonmark.offsets.report import make_report
 from tests.unit.ledger_page.rows import write
 from tests.unit.offsets.report_sample import a_line, a_year
 
-EVER = Rows("0000-01", "9999-12")
+EVER = ever()
 
 
 def some_ledger(seed: int) -> list:
@@ -132,10 +132,26 @@ def test_months_and_dags_are_each_found_in_one_question(engine):
     with engine.connect() as connection:
         event.listen(connection, "before_cursor_execute", note)
         assert ledger_queries.dag_ids(connection) == {"Z", "a", "b", a_line().run.dag_id}
-        assert ledger_queries.months(connection, test_mode=False, most=9) == ["2026-02", "2026-01", "2024-12"]
-        assert ledger_queries.months(connection, test_mode=False, most=2) == ["2026-02", "2026-01"]
-        assert ledger_queries.months(connection, test_mode=True, most=9) == ["2023-01"]
+        assert ledger_queries.months(connection, ever(), most=9) == ["2026-02", "2026-01", "2024-12"]
+        assert ledger_queries.months(connection, ever(), most=2) == ["2026-02", "2026-01"]
+        assert ledger_queries.months(connection, ever(test_mode=True), most=9) == ["2023-01"]
     assert len(asked) == 4
+
+
+def test_months_are_those_of_the_dags_that_are_looked_at(engine):
+    for dag_id, month, test_mode in (
+        ("a", "2026-01", False),
+        ("b", "2026-02", False),
+        ("b", "2026-03", True),
+    ):
+        write(engine, [a_line(run=Run(dag_id, "run"), month=month, test_mode=test_mode)])
+    with engine.connect() as connection:
+
+        def months(*dag_ids: str, test_mode: bool = False) -> list[str]:
+            return ledger_queries.months(connection, ever(dag_ids, test_mode=test_mode), most=9)
+
+        assert (months("a"), months("a", "b")) == (["2026-01"], ["2026-02", "2026-01"])
+        assert (months("a", test_mode=True), months("b", test_mode=True)) == ([], ["2026-03"])
 
 
 def test_the_filter_on_dags_leaves_sqlite_s_plan_as_it_is(engines, new_database):
@@ -151,6 +167,7 @@ def test_the_filter_on_dags_leaves_sqlite_s_plan_as_it_is(engines, new_database)
         for dag_ids in (None, ["a"]):
             ledger_queries.figures_by_month(connection, Rows("2026-01", "2026-12", dag_ids))
             ledger_queries.lines(connection, Rows("2026-10", "2026-10", dag_ids), most=9, skip=0)
+            ledger_queries.months(connection, ever(dag_ids), most=9)
     used = [" ".join(str(step) for step in plan) for plan in plans]
-    assert len(used) == 4
+    assert len(used) == 6
     assert all("carbonmark_purchases_by_month (month" in plan for plan in used)

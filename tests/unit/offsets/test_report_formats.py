@@ -65,6 +65,43 @@ def test_a_cell_that_a_spreadsheet_would_calculate_is_defused(column: str, start
     assert row[column] == f"'{text}"
 
 
+@pytest.mark.parametrize(
+    ("text", "defused"),
+    [
+        ("x;=1+1", "x;'=1+1"),
+        ("x;+1;-1;@A1", "x;'+1;'-1;'@A1"),
+        ("x;\t=1", "x;'\t'=1"),
+        ("x;\r", "x;'\r"),
+        ("x\t=1+1", "x\t'=1+1"),
+        ("x;\uff1d1", "x;'\uff1d1"),
+        # By such a spreadsheet's reading, a quote within a cell is none that holds the text together: neither one right before a
+        # formula, nor those around a text of several lines.
+        ('x;"=1+1;', "x;'\"=1+1;"),
+        ("x\n=1+1", "x\n'=1+1"),
+        ("x\r\n@A1", "x\r\n'@A1"),
+        ("=1;=2", "'=1;'=2"),
+        (";=1", ";'=1"),
+    ],
+)
+def test_nor_does_a_spreadsheet_calculate_that_separates_cells_by_semicolon_or_tab(
+    text: str, defused: str
+) -> None:
+    (row,) = rows(a_line(reason=text))
+    assert row["reason"] == defused
+    starts = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+    for line in make_report([a_line(reason=text)], "2026-10").to_csv().splitlines()[1:]:
+        for separator in ";\t":
+            assert not any(cell.lstrip('"').startswith(starts) for cell in line.split(separator))
+
+
+@pytest.mark.parametrize(
+    "text", ["a; b - c = d", "a;b", "one\n\ntwo\r\nthree", "x@y.z; a+b", "https://a.b/?c=-d;e"]
+)
+def test_text_that_no_spreadsheet_would_calculate_stays_as_it_is(text: str) -> None:
+    (row,) = rows(a_line(reason=text))
+    assert row["reason"] == text
+
+
 def test_numbers_stay_numbers_below_zero_too() -> None:
     (row,) = rows(a_line(State.RESTATED, "-0.0000005"))
     assert row["emitted_tonnes"] == row["counted_emitted_tonnes"] == "-0.0000005"
