@@ -43,6 +43,7 @@ from airflow_provider_carbonmark.offsets.ledger_schema import (
     has_schema,
     make_schema,
     purchases,
+    rounded_up,
 )
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
 
@@ -187,8 +188,10 @@ class Ledger:
         return sorted(found, key=lambda line: (line.month, line.entity, line.test_mode, line.line))
 
     def quoted(self, id: int, run: Run, cost_usd: Decimal) -> PurchaseLine:
-        """Write down what the line costs by the quote, USD; only while it is planned."""
-        return self._change(id, lambda line: ledger_rules.quoted(line, run, cost_usd))
+        """Write down what the line costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
+        # Whether Carbonmark rounds is not documented: price times quantity in floats has 17 digits.
+        cost = rounded_up(cost_usd)
+        return self._change(id, lambda line: ledger_rules.quoted(line, run, cost))
 
     def intend_link(
         self, id: int, run: Run, request: Mapping[str, Any], idempotency_key: str

@@ -185,14 +185,14 @@ class PurchaseLine:
         return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
 
 
-def rounded_up(tonnes: Decimal) -> Decimal:
+def rounded_up(amount: Decimal) -> Decimal:
     """
-    Give emissions as the ledger holds them.
+    Give an amount as the ledger holds it.
 
-    :param tonnes: tonnes as fine as a source states them; a float's 17 digits are common.
-    :return: tonnes, rounded up to 10^-9 t: a thousandth of a gram, a millionth of what can be bought.
+    :param amount: tonnes or USD, as fine as somebody else states them; a float's 17 digits are common.
+    :return: the amount, rounded up to 10^-9: of tonnes, that is a millionth of what can be bought.
     """
-    return _amount(tonnes.quantize(AMOUNT_STEP, ROUND_CEILING, _EXACT) if _is_amount(tonnes) else tonnes)
+    return _amount(amount.quantize(AMOUNT_STEP, ROUND_CEILING, _EXACT) if _is_amount(amount) else amount)
 
 
 def _is_amount(value: Decimal) -> bool:
