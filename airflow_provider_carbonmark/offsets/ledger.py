@@ -41,9 +41,11 @@ from airflow_provider_carbonmark.offsets.ledger_schema import (
     Run,
     State,
     has_schema,
+    is_there,
     make_schema,
     purchases,
     rounded_up,
+    sqlite_file,
 )
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
 
@@ -127,7 +129,7 @@ class Ledger:
         test_mode: bool,
         is_over: Callable[[Run], bool],
     ) -> Plan:
-        """Give what :meth:`plan` would write now, and write nothing, not even tables."""
+        """Give what :meth:`plan` would write now, and write nothing, not even tables or a file for them."""
         ledger_plan.check_months(months)
         scope = ledger_plan.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over))
         with self._reading() as connection:
@@ -280,6 +282,8 @@ class Ledger:
         with self._reading() as connection:
             found = connection is not None
         if not found:
+            if file := sqlite_file(self._engine):
+                file.parent.mkdir(parents=True, exist_ok=True)
             self._use_wal()
             with self._writing() as connection:
                 make_schema(connection)
@@ -306,7 +310,10 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection | None]:
-        """Give a connection, or None where there are no tables yet."""
+        """Give a connection, or None where there are no tables yet; makes none, nor a file for them."""
+        if not is_there(self._engine):
+            yield None
+            return
         with self._connected() as connection:
             self._has_schema = self._has_schema or has_schema(connection)
             yield connection if self._has_schema else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
+    Engine,
     Index,
     Integer,
     MetaData,
@@ -343,6 +345,19 @@ versions = Table(
     Column("only_row", Integer, CheckConstraint("only_row = 1"), primary_key=True),
     Column("version", Integer, nullable=False),
 )
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """Return the file that the database is in; None when it is not in one, or in one that only SQLite can tell."""
+    path = engine.url.database or ":memory:"
+    is_path = engine.dialect.name == "sqlite" and not path.startswith((":memory:", "file:"))
+    return Path(path) if is_path else None
+
+
+def is_there(engine: Engine) -> bool:
+    """Tell whether there is a database to ask: to connect to an SQLite file makes it."""
+    file = sqlite_file(engine)
+    return file is None or file.exists()
 
 
 def has_schema(connection: Connection) -> bool:
