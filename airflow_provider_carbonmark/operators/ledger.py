@@ -22,6 +22,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     Asset,
     BaseOperator,
+    conf,
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
@@ -55,8 +56,8 @@ class CarbonmarkPlanOperator(BaseOperator):
     Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
 
     A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log. A
-    quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned.
-    Lines that an earlier run of the DAG left open are taken up.
+    quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned; so do
+    more purchases than ``[core] max_map_length``. Lines that an earlier run of the DAG left open are taken up, as many as fit.
 
     Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, those
     that it planned keep their places.
@@ -121,6 +122,8 @@ class CarbonmarkPlanOperator(BaseOperator):
             "months": {each.month for each in emissions},
             "test_mode": hook.test_mode,
             "is_over": lambda run: _is_over(context, run),
+            # Airflow would refuse more at the end of the task, after they are written down.
+            "at_most": conf.getint("core", "max_map_length", fallback=1024),
         }
         make = self._planner(context, emissions, hook)
         if parse_flag(self.preview, "preview"):

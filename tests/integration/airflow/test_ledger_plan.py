@@ -190,6 +190,19 @@ def test_a_limit_leaves_what_was_there_as_it_was(dag_run, second, ledger):
     assert {line.state for line in ledger.lines()} == {State.PLANNED}
 
 
+@pytest.mark.parametrize("preview", [False, True])
+def test_more_purchases_than_airflow_maps_fail_before_anything_is_written(
+    dag_run, second, ledger, monkeypatch, preview
+):
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
+    with pytest.raises(
+        AirflowFailException, match=r"would have 2 purchases, .* 1\..*\[core\] max_map_length"
+    ):
+        dag_run.plan(BOTH, preview=preview)
+    assert ledger.lines() == []
+    assert len(second.plan(BOTH[:1])) == 1
+
+
 @pytest.mark.parametrize("of_context", [False, True])
 def test_filters_choose_what_is_bought_and_none_that_fits_is_named(dag_run, ledger, of_context):
     def only(**wanted):
