@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _WHOLE_TONNES_REGISTRY: Final = "PUR"
 _LONGEST_ENTITY = 255
 _LINK_OPEN = OPEN - {State.PLANNED}
+#: What is paid is being retired, and gone from the market.
+_UNPAID: Final = OPEN - {State.PAID}
 
 _c = purchases.c
 _inserts: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
@@ -129,15 +131,14 @@ def close_and_read(connection: Connection, scope: Scope, now: datetime) -> Readi
     )
     # What the statement returns, not what was there before: another planner may be closing the same lines.
     abandoned = connection.execute(closed).all() if scope.dead else []
-    return _read(connection, scope, _added_up(abandoned), covering=_c.state.in_(COVERING))
+    return _read(connection, scope, _added_up(abandoned), kept=true())
 
 
 def read_only(connection: Connection, scope: Scope) -> Reading:
     """Read as :func:`close_and_read` does, and close nothing."""
     left = scope.left_open({State.PLANNED})
     abandoned = connection.execute(select(_c.entity, _c.month, _c.quantity_tonnes).where(left)).all()
-    covering = and_(_c.state.in_(COVERING), not_(left))
-    return _read(connection, scope, _added_up(abandoned), covering)
+    return _read(connection, scope, _added_up(abandoned), kept=not_(left))
 
 
 def _in_order_of_id(condition: ColumnElement[bool], at_most: int | None = None) -> Any:
@@ -155,8 +156,9 @@ def _added_up(rows: Sequence[Any]) -> Mapping[Key, Decimal]:
 
 
 def _read(
-    connection: Connection, scope: Scope, abandoned: Mapping[Key, Decimal], covering: ColumnElement[bool]
+    connection: Connection, scope: Scope, abandoned: Mapping[Key, Decimal], kept: ColumnElement[bool]
 ) -> Reading:
+    covering = and_(_c.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_c.entity, _c.month)}
     rows = (
@@ -187,12 +189,24 @@ def _read(
         abandoned=_needs(scope, abandoned, covered),
         run_cost_usd=sum(costs.values(), Decimal(0)),
         run_cost_by_entity=costs,
+        promised=_promised(connection, scope, kept),
     )
     return Reading(coverage, months, highest, own_lines=_count(connection, scope.lines(taken_up=False)))
 
 
 def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
     return connection.scalar(select(func.count(_c.id)).where(condition)) or 0
+
+
+def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -> dict[str, Decimal]:
+    # On PostgreSQL two that plan at once don't see each other's: should the supply not do for both, the second quote is refused,
+    # and its line planned elsewhere.
+    query = select(_c.asset_price_source_id, func.sum(_c.quantity_tonnes)).where(
+        _c.state.in_(_UNPAID), _c.test_mode == scope.test_mode, kept
+    )
+    return {
+        listing: tonnes for listing, tonnes in connection.execute(query.group_by(_c.asset_price_source_id))
+    }
 
 
 def _run_costs(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> dict[str, Decimal]:

@@ -100,12 +100,14 @@ class Coverage:
         before it delivered a link; each entity and month once.
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
+    :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
     """
 
     covered: Mapping[tuple[str, str], Covered] = field(default_factory=dict)
     abandoned: Sequence[Need] = ()
     run_cost_usd: Decimal = Decimal(0)
     run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
+    promised: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,8 +205,8 @@ def plan_purchases(
 
     An entity and month need what their emissions ask for beyond what is covered: a restated month is topped up by the
     difference. They are served in order, each at the lowest cost that is left of the market (see
-    :class:`~airflow_provider_carbonmark.offsets.split.Market`). Emitted figures are rounded up to 10^-9 t, which is
-    what the ledger keeps and compares with.
+    :class:`~airflow_provider_carbonmark.offsets.split.Market`), where what is promised to lines that nobody has paid yet
+    is not left. Emitted figures are rounded up to 10^-9 t, which is what the ledger keeps and compares with.
 
     :param emissions: as from ``emissions_of_month``, of one or several months; each entity and month once.
     :param coverage: what was planned and bought before, for those entities and months at least.
@@ -216,7 +218,7 @@ def plan_purchases(
     :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
         a certificate gets too long, or ``now`` is naive.
     """
-    market = Market(listings, filters, now=now)
+    market = Market(listings, filters, now=now, promised=coverage.promised)
     stated = _by_entity_and_month(emissions)
     # Where the emissions are stated, what they ask for includes what was abandoned.
     needs = [need for need in coverage.abandoned if (need.entity, need.month) not in stated]
