@@ -173,16 +173,20 @@ def _read(
             .filter(covering, _c.registry == _WHOLE_TONNES_REGISTRY)
             .over(**of_key)
             .label("whole_tonnes"),
+            func.count(_c.id).filter(_c.dag_id == scope.run.dag_id).over(**of_key).label("of_dag"),
         )
         .where(_c.month.in_(months), _c.test_mode == scope.test_mode)
         .subquery()
     )
     covered: dict[Key, Covered] = {}
     highest: dict[Key, int] = {}
+    own = set()
     for row in connection.execute(select(rows).where(rows.c.from_last == 1)):
         key = row.entity, row.month
         covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, bool(row.whole_tonnes))
         highest[key] = row.line
+        if row.of_dag and row.month in scope.months:
+            own.add(key)
     costs = _run_costs(connection, scope, covering)
     coverage = Coverage(
         covered=covered,
@@ -190,6 +194,7 @@ def _read(
         run_cost_usd=sum(costs.values(), Decimal(0)),
         run_cost_by_entity=costs,
         promised=_promised(connection, scope, kept),
+        own=own,
     )
     return Reading(coverage, months, highest, own_lines=_count(connection, scope.lines(taken_up=False)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
@@ -37,6 +37,7 @@ __all__ = [
     "Plan",
     "PlanLimitError",
     "PlannedLine",
+    "Unstated",
     "cheapest_listing",
     "order_quantity",
     "plan_purchases",
@@ -101,6 +102,7 @@ class Coverage:
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
     :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
+    :param own: the entities and months asked for that the same DAG planned before.
     """
 
     covered: Mapping[tuple[str, str], Covered] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Coverage:
     run_cost_usd: Decimal = Decimal(0)
     run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
     promised: Mapping[str, Decimal] = field(default_factory=dict)
+    own: Set[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,22 @@ class OverCovered:
 
 
 @dataclass(frozen=True)
+class Unstated:
+    """
+    An entity and month that the DAG planned before and whose emissions are not stated any more; nothing is done about it.
+
+    It may have been restated away, renamed, or left out by mistake: only its source can tell, by stating it with 0 tonnes.
+
+    :param emitted_tonnes: the figure known last, above zero.
+    """
+
+    entity: str
+    month: str
+    emitted_tonnes: Decimal
+    covered_tonnes: Decimal
+
+
+@dataclass(frozen=True)
 class Plan:
     """
     What to buy, and what to note.
@@ -178,11 +197,13 @@ class Plan:
     :param lines: the purchases, by entity and month.
     :param restated: figures that are new and need no purchase, by entity and month.
     :param over_covered: entities and months that have more than they need, by entity and month.
+    :param unstated: entities and months that are missing from the emissions, by entity and month.
     """
 
     lines: tuple[PlannedLine, ...] = ()
     restated: tuple[EntityEmissions, ...] = ()
     over_covered: tuple[OverCovered, ...] = ()
+    unstated: tuple[Unstated, ...] = ()
 
     @property
     def cost_usd(self) -> Decimal:
@@ -236,7 +257,14 @@ def plan_purchases(
     needs.sort(key=lambda need: (need.entity, need.month))
     lines = [line for need in needs for line in _lines(need, market, dedication)]
     _check_limits(lines, coverage, limits)
-    return Plan(tuple(lines), tuple(restated), tuple(over_covered))
+    return Plan(tuple(lines), tuple(restated), tuple(over_covered), tuple(_unstated(stated, coverage)))
+
+
+def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Unstated]:
+    for entity, month in sorted(coverage.own):
+        known = coverage.covered[entity, month]
+        if (entity, month) not in stated and known.emitted_tonnes is not None and known.emitted_tonnes > 0:
+            yield Unstated(entity, month, known.emitted_tonnes, known.covered_tonnes)
 
 
 def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str, str], EntityEmissions]:

@@ -8,13 +8,14 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.offsets.emissions import entity_emissions
-from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine, State
+from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine, Run, State
 from airflow_provider_carbonmark.offsets.purchase import (
     Coverage,
     Dedication,
     ListingFilter,
     NoListingError,
     Plan,
+    Unstated,
     plan_purchases,
 )
 from tests.integration.offsets.parts import (
@@ -123,6 +124,30 @@ def test_what_this_very_plan_abandons_is_free_for_it(ledger: Ledger) -> None:
     (shown,) = preview(ledger, wanted, SECOND, everybody).lines
     (made,) = plan(ledger, wanted, SECOND, is_over=everybody)
     assert shown.asset_price_source_id == made.asset_price_source_id == "0xcheap"
+
+
+def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "old": "2"}))
+    plan(ledger, Stated({"theirs": "1"}), Run("another-dag", "run-1"))
+    plan(ledger, Stated({"older": "1"}, "2026-09"), months=["2026-09"])
+    before = ledger.lines()
+    vanished = Unstated("old", MONTH, Decimal(2), Decimal(2))
+    later = Stated({"web": "3"})
+    assert preview(ledger, later, SECOND).unstated == (vanished,)
+    assert plan(ledger, later, SECOND) == []
+    assert later.plans[1].unstated == (vanished,)
+    assert ledger.lines() == before
+    plan(ledger, Stated({"web": "3", "old": "0"}), SECOND)
+    plan(ledger, later, THIRD)
+    assert later.plans[2].unstated == ()
+
+
+def test_a_vanished_entity_whose_run_died_is_told_with_nothing_covered(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "old": "2"}))
+    later = Stated({"web": "3"})
+    (made,) = plan(ledger, later, SECOND, is_over=everybody)
+    assert made.entity == "web"
+    assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
 
 
 def test_whole_tonnes_that_cover_a_fraction_are_not_too_many(ledger: Ledger) -> None:
