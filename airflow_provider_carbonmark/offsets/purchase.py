@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
@@ -225,39 +226,98 @@ def plan_purchases(
     Work out what is still to buy, of which listings.
 
     An entity and month need what their emissions ask for beyond what is covered: a restated month is topped up by the
-    difference. They are served in order, each at the lowest cost that is left of the market (see
+    difference. They are served one after the other, each at the lowest cost that is left of the market (see
     :class:`~airflow_provider_carbonmark.offsets.split.Market`), where what is promised to lines that nobody has paid yet
     is not left. Emitted figures are rounded up to 10^-9 t, which is what the ledger keeps and compares with.
+
+    What that makes of all needs together is the lowest cost too, as long as minimum fills are no more than 0.001 t and no
+    credits retire in whole tonnes only. Otherwise it may not be: one need can take what another one needed more. Then a
+    plan may cost more than it had to, or be refused though some order would do: three are tried, by entity and month, the
+    smallest need first and the largest first, and the first that fills all needs within the limits is taken.
 
     :param emissions: as from ``emissions_of_month``, of one or several months; each entity and month once.
     :param coverage: what was planned and bought before, for those entities and months at least.
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
     :param now: aware time that a listing's expiry is held against.
-    :raises NoListingError: when a need can't be filled; names it.
+    :raises NoListingError: when a need can't be filled by entity and month, nor in the other orders; names it.
     :raises PlanLimitError: when it would cost more than the limits allow.
     :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
         a certificate gets too long, or ``now`` is naive.
     """
-    market = Market(listings, filters, now=now, promised=coverage.promised)
+    listings = list(listings)
     stated = _by_entity_and_month(emissions)
+
+    def serve(needs: Sequence[Need]) -> list[PlannedLine]:
+        market = Market(listings, filters, now=now, promised=coverage.promised)
+        lines = [line for need in needs for line in _lines(need, market, dedication)]
+        _check_limits(lines, coverage, limits)
+        return lines
+
+    lines = _in_some_order(_needs(stated, coverage), serve)
+    return Plan(
+        lines=tuple(sorted(lines, key=_entity_and_month)),
+        restated=tuple(_restated(stated, coverage)),
+        over_covered=tuple(_over_covered(stated, coverage)),
+        unstated=tuple(_unstated(stated, coverage)),
+    )
+
+
+def _entity_and_month(one: Need | PlannedLine) -> tuple[str, str]:
+    return one.entity, one.month
+
+
+def _in_some_order(
+    needs: Sequence[Need], serve: Callable[[Sequence[Need]], list[PlannedLine]]
+) -> list[PlannedLine]:
+    """
+    Serve needs by entity and month; if that is refused, the smallest first; if that is, too, the largest first.
+
+    The smaller a need is, the fewer listings sell so little. A large one may be the only one that empties a listing of which
+    nobody can buy the rest, and costs its entity least where it is served first.
+
+    :raises NoListingError, PlanLimitError: of the first order, when none will do.
+    """
+    by_entity = sorted(needs, key=_entity_and_month)
+    try:
+        return serve(by_entity)
+    except (NoListingError, PlanLimitError):
+        for largest_first in (False, True):
+            with suppress(NoListingError, PlanLimitError):
+                return serve(sorted(by_entity, key=lambda need: need.offset_tonnes, reverse=largest_first))
+        raise
+
+
+_Stated = Mapping[tuple[str, str], "EntityEmissions"]
+
+
+def _missing(key: tuple[str, str], one: EntityEmissions, coverage: Coverage) -> Decimal:
+    return _EXACT.subtract(one.offset_tonnes, coverage.covered.get(key, _NOTHING).covered_tonnes)
+
+
+def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
     # Where the emissions are stated, what they ask for includes what was abandoned.
     needs = [need for need in coverage.abandoned if (need.entity, need.month) not in stated]
-    restated, over_covered = [], []
-    for (entity, month), one in stated.items():
-        known = coverage.covered.get((entity, month), _NOTHING)
-        missing = _EXACT.subtract(one.offset_tonnes, known.covered_tonnes)
-        if missing > 0:
-            needs.append(Need(entity, month, one.emitted_tonnes, missing))
-        elif one.emitted_tonnes != known.emitted_tonnes:
-            restated.append(one)
+    for key, one in stated.items():
+        if (missing := _missing(key, one, coverage)) > 0:
+            needs.append(Need(*key, one.emitted_tonnes, missing))
+    return needs
+
+
+def _restated(stated: _Stated, coverage: Coverage) -> Iterable[EntityEmissions]:
+    for key, one in stated.items():
+        known = coverage.covered.get(key, _NOTHING)
+        if _missing(key, one, coverage) <= 0 and one.emitted_tonnes != known.emitted_tonnes:
+            yield one
+
+
+def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[OverCovered]:
+    for key, one in stated.items():
+        known = coverage.covered.get(key, _NOTHING)
+        missing = _missing(key, one, coverage)
         # Less than a tonne too much may be the rounding of credits that are sold by the tonne.
         if missing < 0 and not (known.whole_tonnes and missing > -1):
-            over_covered.append(OverCovered(entity, month, one.emitted_tonnes, known.covered_tonnes))
-    needs.sort(key=lambda need: (need.entity, need.month))
-    lines = [line for need in needs for line in _lines(need, market, dedication)]
-    _check_limits(lines, coverage, limits)
-    return Plan(tuple(lines), tuple(restated), tuple(over_covered), tuple(_unstated(stated, coverage)))
+            yield OverCovered(*key, one.emitted_tonnes, known.covered_tonnes)
 
 
 def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Unstated]:
