@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_quantity
 from airflow_provider_carbonmark.offsets.dedication import Dedication
+from airflow_provider_carbonmark.offsets.limits import NO_LIMITS, Limits, PlanLimitError, check_limits, total
 from airflow_provider_carbonmark.offsets.listings import (
     ANY_CREDIT,
     ListingFilter,
@@ -49,11 +49,6 @@ _EXACT = Context(prec=60)
 # An emitted figure is the exact sum of what a provider states, which may have any number of digits.
 _EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
 _EMITTED_STEP = Decimal("1E-9")
-_ENTITIES_SHOWN = 100
-
-
-class PlanLimitError(ValueError):
-    """A plan costs more than it may; the message has every figure. Nothing is bought."""
 
 
 @dataclass(frozen=True)
@@ -112,30 +107,6 @@ class Coverage:
     run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
     promised: Mapping[str, Decimal] = field(default_factory=dict)
     own: Set[tuple[str, str]] = frozenset()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """
-    What a plan may cost in USD, fees included; None is no limit. For the price of a tonne see :class:`ListingFilter`.
-
-    :param max_cost_per_entity_usd: for all lines of an entity that one run plans.
-    :param max_cost_per_run_usd: for all lines that one run plans.
-    :raises InvalidInputError: when a limit is not a Decimal above zero.
-    """
-
-    max_cost_per_entity_usd: Decimal | None = None
-    max_cost_per_run_usd: Decimal | None = None
-
-    def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit is not None and not (isinstance(limit, Decimal) and limit.is_finite() and limit > 0):
-                raise InvalidInputError(
-                    name,
-                    "is not a Decimal above zero",
-                    value=limit,
-                    remedy='Give USD, such as Decimal("250")',
-                )
 
 
 @dataclass(frozen=True)
@@ -209,7 +180,7 @@ class Plan:
     @property
     def cost_usd(self) -> Decimal:
         """What all lines cost together, in USD."""
-        return _total(line.cost_usd for line in self.lines)
+        return total(line.cost_usd for line in self.lines)
 
 
 def plan_purchases(
@@ -219,7 +190,7 @@ def plan_purchases(
     *,
     dedication: Dedication,
     filters: ListingFilter = ANY_CREDIT,
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
     now: datetime,
 ) -> Plan:
     """
@@ -251,7 +222,7 @@ def plan_purchases(
     def serve(needs: Sequence[Need]) -> list[PlannedLine]:
         market = Market(listings, filters, now=now, promised=coverage.promised)
         lines = [line for need in needs for line in _lines(need, market, dedication)]
-        _check_limits(lines, coverage, limits)
+        check_limits(lines, coverage, limits)
         return lines
 
     lines = _in_some_order(_needs(stated, coverage), serve)
@@ -370,38 +341,3 @@ def _lines(need: Need, market: Market, dedication: Dedication) -> Iterable[Plann
             beneficiary_name=beneficiary_name,
             retirement_message=retirement_message,
         )
-
-
-def _check_limits(lines: Sequence[PlannedLine], coverage: Coverage, limits: Limits) -> None:
-    """Refuse lines that, with what the run planned before, cost more than they may."""
-    if not lines:
-        return
-    by_entity: dict[str, Decimal] = {}
-    for line in lines:
-        before = by_entity.get(line.entity, coverage.run_cost_by_entity.get(line.entity, Decimal(0)))
-        by_entity[line.entity] = _EXACT.add(before, line.cost_usd)
-    passed = []
-    limit = limits.max_cost_per_entity_usd
-    above = [(cost, entity) for entity, cost in by_entity.items() if limit is not None and cost > limit]
-    if limit is not None and above:
-        dearest = sorted(above, key=lambda pair: (-pair[0], pair[1]))[:_ENTITIES_SHOWN]
-        costs = ", ".join(f"{entity} {_plain(cost)} USD" for cost, entity in dearest)
-        more = f" and {len(above) - len(dearest)} more, of less" if len(above) > len(dearest) else ""
-        passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {_plain(limit)} USD")
-    limit = limits.max_cost_per_run_usd
-    total = _total((coverage.run_cost_usd, *(line.cost_usd for line in lines)))
-    if limit is not None and total > limit:
-        passed.append(f"all together {_plain(total)} USD, where max_cost_per_run_usd is {_plain(limit)} USD")
-    if passed:
-        raise PlanLimitError(
-            f"The plan would cost too much: {'; '.join(passed)}. Nothing was planned: raise the limit, or look at the "
-            "emissions and the market"
-        )
-
-
-def _total(amounts: Iterable[Decimal]) -> Decimal:
-    return reduce(_EXACT.add, amounts, Decimal(0))
-
-
-def _plain(amount: Decimal) -> str:
-    return f"{amount.normalize(_EXACT):f}"

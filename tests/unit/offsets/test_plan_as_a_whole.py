@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from airflow_provider_carbonmark.offsets.limits import NO_LIMITS
 from airflow_provider_carbonmark.offsets.listings import ANY_CREDIT
 from airflow_provider_carbonmark.offsets.purchase import (
     Coverage,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
 
 DEDICATION = Dedication("{entity}", "{month}")
-NO_LIMITS = Limits()
 #: Price in USD per tonne, least and most kilograms.
 Offer = tuple[int, int, int]
 
