@@ -70,12 +70,12 @@ def reading_ledger() -> Iterator[Connection | None]:
 
     :raises LedgerError: as :func:`open_ledger`, and when another version of this package made the ledger.
     """
-    from airflow_provider_carbonmark.offsets.ledger_schema import has_schema
+    from airflow_provider_carbonmark.offsets.ledger_schema import has_schema, is_there
 
-    if not _conn_id() and not ledger_path().exists():
-        yield None  # connecting would make the file
-        return
     engine = _engine()
+    if not is_there(engine):
+        yield None
+        return
     try:
         with engine.connect() as connection:
             yield connection if has_schema(connection) else None
@@ -102,9 +102,7 @@ def _engine() -> Engine:
 
     conn_id = _conn_id()
     if not conn_id:
-        path = ledger_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return create_engine(f"sqlite:///{path}", poolclass=NullPool)
+        return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     from airflow_provider_carbonmark.offsets.ledger_schema import LedgerError

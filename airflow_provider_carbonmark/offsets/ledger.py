@@ -10,7 +10,8 @@ Every write, and a crash in the middle of it or right after it:
 - Making the tables: one transaction, behind a lock. Half-made tables are never there.
 - :meth:`Ledger.plan` closes the lines that dead runs left without a link and plans them anew in one transaction: before its end
   nothing has happened, and the tonnes still count as covered; after it, the same run planning again finds what it planned.
-  Taking up the links of dead runs is a second transaction; cut off before it, the same run does it when it plans again.
+  Taking up the links of dead runs is a second transaction; cut off before it, the same run does it when it plans again. What the
+  run could not carry on, Airflow mapping only so many tasks, is refused in the first and left alone in the second.
 - :meth:`Ledger.intend_link` comes before asking Carbonmark. A crash between the two, or before the answer is stored, leaves the request
   and its idempotency key, with which the next try asks again and gets the same link.
 - :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a line whose link is stored
@@ -22,11 +23,12 @@ Every write, and a crash in the middle of it or right after it:
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -41,10 +43,15 @@ from airflow_provider_carbonmark.offsets.ledger_schema import (
     Run,
     State,
     has_schema,
+    is_there,
     make_schema,
     purchases,
+    rounded_up,
+    sqlite_file,
 )
-from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
 
 __all__ = [
     "COVERING",
@@ -88,6 +95,7 @@ class Ledger:
         test_mode: bool,
         is_over: Callable[[Run], bool],
         now: datetime,
+        at_most: int = sys.maxsize,
     ) -> list[PurchaseLine]:
         """
         Write down what is to be bought, once, and take up what dead runs of the same DAG left open.
@@ -97,16 +105,20 @@ class Ledger:
         :param months: those whose emissions are planned, ``YYYY-MM``.
         :param test_mode: lines of the other mode are left alone.
         :param is_over: whether a run of the same DAG carries nothing on any more.
+        :param at_most: lines that a run can carry on. Links of dead runs that don't fit are left to a later run, and the log says so.
         :return: the lines that this run planned, whatever became of them, then those it took up. Planning again moves none of the first.
-        :raises LedgerError: when other planners were faster 20 times.
+        :raises LedgerError: when the run would have planned more lines than it can carry on, or others were faster 20 times: in
+            either case nothing is written.
         """
         ledger_plan.check_months(months)
         self._make_schema()
-        scope = ledger_plan.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over))
+        dead = self._dead(run, test_mode, is_over)
+        scope = ledger_plan.Scope(run, tuple(months), test_mode, dead, at_most)
         for _ in range(_ATTEMPTS):
             with suppress(ledger_plan.OutrunError), self._writing() as connection:
                 reading = ledger_plan.close_and_read(connection, scope, now)
-                ledger_plan.insert_plan(connection, scope, reading, make(reading.coverage), now)
+                made = ledger_plan.make_plan(make, scope, reading)
+                ledger_plan.insert_plan(connection, scope, reading, made, now)
                 break
             log.info("Another planner wrote lines of the same entities and months first; reading again")
         else:
@@ -125,13 +137,15 @@ class Ledger:
         months: Collection[str],
         test_mode: bool,
         is_over: Callable[[Run], bool],
+        at_most: int = sys.maxsize,
     ) -> Plan:
-        """Give what :meth:`plan` would write now, and write nothing, not even tables."""
+        """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
         ledger_plan.check_months(months)
-        scope = ledger_plan.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over))
+        dead = self._dead(run, test_mode, is_over)
+        scope = ledger_plan.Scope(run, tuple(months), test_mode, dead, at_most)
         with self._reading() as connection:
-            coverage = ledger_plan.read_only(connection, scope).coverage if connection else Coverage()
-        return make(coverage)
+            reading = ledger_plan.read_only(connection, scope) if connection else ledger_plan.Reading()
+        return ledger_plan.make_plan(make, scope, reading)
 
     def _dead(self, run: Run, test_mode: bool, is_over: Callable[[Run], bool]) -> tuple[str, ...]:
         """Return which runs of the DAG hold open lines and are over; asked before any lock is held."""
@@ -187,8 +201,10 @@ class Ledger:
         return sorted(found, key=lambda line: (line.month, line.entity, line.test_mode, line.line))
 
     def quoted(self, id: int, run: Run, cost_usd: Decimal) -> PurchaseLine:
-        """Write down what the line costs by the quote, USD; only while it is planned."""
-        return self._change(id, lambda line: ledger_rules.quoted(line, run, cost_usd))
+        """Write down what the line costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
+        # Whether Carbonmark rounds is not documented: price times quantity in floats has 17 digits.
+        cost = rounded_up(cost_usd)
+        return self._change(id, lambda line: ledger_rules.quoted(line, run, cost))
 
     def intend_link(
         self, id: int, run: Run, request: Mapping[str, Any], idempotency_key: str
@@ -277,6 +293,8 @@ class Ledger:
         with self._reading() as connection:
             found = connection is not None
         if not found:
+            if file := sqlite_file(self._engine):
+                file.parent.mkdir(parents=True, exist_ok=True)
             self._use_wal()
             with self._writing() as connection:
                 make_schema(connection)
@@ -303,7 +321,10 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection | None]:
-        """Give a connection, or None where there are no tables yet."""
+        """Give a connection, or None where there are no tables yet; makes none, nor a file for them."""
+        if not is_there(self._engine):
+            yield None
+            return
         with self._connected() as connection:
             self._has_schema = self._has_schema or has_schema(connection)
             yield connection if self._has_schema else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
@@ -25,10 +26,14 @@ from airflow_provider_carbonmark.offsets.ledger_schema import (
 )
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Covered, Need, Plan
 
+log = logging.getLogger(__name__)
+
 #: The registry whose credits retire in whole tonnes only, as ``Listing.whole_tonnes_only`` has it.
 _WHOLE_TONNES_REGISTRY: Final = "PUR"
 _LONGEST_ENTITY = 255
 _LINK_OPEN = OPEN - {State.PLANNED}
+#: What is paid is being retired, and gone from the market.
+_UNPAID: Final = OPEN - {State.PAID}
 
 _c = purchases.c
 _inserts: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
@@ -52,12 +57,22 @@ class Scope:
     :param months: those asked for.
     :param test_mode: the mode of all lines that are looked at.
     :param dead: the run ids, of the same DAG, that carry nothing on any more.
+    :param at_most: lines that the run can carry on.
     """
 
     run: Run
     months: tuple[str, ...]
     test_mode: bool
     dead: tuple[str, ...]
+    at_most: int
+
+    def lines(self, *, taken_up: bool) -> ColumnElement[bool]:
+        """Return which rows the run planned, or took up too, but for ``restated`` ones, which need no task."""
+        of_run = and_(_c.dag_id == self.run.dag_id, _c.run_id == self.run.run_id)
+        if taken_up:
+            handled = and_(_c.handler_dag_id == self.run.dag_id, _c.handler_run_id == self.run.run_id)
+            of_run = or_(of_run, handled)
+        return and_(of_run, _c.test_mode == self.test_mode, _c.state != State.RESTATED)
 
     def left_open(self, states: Collection[State]) -> ColumnElement[bool]:
         """Return which rows a dead run holds in these states."""
@@ -77,11 +92,13 @@ class Reading:
     :param coverage: what the plan's maker gets.
     :param months: which months were read: those asked for and those of abandoned lines.
     :param highest: the highest line number by entity and month.
+    :param own_lines: how many lines the run planned before.
     """
 
-    coverage: Coverage
-    months: Collection[str]
-    highest: Mapping[Key, int]
+    coverage: Coverage = Coverage()
+    months: Collection[str] = ()
+    highest: Mapping[Key, int] = field(default_factory=dict)
+    own_lines: int = 0
 
 
 def check_months(months: Collection[str]) -> None:
@@ -114,20 +131,21 @@ def close_and_read(connection: Connection, scope: Scope, now: datetime) -> Readi
     )
     # What the statement returns, not what was there before: another planner may be closing the same lines.
     abandoned = connection.execute(closed).all() if scope.dead else []
-    return _read(connection, scope, _added_up(abandoned), covering=_c.state.in_(COVERING))
+    return _read(connection, scope, _added_up(abandoned), kept=true())
 
 
 def read_only(connection: Connection, scope: Scope) -> Reading:
     """Read as :func:`close_and_read` does, and close nothing."""
     left = scope.left_open({State.PLANNED})
     abandoned = connection.execute(select(_c.entity, _c.month, _c.quantity_tonnes).where(left)).all()
-    covering = and_(_c.state.in_(COVERING), not_(left))
-    return _read(connection, scope, _added_up(abandoned), covering)
+    return _read(connection, scope, _added_up(abandoned), kept=not_(left))
 
 
-def _in_order_of_id(condition: ColumnElement[bool]) -> Any:
-    # Locked in the same order by all, so that no two processes wait for each other. SQLite has one writer anyway.
-    return select(_c.id).where(condition).order_by(_c.id).with_for_update()
+def _in_order_of_id(condition: ColumnElement[bool], at_most: int | None = None) -> Any:
+    # Locked in the same order by all, so that no two processes wait for each other. SQLite has one writer anyway. A subquery
+    # might be run twice by PostgreSQL, and find other rows up to the limit; a CTE is not.
+    ids = select(_c.id).where(condition).order_by(_c.id).limit(at_most).with_for_update().cte()
+    return select(ids.c.id)
 
 
 def _added_up(rows: Sequence[Any]) -> Mapping[Key, Decimal]:
@@ -138,8 +156,9 @@ def _added_up(rows: Sequence[Any]) -> Mapping[Key, Decimal]:
 
 
 def _read(
-    connection: Connection, scope: Scope, abandoned: Mapping[Key, Decimal], covering: ColumnElement[bool]
+    connection: Connection, scope: Scope, abandoned: Mapping[Key, Decimal], kept: ColumnElement[bool]
 ) -> Reading:
+    covering = and_(_c.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_c.entity, _c.month)}
     rows = (
@@ -154,33 +173,49 @@ def _read(
             .filter(covering, _c.registry == _WHOLE_TONNES_REGISTRY)
             .over(**of_key)
             .label("whole_tonnes"),
+            func.count(_c.id).filter(_c.dag_id == scope.run.dag_id).over(**of_key).label("of_dag"),
         )
         .where(_c.month.in_(months), _c.test_mode == scope.test_mode)
         .subquery()
     )
     covered: dict[Key, Covered] = {}
     highest: dict[Key, int] = {}
+    own = set()
     for row in connection.execute(select(rows).where(rows.c.from_last == 1)):
         key = row.entity, row.month
         covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, bool(row.whole_tonnes))
         highest[key] = row.line
+        if row.of_dag and row.month in scope.months:
+            own.add(key)
     costs = _run_costs(connection, scope, covering)
     coverage = Coverage(
         covered=covered,
         abandoned=_needs(scope, abandoned, covered),
         run_cost_usd=sum(costs.values(), Decimal(0)),
         run_cost_by_entity=costs,
+        promised=_promised(connection, scope, kept),
+        own=own,
     )
-    return Reading(coverage, months, highest)
+    return Reading(coverage, months, highest, own_lines=_count(connection, scope.lines(taken_up=False)))
+
+
+def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
+    return connection.scalar(select(func.count(_c.id)).where(condition)) or 0
+
+
+def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -> dict[str, Decimal]:
+    # On PostgreSQL two that plan at once don't see each other's: should the supply not do for both, the second quote is refused,
+    # and its line planned elsewhere.
+    query = select(_c.asset_price_source_id, func.sum(_c.quantity_tonnes)).where(
+        _c.state.in_(_UNPAID), _c.test_mode == scope.test_mode, kept
+    )
+    return {
+        listing: tonnes for listing, tonnes in connection.execute(query.group_by(_c.asset_price_source_id))
+    }
 
 
 def _run_costs(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> dict[str, Decimal]:
-    query = select(_c.entity, func.sum(_c.cost_usd)).where(
-        _c.dag_id == scope.run.dag_id,
-        _c.run_id == scope.run.run_id,
-        _c.test_mode == scope.test_mode,
-        covering,
-    )
+    query = select(_c.entity, func.sum(_c.cost_usd)).where(scope.lines(taken_up=False), covering)
     return {entity: cost for entity, cost in connection.execute(query.group_by(_c.entity))}
 
 
@@ -198,6 +233,19 @@ def _needs(
         if (tonnes := min(quantity, missing)) > 0:
             needs.append(Need(entity, month, emitted, tonnes))
     return tuple(needs)
+
+
+def make_plan(make: Callable[[Coverage], Plan], scope: Scope, reading: Reading) -> Plan:
+    """Have the plan made. :raises LedgerError: when it has more lines than the run can carry on."""
+    plan = make(reading.coverage)
+    number = reading.own_lines + len(plan.lines)
+    if number > scope.at_most:
+        before = f", of which it planned {reading.own_lines} before" if reading.own_lines else ""
+        raise LedgerError(
+            f"Run {scope.run.run_id!r} would have {number} purchases{before}, and a run can have {scope.at_most}. Nothing "
+            "was planned: raise Airflow's [core] max_map_length, or plan fewer entities or months in one run"
+        )
+    return plan
 
 
 def insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
@@ -262,28 +310,41 @@ def _check(entity: str, month: str, reading: Reading) -> None:
 
 
 def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
-    """Take up the links of dead runs. Of two runs that try, the second finds them handled by the first."""
+    """
+    Take up the links of dead runs, the oldest first, as many as the run can carry on besides its own lines.
+
+    Of two runs that try, the second finds them handled by the first.
+    """
     if not scope.dead:
         return
+    links = scope.left_open(_LINK_OPEN)
+    room = max(0, scope.at_most - _count(connection, scope.lines(taken_up=True)))
     connection.execute(
         update(purchases)
-        .where(_c.id.in_(_in_order_of_id(scope.left_open(_LINK_OPEN))))
+        .where(_c.id.in_(_in_order_of_id(links, room)))
         .values(handler_run_id=scope.run.run_id, handled_since=now)
     )
+    _tell_left(scope, _count(connection, links))
 
 
 def lines_of_run(connection: Connection, scope: Scope) -> list[PurchaseLine]:
     """
-    Return what a run planned, then what it took up, but for ``restated`` rows, which need no task.
+    Return what a run planned, then what it took up.
 
     A task's map index is the place in this list, and links are found by the task that made them. A run makes links of its own lines
-    only, so these come first: whatever it takes up, and loses to another run, moves none of them.
+    only, so these come first: whatever it takes up, and loses to another run, moves none of them. A run that took links up and
+    plans more when it is cleared may have too many: its last links are left out, and taken up by another run when it is over.
     """
-    run = scope.run
-    planned = and_(_c.dag_id == run.dag_id, _c.run_id == run.run_id)
-    handled = and_(_c.handler_dag_id == run.dag_id, _c.handler_run_id == run.run_id)
-    query = select(purchases).where(
-        or_(planned, handled), _c.test_mode == scope.test_mode, _c.state != State.RESTATED
-    )
+    query = select(purchases).where(scope.lines(taken_up=True))
     lines = [PurchaseLine.from_row(row) for row in connection.execute(query)]
-    return sorted(lines, key=lambda line: (line.run != run, line.id))
+    lines.sort(key=lambda line: (line.run != scope.run, line.id))
+    _tell_left(scope, len(lines[scope.at_most :]))
+    return lines[: scope.at_most]
+
+
+def _tell_left(scope: Scope, links: int) -> None:
+    if links:
+        log.warning(
+            "%d links of ended runs are left for a later run: run %r can carry on %d purchases ([core] max_map_length)",
+            *(links, scope.run.run_id, scope.at_most),
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
+    Engine,
     Index,
     Integer,
     MetaData,
@@ -185,14 +187,14 @@ class PurchaseLine:
         return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
 
 
-def rounded_up(tonnes: Decimal) -> Decimal:
+def rounded_up(amount: Decimal) -> Decimal:
     """
-    Give emissions as the ledger holds them.
+    Give an amount as the ledger holds it.
 
-    :param tonnes: tonnes as fine as a source states them; a float's 17 digits are common.
-    :return: tonnes, rounded up to 10^-9 t: a thousandth of a gram, a millionth of what can be bought.
+    :param amount: tonnes or USD, as fine as somebody else states them; a float's 17 digits are common.
+    :return: the amount, rounded up to 10^-9: of tonnes, that is a millionth of what can be bought.
     """
-    return _amount(tonnes.quantize(AMOUNT_STEP, ROUND_CEILING, _EXACT) if _is_amount(tonnes) else tonnes)
+    return _amount(amount.quantize(AMOUNT_STEP, ROUND_CEILING, _EXACT) if _is_amount(amount) else amount)
 
 
 def _is_amount(value: Decimal) -> bool:
@@ -343,6 +345,19 @@ versions = Table(
     Column("only_row", Integer, CheckConstraint("only_row = 1"), primary_key=True),
     Column("version", Integer, nullable=False),
 )
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """Return the file that the database is in; None when it is not in one, or in one that only SQLite can tell."""
+    path = engine.url.database or ":memory:"
+    is_path = engine.dialect.name == "sqlite" and not path.startswith((":memory:", "file:"))
+    return Path(path) if is_path else None
+
+
+def is_there(engine: Engine) -> bool:
+    """Tell whether there is a database to ask: to connect to an SQLite file makes it."""
+    file = sqlite_file(engine)
+    return file is None or file.exists()
 
 
 def has_schema(connection: Connection) -> bool:

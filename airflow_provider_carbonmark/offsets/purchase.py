@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_quantity
 from airflow_provider_carbonmark.offsets.dedication import Dedication
+from airflow_provider_carbonmark.offsets.limits import NO_LIMITS, Limits, PlanLimitError, check_limits, total
 from airflow_provider_carbonmark.offsets.listings import (
     ANY_CREDIT,
     ListingFilter,
@@ -37,6 +38,7 @@ __all__ = [
     "Plan",
     "PlanLimitError",
     "PlannedLine",
+    "Unstated",
     "cheapest_listing",
     "order_quantity",
     "plan_purchases",
@@ -47,11 +49,6 @@ _EXACT = Context(prec=60)
 # An emitted figure is the exact sum of what a provider states, which may have any number of digits.
 _EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
 _EMITTED_STEP = Decimal("1E-9")
-_ENTITIES_SHOWN = 100
-
-
-class PlanLimitError(ValueError):
-    """A plan costs more than it may; the message has every figure. Nothing is bought."""
 
 
 @dataclass(frozen=True)
@@ -100,36 +97,16 @@ class Coverage:
         before it delivered a link; each entity and month once.
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
+    :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
+    :param own: the entities and months asked for that the same DAG planned before.
     """
 
     covered: Mapping[tuple[str, str], Covered] = field(default_factory=dict)
     abandoned: Sequence[Need] = ()
     run_cost_usd: Decimal = Decimal(0)
     run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """
-    What a plan may cost in USD, fees included; None is no limit. For the price of a tonne see :class:`ListingFilter`.
-
-    :param max_cost_per_entity_usd: for all lines of an entity that one run plans.
-    :param max_cost_per_run_usd: for all lines that one run plans.
-    :raises InvalidInputError: when a limit is not a Decimal above zero.
-    """
-
-    max_cost_per_entity_usd: Decimal | None = None
-    max_cost_per_run_usd: Decimal | None = None
-
-    def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit is not None and not (isinstance(limit, Decimal) and limit.is_finite() and limit > 0):
-                raise InvalidInputError(
-                    name,
-                    "is not a Decimal above zero",
-                    value=limit,
-                    remedy='Give USD, such as Decimal("250")',
-                )
+    promised: Mapping[str, Decimal] = field(default_factory=dict)
+    own: Set[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -169,6 +146,22 @@ class OverCovered:
 
 
 @dataclass(frozen=True)
+class Unstated:
+    """
+    An entity and month that the DAG planned before and whose emissions are not stated any more; nothing is done about it.
+
+    It may have been restated away, renamed, or left out by mistake: only its source can tell, by stating it with 0 tonnes.
+
+    :param emitted_tonnes: the figure known last, above zero.
+    """
+
+    entity: str
+    month: str
+    emitted_tonnes: Decimal
+    covered_tonnes: Decimal
+
+
+@dataclass(frozen=True)
 class Plan:
     """
     What to buy, and what to note.
@@ -176,16 +169,18 @@ class Plan:
     :param lines: the purchases, by entity and month.
     :param restated: figures that are new and need no purchase, by entity and month.
     :param over_covered: entities and months that have more than they need, by entity and month.
+    :param unstated: entities and months that are missing from the emissions, by entity and month.
     """
 
     lines: tuple[PlannedLine, ...] = ()
     restated: tuple[EntityEmissions, ...] = ()
     over_covered: tuple[OverCovered, ...] = ()
+    unstated: tuple[Unstated, ...] = ()
 
     @property
     def cost_usd(self) -> Decimal:
         """What all lines cost together, in USD."""
-        return _total(line.cost_usd for line in self.lines)
+        return total(line.cost_usd for line in self.lines)
 
 
 def plan_purchases(
@@ -195,46 +190,112 @@ def plan_purchases(
     *,
     dedication: Dedication,
     filters: ListingFilter = ANY_CREDIT,
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
     now: datetime,
 ) -> Plan:
     """
     Work out what is still to buy, of which listings.
 
     An entity and month need what their emissions ask for beyond what is covered: a restated month is topped up by the
-    difference. They are served in order, each at the lowest cost that is left of the market (see
-    :class:`~airflow_provider_carbonmark.offsets.split.Market`). Emitted figures are rounded up to 10^-9 t, which is
-    what the ledger keeps and compares with.
+    difference. They are served one after the other, each at the lowest cost that is left of the market (see
+    :class:`~airflow_provider_carbonmark.offsets.split.Market`), where what is promised to lines that nobody has paid yet
+    is not left. Emitted figures are rounded up to 10^-9 t, which is what the ledger keeps and compares with.
+
+    What that makes of all needs together is the lowest cost too, as long as minimum fills are no more than 0.001 t and no
+    credits retire in whole tonnes only. Otherwise it may not be: one need can take what another one needed more. Then a
+    plan may cost more than it had to, or be refused though some order would do: three are tried, by entity and month, the
+    smallest need first and the largest first, and the first that fills all needs within the limits is taken.
 
     :param emissions: as from ``emissions_of_month``, of one or several months; each entity and month once.
     :param coverage: what was planned and bought before, for those entities and months at least.
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
     :param now: aware time that a listing's expiry is held against.
-    :raises NoListingError: when a need can't be filled; names it.
+    :raises NoListingError: when a need can't be filled by entity and month, nor in the other orders; names it.
     :raises PlanLimitError: when it would cost more than the limits allow.
     :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
         a certificate gets too long, or ``now`` is naive.
     """
-    market = Market(listings, filters, now=now)
+    listings = list(listings)
     stated = _by_entity_and_month(emissions)
+
+    def serve(needs: Sequence[Need]) -> list[PlannedLine]:
+        market = Market(listings, filters, now=now, promised=coverage.promised)
+        lines = [line for need in needs for line in _lines(need, market, dedication)]
+        check_limits(lines, coverage, limits)
+        return lines
+
+    lines = _in_some_order(_needs(stated, coverage), serve)
+    return Plan(
+        lines=tuple(sorted(lines, key=_entity_and_month)),
+        restated=tuple(_restated(stated, coverage)),
+        over_covered=tuple(_over_covered(stated, coverage)),
+        unstated=tuple(_unstated(stated, coverage)),
+    )
+
+
+def _entity_and_month(one: Need | PlannedLine) -> tuple[str, str]:
+    return one.entity, one.month
+
+
+def _in_some_order(
+    needs: Sequence[Need], serve: Callable[[Sequence[Need]], list[PlannedLine]]
+) -> list[PlannedLine]:
+    """
+    Serve needs by entity and month; if that is refused, the smallest first; if that is, too, the largest first.
+
+    The smaller a need is, the fewer listings sell so little. A large one may be the only one that empties a listing of which
+    nobody can buy the rest, and costs its entity least where it is served first.
+
+    :raises NoListingError, PlanLimitError: of the first order, when none will do.
+    """
+    by_entity = sorted(needs, key=_entity_and_month)
+    try:
+        return serve(by_entity)
+    except (NoListingError, PlanLimitError):
+        for largest_first in (False, True):
+            with suppress(NoListingError, PlanLimitError):
+                return serve(sorted(by_entity, key=lambda need: need.offset_tonnes, reverse=largest_first))
+        raise
+
+
+_Stated = Mapping[tuple[str, str], "EntityEmissions"]
+
+
+def _missing(key: tuple[str, str], one: EntityEmissions, coverage: Coverage) -> Decimal:
+    return _EXACT.subtract(one.offset_tonnes, coverage.covered.get(key, _NOTHING).covered_tonnes)
+
+
+def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
     # Where the emissions are stated, what they ask for includes what was abandoned.
     needs = [need for need in coverage.abandoned if (need.entity, need.month) not in stated]
-    restated, over_covered = [], []
-    for (entity, month), one in stated.items():
-        known = coverage.covered.get((entity, month), _NOTHING)
-        missing = _EXACT.subtract(one.offset_tonnes, known.covered_tonnes)
-        if missing > 0:
-            needs.append(Need(entity, month, one.emitted_tonnes, missing))
-        elif one.emitted_tonnes != known.emitted_tonnes:
-            restated.append(one)
+    for key, one in stated.items():
+        if (missing := _missing(key, one, coverage)) > 0:
+            needs.append(Need(*key, one.emitted_tonnes, missing))
+    return needs
+
+
+def _restated(stated: _Stated, coverage: Coverage) -> Iterable[EntityEmissions]:
+    for key, one in stated.items():
+        known = coverage.covered.get(key, _NOTHING)
+        if _missing(key, one, coverage) <= 0 and one.emitted_tonnes != known.emitted_tonnes:
+            yield one
+
+
+def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[OverCovered]:
+    for key, one in stated.items():
+        known = coverage.covered.get(key, _NOTHING)
+        missing = _missing(key, one, coverage)
         # Less than a tonne too much may be the rounding of credits that are sold by the tonne.
         if missing < 0 and not (known.whole_tonnes and missing > -1):
-            over_covered.append(OverCovered(entity, month, one.emitted_tonnes, known.covered_tonnes))
-    needs.sort(key=lambda need: (need.entity, need.month))
-    lines = [line for need in needs for line in _lines(need, market, dedication)]
-    _check_limits(lines, coverage, limits)
-    return Plan(tuple(lines), tuple(restated), tuple(over_covered))
+            yield OverCovered(*key, one.emitted_tonnes, known.covered_tonnes)
+
+
+def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Unstated]:
+    for entity, month in sorted(coverage.own):
+        known = coverage.covered[entity, month]
+        if (entity, month) not in stated and known.emitted_tonnes is not None and known.emitted_tonnes > 0:
+            yield Unstated(entity, month, known.emitted_tonnes, known.covered_tonnes)
 
 
 def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str, str], EntityEmissions]:
@@ -280,38 +341,3 @@ def _lines(need: Need, market: Market, dedication: Dedication) -> Iterable[Plann
             beneficiary_name=beneficiary_name,
             retirement_message=retirement_message,
         )
-
-
-def _check_limits(lines: Sequence[PlannedLine], coverage: Coverage, limits: Limits) -> None:
-    """Refuse lines that, with what the run planned before, cost more than they may."""
-    if not lines:
-        return
-    by_entity: dict[str, Decimal] = {}
-    for line in lines:
-        before = by_entity.get(line.entity, coverage.run_cost_by_entity.get(line.entity, Decimal(0)))
-        by_entity[line.entity] = _EXACT.add(before, line.cost_usd)
-    passed = []
-    limit = limits.max_cost_per_entity_usd
-    above = [(cost, entity) for entity, cost in by_entity.items() if limit is not None and cost > limit]
-    if limit is not None and above:
-        dearest = sorted(above, key=lambda pair: (-pair[0], pair[1]))[:_ENTITIES_SHOWN]
-        costs = ", ".join(f"{entity} {_plain(cost)} USD" for cost, entity in dearest)
-        more = f" and {len(above) - len(dearest)} more, of less" if len(above) > len(dearest) else ""
-        passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {_plain(limit)} USD")
-    limit = limits.max_cost_per_run_usd
-    total = _total((coverage.run_cost_usd, *(line.cost_usd for line in lines)))
-    if limit is not None and total > limit:
-        passed.append(f"all together {_plain(total)} USD, where max_cost_per_run_usd is {_plain(limit)} USD")
-    if passed:
-        raise PlanLimitError(
-            f"The plan would cost too much: {'; '.join(passed)}. Nothing was planned: raise the limit, or look at the "
-            "emissions and the market"
-        )
-
-
-def _total(amounts: Iterable[Decimal]) -> Decimal:
-    return reduce(_EXACT.add, amounts, Decimal(0))
-
-
-def _plain(amount: Decimal) -> str:
-    return f"{amount.normalize(_EXACT):f}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.api.inputs import parse_quantity
@@ -77,17 +78,26 @@ class Market:
 
     :param listings: as from ``CarbonmarkHook.list_prices``.
     :param now: aware time that a listing's expiry is held against.
+    :param promised: tonnes by listing that others will take and are still in its supply.
     :raises InvalidInputError: when ``now`` is naive.
     """
 
-    def __init__(self, listings: Iterable[Listing], filters: ListingFilter, *, now: datetime) -> None:
+    def __init__(
+        self,
+        listings: Iterable[Listing],
+        filters: ListingFilter,
+        *,
+        now: datetime,
+        promised: Mapping[str, Decimal] = MappingProxyType({}),
+    ) -> None:
         check_aware(now)
         least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
         self._listings = {listing.source_id: listing for listing in least_last}
         self._filters = filters
         self._now = now
+        self._promised = promised
         offers = (
-            _offer(listing)
+            _offer(listing, promised.get(listing.source_id, Decimal(0)))
             for listing in self._listings.values()
             if not failures_of(listing, filters, now, sizes={})
         )
@@ -165,17 +175,23 @@ class Market:
             failed = failures_of(listing, self._filters, self._now, sizes=sizes)
             failures.append((listing, failed))
             together += 0 if failed else left[listing.source_id]
-        return why_none_fits(wanted, quantity, failures, _tonnes(together))
+        why = why_none_fits(wanted, quantity, failures, _tonnes(together))
+        if tonnes := sum(
+            (self._promised.get(source_id, Decimal(0)) for source_id in self._listings), Decimal(0)
+        ):
+            why += f". {tonnes.normalize(_EXACT):f} t of the market are promised to lines that nobody has paid: pay or decline them"
+        return why
 
 
 def _price(listing: Listing) -> int:
     return math.ceil(listing.purchase_price.scaleb(_PRICE_DECIMALS, _UP))
 
 
-def _offer(listing: Listing) -> Offer:
+def _offer(listing: Listing, promised: Decimal) -> Offer:
     step = _TONNE if listing.whole_tonnes_only else 1
     low = max(1, math.ceil(listing.min_fill_amount.scaleb(_KILOGRAMS, _UP)))
-    high = math.floor(listing.liquid_supply.scaleb(_KILOGRAMS, _DOWN))
+    left = _EXACT.subtract(listing.liquid_supply, promised)
+    high = math.floor(left.scaleb(_KILOGRAMS, _DOWN))
     return Offer(
         _price(listing),
         -(-low // step) * step,

@@ -22,6 +22,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     Asset,
     BaseOperator,
+    conf,
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
@@ -54,9 +55,10 @@ class CarbonmarkPlanOperator(BaseOperator):
     """
     Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
 
-    A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log. A
-    quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned.
-    Lines that an earlier run of the DAG left open are taken up.
+    A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log, and so
+    is an entity that is not stated any more for a month that is. A
+    quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned; so do
+    more purchases than ``[core] max_map_length``. Lines that an earlier run of the DAG left open are taken up, as many as fit.
 
     Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, those
     that it planned keep their places.
@@ -121,6 +123,8 @@ class CarbonmarkPlanOperator(BaseOperator):
             "months": {each.month for each in emissions},
             "test_mode": hook.test_mode,
             "is_over": lambda run: _is_over(context, run),
+            # Airflow would refuse more at the end of the task, after they are written down.
+            "at_most": conf.getint("core", "max_map_length", fallback=1024),
         }
         make = self._planner(context, emissions, hook)
         if parse_flag(self.preview, "preview"):
@@ -163,6 +167,13 @@ class CarbonmarkPlanOperator(BaseOperator):
                 self.log.warning(
                     "%s has more than it needs for %s: %s t emitted, %s t covered",
                     *(over.entity, over.month, over.emitted_tonnes, over.covered_tonnes),
+                )
+            for gone in plan.unstated:
+                self.log.warning(
+                    "%s was planned for %s before and is not among its emissions now: what is known of it stays, %s t emitted and "
+                    "%s t covered. State it with 0 tonnes if it is gone; if it was renamed, its tonnes are bought twice unless "
+                    "it keeps its name. Sources that share a ledger must not share names of entities",
+                    *(gone.entity, gone.month, gone.emitted_tonnes, gone.covered_tonnes),
                 )
             return plan
 

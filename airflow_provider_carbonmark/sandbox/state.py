@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import uuid
 from collections import Counter, deque
@@ -98,6 +99,8 @@ class SandboxState:
             listing = self._sellable(asset_price_source_id, quantity)
             now = self.clock.now()
             cost = (quantity * listing.purchase_price).quantize(MICRO_USDC, ROUND_UP)
+            if self.switches.quote_float_noise:
+                cost = Decimal(math.nextafter(float(cost), math.inf))
         return {
             "uuid": str(uuid.uuid4()),
             "asset_price_source_id": asset_price_source_id,

@@ -126,6 +126,9 @@ class Switches(BaseModel):
         description="Also repeat the checkout's metadata in the payment, whatever was really retired (and instead of"
         " the description there, with bought_at=metadata).",
     )
+    quote_float_noise: bool = Field(
+        default=False, description="Quote costs with a float's last digits, such as 4.664520000000001."
+    )
     status_spelling: Literal["UPPER_SNAKE", "lower_snake", "Title Words", "kebab-case", "camelCase"] = Field(
         default="UPPER_SNAKE", description="How status words are spelled."
     )

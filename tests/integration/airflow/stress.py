@@ -380,7 +380,6 @@ EXPECTED = {
         "It is for something else",
         "left, and",  # sold out
         "can't get a link: Its run ended",
-        "can't get a link:",
     ),
     RETRY: ("another try meanwhile",),
 }

@@ -60,6 +60,20 @@ def test_a_month_restated_upwards_is_topped_up_and_downwards_reported(dag_run, s
     ]
 
 
+@pytest.mark.parametrize("preview", [False, True])
+def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(
+    dag_run, second, ledger, logged, preview
+):
+    dag_run.plan(BOTH)
+    before = ledger.lines()
+    logged()
+    assert second.plan("0.5", preview=preview) == []
+    told = logged()
+    assert f"api was planned for {MONTH} before and is not among its emissions now" in told
+    assert "1.234 t emitted and 1.234 t covered. State it with 0 tonnes if it is gone" in told
+    assert ledger.lines() == before
+
+
 def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
     assert dag_run.plan("0") == []
     assert [line.state for line in ledger.lines()] == [State.RESTATED]
@@ -188,6 +202,19 @@ def test_a_limit_leaves_what_was_there_as_it_was(dag_run, second, ledger):
     with pytest.raises(AirflowFailException, match="max_cost_per_run_usd"):
         second.plan(BOTH, limits=Limits(max_cost_per_run_usd=Decimal("0.1")))
     assert {line.state for line in ledger.lines()} == {State.PLANNED}
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_more_purchases_than_airflow_maps_fail_before_anything_is_written(
+    dag_run, second, ledger, monkeypatch, preview
+):
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
+    with pytest.raises(
+        AirflowFailException, match=r"would have 2 purchases, .* 1\..*\[core\] max_map_length"
+    ):
+        dag_run.plan(BOTH, preview=preview)
+    assert ledger.lines() == []
+    assert len(second.plan(BOTH[:1])) == 1
 
 
 @pytest.mark.parametrize("of_context", [False, True])

@@ -102,12 +102,19 @@ def plan(
     test_mode: bool = False,
     is_over: Callable[[Run], bool] = nobody,
     now: datetime = NOW,
+    **other: Any,
 ) -> list[PurchaseLine]:
-    return ledger.plan(make, run=run, months=months, test_mode=test_mode, is_over=is_over, now=now)
+    return ledger.plan(make, run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
 
 
-def preview(ledger: Ledger, make: Make, run: Run = FIRST, is_over: Callable[[Run], bool] = nobody) -> Plan:
-    return ledger.preview(make, run=run, months=[MONTH], test_mode=False, is_over=is_over)
+def preview(
+    ledger: Ledger,
+    make: Make,
+    run: Run = FIRST,
+    is_over: Callable[[Run], bool] = nobody,
+    **other: Any,
+) -> Plan:
+    return ledger.preview(make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **other)
 
 
 def checkout(of: PurchaseLine, suffix: str = "") -> dict[str, Any]:

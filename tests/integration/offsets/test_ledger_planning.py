@@ -98,7 +98,7 @@ def test_a_planner_is_told_only_of_the_months_and_the_mode_it_plans(ledger: Ledg
     plan(ledger, buying(line("web")), test_mode=True)
     buyer = Buyer({})
     plan(ledger, buyer, SECOND)
-    assert buyer.told == [Coverage()]
+    assert buyer.told == [Coverage(promised={"0xabc-2020": Decimal("12.345")})]
     plan(ledger, buyer, SECOND, months={MONTH, "2026-09"}, test_mode=True)
     assert set(buyer.told[1].covered) == {("web", MONTH)}
 

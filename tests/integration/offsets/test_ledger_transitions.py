@@ -252,12 +252,20 @@ def test_a_rehearsal_ends_with_the_retirement_that_all_rehearsals_share(books: L
         books.retired(refused.id, retirement(refused, test_mode=False), now=LATER)
 
 
-@pytest.mark.parametrize("cost", ["-0.01", "NaN", "Infinity", "1E-10"])
+@pytest.mark.parametrize("cost", ["-0.01", "NaN", "Infinity"])
 def test_a_cost_that_is_no_amount_is_refused(books: Ledger, cost: str) -> None:
     before = new_line(books)
     with pytest.raises(LedgerError, match="USD|amount"):
         books.quoted(before.id, FIRST, Decimal(cost))
     assert books.line(before.id) == before
+
+
+def test_a_cost_finer_than_the_ledger_is_rounded_up_and_quoted_again_changes_nothing(books: Ledger) -> None:
+    made = new_line(books)
+    quoted = books.quoted(made.id, FIRST, Decimal("5.8794404599999986"))
+    assert quoted.cost_usd == Decimal("5.879440460")
+    books.link_made(made.id, FIRST, checkout(made), now=NOW)
+    assert books.quoted(made.id, FIRST, Decimal("5.8794404599999986")).cost_usd == quoted.cost_usd
 
 
 def test_a_quote_again_after_the_link_is_fine_while_it_is_the_same(books: Ledger) -> None:

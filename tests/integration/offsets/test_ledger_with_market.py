@@ -8,16 +8,29 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.offsets.emissions import entity_emissions
-from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine, State
+from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine, Run, State
 from airflow_provider_carbonmark.offsets.purchase import (
     Coverage,
     Dedication,
     ListingFilter,
     NoListingError,
     Plan,
+    Unstated,
     plan_purchases,
 )
-from tests.integration.offsets.parts import FIRST, MONTH, NOW, SECOND, THIRD, Make, everybody, plan
+from tests.integration.offsets.parts import (
+    FIRST,
+    MONTH,
+    NOW,
+    SECOND,
+    THIRD,
+    Make,
+    checkout,
+    everybody,
+    payment_id,
+    plan,
+    preview,
+)
 from tests.unit.offsets.market import offer
 
 MARKET = [offer("0xcheap", "2.5", "10"), offer("0xdear", "4", "1000")]
@@ -70,11 +83,71 @@ def test_a_month_is_split_topped_up_and_found_to_have_more_than_it_needs(ledger:
         ("web", MONTH, 1, "0xcheap", "10"),
         ("web", MONTH, 2, "0xdear", "2.345"),
     ]
-    assert bought(plan(ledger, Stated({"web": "13"}), SECOND)) == [("web", MONTH, 3, "0xcheap", "0.655")]
+    assert bought(plan(ledger, Stated({"web": "13"}), SECOND)) == [("web", MONTH, 3, "0xdear", "0.655")]
     less = Stated({"web": "5"})
     assert plan(ledger, less, THIRD) == []
     assert [(over.emitted_tonnes, over.covered_tonnes) for over in less.plans[0].over_covered] == [(5, 13)]
     assert [each.state for each in ledger.lines()].count(State.RESTATED) == 1
+
+
+def test_two_months_are_never_promised_the_same_tonnes(ledger: Ledger) -> None:
+    (september,) = plan(ledger, Stated({"web": "8"}, "2026-09"), months=["2026-09"])
+    wanted = Stated({"api": "5"})
+    shown = preview(ledger, wanted, SECOND)
+    parts = [("0xcheap", Decimal(2)), ("0xdear", Decimal(3))]
+    assert [(each.asset_price_source_id, each.quantity_tonnes) for each in shown.lines] == parts
+    # Behind a link that is not paid they still are, and when it is paid the market itself has less.
+    ledger.link_made(september.id, FIRST, checkout(september), now=NOW)
+    assert preview(ledger, wanted, SECOND).lines == shown.lines
+    ledger.paid(september.id, payment_id(september), now=NOW)
+    wanted = Stated({"api": "5"}, market=[offer("0xcheap", "2.5", "2"), MARKET[1]])
+    october = plan(ledger, wanted, SECOND)
+    assert [(each.asset_price_source_id, each.quantity_tonnes) for each in october] == parts
+
+
+@pytest.mark.parametrize("ending", ["declined", "closed", "of the other mode"])
+def test_what_is_given_up_is_promised_to_nobody(ledger: Ledger, ending: str) -> None:
+    test_mode = ending == "of the other mode"
+    (line,) = plan(ledger, Stated({"web": "8"}, "2026-09"), months=["2026-09"], test_mode=test_mode)
+    if ending == "declined":
+        ledger.link_made(line.id, FIRST, checkout(line), now=NOW)
+        ledger.declined(line.id, FIRST, "no", now=NOW)
+    if ending == "closed":
+        plan(ledger, Stated({"web": "0"}, "2026-09"), SECOND, months=["2026-09"], is_over=everybody)
+    (october,) = plan(ledger, Stated({"api": "10"}), THIRD)
+    assert october.asset_price_source_id == "0xcheap"
+
+
+def test_what_this_very_plan_abandons_is_free_for_it(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "10"}))
+    wanted = Stated({"web": "10"})
+    (shown,) = preview(ledger, wanted, SECOND, everybody).lines
+    (made,) = plan(ledger, wanted, SECOND, is_over=everybody)
+    assert shown.asset_price_source_id == made.asset_price_source_id == "0xcheap"
+
+
+def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "old": "2"}))
+    plan(ledger, Stated({"theirs": "1"}), Run("another-dag", "run-1"))
+    plan(ledger, Stated({"older": "1"}, "2026-09"), months=["2026-09"])
+    before = ledger.lines()
+    vanished = Unstated("old", MONTH, Decimal(2), Decimal(2))
+    later = Stated({"web": "3"})
+    assert preview(ledger, later, SECOND).unstated == (vanished,)
+    assert plan(ledger, later, SECOND) == []
+    assert later.plans[1].unstated == (vanished,)
+    assert ledger.lines() == before
+    plan(ledger, Stated({"web": "3", "old": "0"}), SECOND)
+    plan(ledger, later, THIRD)
+    assert later.plans[2].unstated == ()
+
+
+def test_a_vanished_entity_whose_run_died_is_told_with_nothing_covered(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "old": "2"}))
+    later = Stated({"web": "3"})
+    (made,) = plan(ledger, later, SECOND, is_over=everybody)
+    assert made.entity == "web"
+    assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
 
 
 def test_whole_tonnes_that_cover_a_fraction_are_not_too_many(ledger: Ledger) -> None:

@@ -135,6 +135,14 @@ def test_quantity_and_cost_of_a_quote_are_exact(shopper: Shopper, thousandths: i
     assert answer.json(parse_float=Decimal)["cost_usdc"] == quantity * price
 
 
+def test_a_quote_has_the_last_digits_of_a_float_when_switched(shopper: Shopper) -> None:
+    listing = shopper.liquid_listing(tonnes=19, project_id="ICR-112")
+    shopper.switch(quote_float_noise=True)
+    body = {"asset_price_source_id": listing["sourceId"], "quantity_tonnes": 1.234}
+
+    assert '"cost_usdc":4.664520000000001,' in shopper.http.post("/quotes", json=body).text.replace(" ", "")
+
+
 def test_a_listing_can_sell_out_between_price_and_quote(shopper: Shopper) -> None:
     listing = shopper.liquid_listing()
     shopper.http.patch(f"/sandbox/listings/{listing['sourceId']}", json={"liquid_supply": 0.5})

@@ -66,6 +66,21 @@ def plan(ledger: Ledger, now: datetime = NOW) -> PurchaseLine:
     return made
 
 
+def test_only_a_write_makes_the_file_and_its_directories(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "place" / "ledger.db"
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    ledger = Ledger(engine)
+    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": lambda run: True}
+    assert ledger.preview(lambda coverage: Plan((LINE,)), **about).lines == (LINE,)
+    assert ledger.lines() == []
+    with pytest.raises(LedgerError, match="no line 1"):
+        ledger.line(1)
+    assert list(tmp_path.iterdir()) == []
+    assert plan(ledger).id == 1
+    assert path.exists()
+    engine.dispose()
+
+
 def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(path)
     try:

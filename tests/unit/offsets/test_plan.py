@@ -20,6 +20,7 @@ from airflow_provider_carbonmark.offsets.purchase import (
     Plan,
     PlanLimitError,
     PlannedLine,
+    Unstated,
     plan_purchases,
 )
 from tests.unit.offsets.market import NOW, offer
@@ -143,6 +144,38 @@ class TestNeeds:
             ("2026-08", "2", "7.5"),
             ("2026-10", "1", "1"),
         ]
+
+    def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(self):
+        figures = {"z": "3", "gone": "2", "restated to nothing": "0", "never there": "-1", "stated": "1"}
+        coverage = Coverage(
+            {(name, "2026-10"): Covered(Decimal(1), Decimal(figure)) for name, figure in figures.items()}
+            | {("of another DAG", "2026-10"): Covered(Decimal(1), Decimal(1))},
+            own={(name, "2026-10") for name in figures},
+        )
+        assert planned(emitted("stated", "1"), coverage=coverage) == Plan(
+            unstated=(
+                Unstated("gone", "2026-10", Decimal(2), Decimal(1)),
+                Unstated("z", "2026-10", Decimal(3), Decimal(1)),
+            )
+        )
+
+    def test_what_is_promised_to_others_is_not_bought(self):
+        coverage = Coverage(promised={"cheap": Decimal("9.5"), "gone": Decimal(7), "dear": Decimal(1000)})
+        market = [*MARKET, offer("last", "9", "3")]
+        assert bought(planned(emitted("a", "1"), coverage=coverage, market=market)) == [
+            ("a", "cheap", "0.5"),
+            ("a", "last", "0.5"),
+        ]
+
+    def test_a_market_that_is_promised_away_is_refused_with_what_to_do(self):
+        coverage = Coverage(promised={"cheap": Decimal("9.5"), "gone": Decimal(7), "dear": Decimal(1001)})
+        with pytest.raises(NoListingError) as caught:
+            planned(emitted("a", "1"), coverage=coverage)
+        assert str(caught.value) == (
+            "No listing for 1 t of a in 2026-10, nor several together; of 2 on the market, 1 with less left than the minimum fill, "
+            "1 fit and have 0.5 t together. Ask for another quantity, or loosen the filters. 1010.5 t of the market are "
+            "promised to lines that nobody has paid: pay or decline them"
+        )
 
     def test_an_abandoned_line_is_not_bought_twice_where_its_emissions_are_stated(self):
         coverage = Coverage(abandoned=[Need("a", "2026-10", Decimal(5), Decimal(5))])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
+from airflow_provider_carbonmark.offsets.listings import ANY_CREDIT
 from airflow_provider_carbonmark.offsets.purchase import (
     Coverage,
     Covered,
@@ -24,6 +25,7 @@ from airflow_provider_carbonmark.offsets.purchase import (
     PlanLimitError,
     plan_purchases,
 )
+from airflow_provider_carbonmark.offsets.split import Market
 from tests.unit.offsets.market import NOW, offer
 from tests.unit.offsets.test_split import best_of_all, merit
 
@@ -116,14 +118,29 @@ def judged(needs, lines, listings) -> dict[str, Listing]:
     return left
 
 
+def order_served(needs, listings):
+    """Return the needs in the first of the orders, by name, by size up and by size down, in which all can be filled."""
+    for order in (needs, *(sorted(needs, key=lambda need: need[1], reverse=down) for down in (False, True))):
+        market = Market(listings, ANY_CREDIT, now=NOW)
+        try:
+            for _, quantity in order:
+                market.take(quantity)
+        except NoListingError:
+            continue
+        return order
+    return None
+
+
 @settings(max_examples=200, deadline=None)
 @given(situations(), st.randoms(use_true_random=False))
 def test_a_plan_buys_what_is_missing_at_the_least_cost_that_is_left_of_the_market(situation, chance):
     emissions, coverage, listings = situation
     needs = list(missing(emissions, coverage).items())
-    try:
-        plan = planned(emissions, coverage, listings)
-    except NoListingError as error:
+    order = order_served(needs, listings)
+    if order is None:
+        with pytest.raises(NoListingError) as refusal:
+            planned(emissions, coverage, listings)
+        error = refusal.value
         refused_at = next(
             at
             for at, ((entity, month), _) in enumerate(needs)
@@ -134,7 +151,8 @@ def test_a_plan_buys_what_is_missing_at_the_least_cost_that_is_left_of_the_marke
         left = judged(needs[:refused_at], served.lines, listings)
         assert best_of_all(list(left.values()), Fraction(needs[refused_at][1]), KILOGRAM) is None
         return
-    judged(needs, plan.lines, listings)
+    plan = planned(emissions, coverage, listings)
+    judged(order, plan.lines, listings)
     assert {(line.entity, line.month) for line in plan.lines} == {pair for pair, _ in needs}
     chance.shuffle(emissions)
     chance.shuffle(listings)
