@@ -32,7 +32,9 @@ def test_a_line_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledger, b
     assert page.order.metadata["retirement_message"] == f"Emissions of web in {MONTH}: 1.234 t CO2e"
     assert checkout["purchase_line"] == line_id
     line = ledger.line(line_id)
-    assert (line.state, line.checkout, line.link_request) == (State.LINK_MADE, checkout, None)
+    assert (line.state, line.checkout, line.idempotency_key) == (State.LINK_MADE, checkout, None)
+    # By this the return URL tells which connection a link is of that only the ledger knows.
+    assert line.link_request["carbonmark_conn_id"] == "carbonmark_default"
 
     dag_run.park()
     payment_id = buyer.pay(checkout)
