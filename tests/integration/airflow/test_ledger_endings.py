@@ -266,6 +266,18 @@ def test_the_id_of_another_lines_payment_is_refused_and_harms_neither(dag_run, l
     assert states(ledger) == ["retired", "retired"]
 
 
+def test_a_payment_counts_once_though_two_lines_ask_for_just_the_same(dag_run, ledger, buyer):
+    dag_run.plan([stated("1.234", "web", "2026-09"), stated("1.234", "web", "2026-10")])
+    other = buyer.buy(dag_run, 0)["payment_id"]
+    payment_id = buyer.pay(dag_run.link(1), comes_back=False)
+    dag_run.park(1)
+    dag_run.park(1, event=entering(other))
+    # Nor does it stay in the way when the task is tried again.
+    dag_run.park(1)
+    assert dag_run.run("payment", 1, event=entering(payment_id)) == payment_id
+    assert states(ledger) == ["retired", "paid"]
+
+
 def test_the_id_of_another_lines_payment_that_could_not_be_checked_is_refused_by_the_sensor(
     dag_run, ledger, buyer, connect
 ):
