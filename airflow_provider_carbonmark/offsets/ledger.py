@@ -16,6 +16,8 @@ Every write, and a crash in the middle of it or right after it:
   and its idempotency key, with which the next try asks again and gets the same link.
 - :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a line whose link is stored
   is never planned again, only taken up. A run that was declared dead and wakes up can't store its link any more.
+- :meth:`Ledger.retired` marks the line as one to announce; :meth:`Ledger.announced` comes after Airflow has taken the asset's event. A
+  crash between the two announces it once more, in the next run if this one is over; never not at all.
 - Every other change sets state and facts of one line in one statement, if the line is still as it was read. A task that is
   cut off before it finds the line as it was and says it again; one that is cut off after it says it again without effect.
 """
@@ -229,15 +231,25 @@ class Ledger:
         """Write down that somebody paid; the first payment id stays."""
         return self._pay(id, payment_id, lambda line: ledger_rules.paid(line, payment_id, now))
 
-    def retired(self, id: int, retirement: Mapping[str, Any], *, now: datetime) -> PurchaseLine:
+    def retired(
+        self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False
+    ) -> PurchaseLine:
         """
         Write down a proven retirement.
 
         :param retirement: what ``CarbonmarkRetirementSensor`` returned.
+        :param announcing: whether the caller is about to tell others, and then says :meth:`announced`. If it never does, a later run
+            takes the line up and announces it.
         :raises LedgerError: when it is of another payment, quantity or mode than the line.
         """
         payment_id = str(retirement.get("payment_id"))
-        return self._pay(id, payment_id, lambda line: ledger_rules.retired(line, retirement, now))
+        return self._pay(
+            id, payment_id, lambda line: ledger_rules.retired(line, retirement, now, announcing=announcing)
+        )
+
+    def announced(self, id: int) -> PurchaseLine:
+        """Write down that whoever waits for retirements was told of this one."""
+        return self._change(id, ledger_rules.announced)
 
     def failed(self, id: int, reason: str, *, now: datetime, run: Run | None = None) -> PurchaseLine:
         """

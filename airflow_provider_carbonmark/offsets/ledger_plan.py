@@ -10,13 +10,14 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, true, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     COVERING,
     OPEN,
+    TO_ANNOUNCE,
     LedgerError,
     PurchaseLine,
     Run,
@@ -76,11 +77,19 @@ class Scope:
 
     def left_open(self, states: Collection[State]) -> ColumnElement[bool]:
         """Return which rows a dead run holds in these states."""
+        return and_(self._left, _c.state.in_(states))
+
+    @property
+    def to_take_up(self) -> ColumnElement[bool]:
+        """Which rows a dead run holds that are to be carried on: its links, and the retirements that nobody was told of."""
+        return and_(self._left, or_(_c.state.in_(_LINK_OPEN), TO_ANNOUNCE))
+
+    @property
+    def _left(self) -> ColumnElement[bool]:
         return and_(
             _c.handler_dag_id == self.run.dag_id,
             _c.handler_run_id.in_(self.dead),
             _c.test_mode == self.test_mode,
-            _c.state.in_(states),
         )
 
 
@@ -107,14 +116,13 @@ def check_months(months: Collection[str]) -> None:
 
 
 def holders(connection: Connection, run: Run, test_mode: bool) -> Sequence[str]:
-    """Return the other runs of the DAG that hold open lines."""
-    query = select(_c.handler_run_id).where(
-        _c.handler_dag_id == run.dag_id,
-        _c.handler_run_id != run.run_id,
-        _c.test_mode == test_mode,
-        _c.state.in_(OPEN),
+    """Return the other runs of the DAG that hold open lines, or retirements that nobody was told of."""
+    others = select(_c.handler_run_id).where(
+        _c.handler_dag_id == run.dag_id, _c.handler_run_id != run.run_id, _c.test_mode == test_mode
     )
-    return connection.scalars(query.distinct().order_by(_c.handler_run_id)).all()
+    # Two questions, each with an index of its own.
+    query = union(others.where(_c.state.in_(OPEN)), others.where(TO_ANNOUNCE))
+    return sorted(connection.scalars(query))
 
 
 def close_and_read(connection: Connection, scope: Scope, now: datetime) -> Reading:
@@ -311,13 +319,13 @@ def _check(entity: str, month: str, reading: Reading) -> None:
 
 def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
     """
-    Take up the links of dead runs, the oldest first, as many as the run can carry on besides its own lines.
+    Take up what dead runs left to carry on, the oldest first, as many as the run can carry on besides its own lines.
 
     Of two runs that try, the second finds them handled by the first.
     """
     if not scope.dead:
         return
-    links = scope.left_open(_LINK_OPEN)
+    links = scope.to_take_up
     room = max(0, scope.at_most - _count(connection, scope.lines(taken_up=True)))
     connection.execute(
         update(purchases)

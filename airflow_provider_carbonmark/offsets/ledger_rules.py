@@ -12,6 +12,7 @@ failed, a fact        paid                                                failed
 claimed               link_made; declined or failed, with a link          the same
 paid                  link_made; declined or failed, with a link          paid
 retired               link_made, paid; declined or failed, with a link    retired
+announced             any                                                 the same
 ====================  ==================================================  =========
 
 Nothing to change (an empty mapping) means that the same was said before; anything that is not in the table raises. The first four
@@ -121,7 +122,9 @@ def paid(line: PurchaseLine, payment_id: str, now: datetime) -> Changes:
     return _NOTHING
 
 
-def retired(line: PurchaseLine, retirement: Mapping[str, Any], now: datetime) -> Changes:
+def retired(
+    line: PurchaseLine, retirement: Mapping[str, Any], now: datetime, *, announcing: bool = False
+) -> Changes:
     payment_id = parse_payment_id(retirement.get("payment_id"))
     _must_have_link(line, "be retired")
     if line.payment_id is not None:
@@ -134,8 +137,13 @@ def retired(line: PurchaseLine, retirement: Mapping[str, Any], now: datetime) ->
         "payment_id": payment_id,
         "paid_at": line.paid_at or now,
         "retired_at": _told_time(retirement) or now,
+        "to_announce": announcing,
         **{name: retirement.get(name) for name in ("certificate_url", "transaction_hash", "explorer_url")},
     }
+
+
+def announced(line: PurchaseLine) -> Changes:
+    return {"to_announce": False} if line.to_announce else _NOTHING
 
 
 def for_a_person(message: str) -> LedgerError:

@@ -30,10 +30,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     func,
     insert,
     inspect,
     select,
+    true,
 )
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -106,6 +108,7 @@ class PurchaseLine:
     :param reason: why it failed or was declined; it stays when a payment comes in after all.
     :param checkout: what the checkout operator delivered.
     :param claimed_payment_id: the payment id that a person entered last, which Carbonmark has not confirmed.
+    :param to_announce: whether it is retired, and Airflow's asset was not seen to be updated with that yet.
     :param link_request: what Carbonmark was asked for.
     :param idempotency_key: the key that it was asked with, as long as no answer is stored.
     :param run: the run that planned it; never changes.
@@ -143,6 +146,7 @@ class PurchaseLine:
     certificate_url: str | None = None
     transaction_hash: str | None = None
     explorer_url: str | None = None
+    to_announce: bool = False
     link_request: dict[str, Any] | None = None
     idempotency_key: str | None = None
     run: Run
@@ -317,6 +321,7 @@ purchases = Table(
     Column("certificate_url", Text),
     Column("transaction_hash", Text),
     Column("explorer_url", Text),
+    Column("to_announce", Boolean, nullable=False, server_default=false()),
     Column("link_request", JsonText),
     Column("idempotency_key", String(255)),
     Column("dag_id", String(255), nullable=False),
@@ -337,6 +342,16 @@ purchases = Table(
     # The run first: a DAG's own rows may be all there are.
     Index("carbonmark_purchases_by_handler", "handler_run_id", "handler_dag_id"),
     Index("carbonmark_purchases_by_state", "state", "handler_dag_id", "handler_run_id"),
+)
+#: Which rows are to be announced, in the very words of the index, which SQLite wants.
+TO_ANNOUNCE: Final = purchases.c.to_announce.is_(true())
+# A handful of rows, whatever the ledger holds.
+Index(
+    "carbonmark_purchases_to_announce",
+    purchases.c.handler_dag_id,
+    purchases.c.handler_run_id,
+    postgresql_where=TO_ANNOUNCE,
+    sqlite_where=TO_ANNOUNCE,
 )
 
 versions = Table(

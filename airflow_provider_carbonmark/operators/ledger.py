@@ -28,7 +28,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
 from airflow_provider_carbonmark.api.inputs import parse_flag
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
 from airflow_provider_carbonmark.hooks.purchase_line import LINE_KEY, line_of, parse_line, run_of
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
@@ -309,6 +309,8 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
     """
     Write a proven retirement into the ledger, and update the asset ``carbonmark_retirements``.
 
+    A worker that dies in between is followed by the next try, or the next run: each retirement updates the asset, some now and then twice.
+
     Returns (XCom): the line as the ledger has it now, as ``PurchaseLine.to_json`` makes it.
 
     :param checkout: what ``CarbonmarkCheckoutLineOperator`` returned. (templated)
@@ -322,6 +324,8 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
         own = kwargs.pop("outlets", None) or []
         own = own if isinstance(own, list | tuple) else [own]
         super().__init__(outlets=[CARBONMARK_RETIREMENTS, *own], **kwargs)
+        # Airflow calls it once it has taken the task's success, and the asset's event with that.
+        self.on_success_callback = [*self.on_success_callback, _announced]
         self.checkout = checkout
         self.retirement = retirement
 
@@ -334,13 +338,21 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
                     value=self.retirement,
                     remedy="Pass the output of CarbonmarkRetirementSensor",
                 )
-            line = ledger.retired(line_of(self.checkout), dict(self.retirement), now=pendulum.now("UTC"))
+            line = ledger.retired(
+                line_of(self.checkout), dict(self.retirement), now=pendulum.now("UTC"), announcing=True
+            )
         self.log.info("%s is retired: %s", line, line.certificate_url or line.transaction_hash)
         recorded = line.to_json()
         context["outlet_events"][CARBONMARK_RETIREMENTS].extra = {
             name: recorded[name] for name in ("entity", "month", "quantity_tonnes", "payment_id", "test_mode")
         }
         return recorded
+
+
+def _announced(context: Context) -> None:
+    task: Any = context["task"]
+    with open_ledger() as ledger:
+        ledger.announced(line_of(task.checkout))
 
 
 def _is_over(context: Context, run: Any) -> bool:

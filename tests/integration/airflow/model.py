@@ -162,6 +162,9 @@ class Worker:
         self._reach("done")
         accessor = context["outlet_events"][CARBONMARK_RETIREMENTS]
         self.ask("succeed", result, [accessor.extra] if operator.outlets else [])
+        with watching(self._reach):
+            for callback in operator.on_success_callback:
+                callback(context | {"task": operator})
         return result
 
     def ask(self, name: str, *arguments: Any) -> Any:

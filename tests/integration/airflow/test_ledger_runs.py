@@ -13,6 +13,7 @@ from airflow_provider_carbonmark.hooks.ledger import ledger_path, open_ledger
 from airflow_provider_carbonmark.offsets.ledger import Run, State
 from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid, stated
 from tests.integration.airflow.parts import HAS_STATE_STORE, sqlite_only
+from tests.integration.airflow.points import Killed
 
 
 @pytest.fixture
@@ -74,6 +75,33 @@ def test_a_line_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
     second.run("payment")
     finish(second)
     assert second.plan() == [ledger.lines()[0].to_json()]
+
+
+@pytest.mark.parametrize(("died_at", "times"), [("done", 1), ("succeed done", 2)])
+def test_a_retirement_that_nobody_was_told_of_is_announced_by_the_next_run(
+    link, dag_run, second, ledger, buyer, airflow, died_at, times
+):
+    payment_id = buyer.pay(link)
+    for step in ("payment", "retirement"):
+        dag_run.run(step)
+
+    def die(point):
+        if point == died_at:
+            raise Killed
+
+    dag_run.reach = die
+    with pytest.raises(Killed):
+        dag_run.run("record")
+    assert ledger.lines()[0].to_announce
+    (taken,) = second.plan()
+    assert taken["state"] == "retired"
+    assert second.link() == link
+    assert second.run("payment") == payment_id
+    finish(second)
+    assert [event["payment_id"] for event in airflow.events] == [payment_id] * times
+    assert not ledger.lines()[0].to_announce
+    second.end()
+    assert DagRun(airflow, "third").plan() == []
 
 
 def test_the_old_run_may_wake_up_and_both_come_to_the_same_end(link, dag_run, second, ledger, buyer, sandbox):

@@ -135,6 +135,11 @@ def assert_books_are_right(deployment, ledger, sandbox):
         assert line.month in order["metadata"]["retirement_message"]
         assert outcomes[line.state] == payments[payment_id]["outcome"], line
 
+    # Whoever waits for retirements was told of each.
+    told_of = {event["payment_id"] for event in deployment.airflow.events}
+    assert told_of == {line.payment_id for line in lines if line.state is State.RETIRED}
+    assert not any(line.to_announce for line in lines)
+
     # No line is lost: each came to an end, or is with a person.
     for line in lines:
         if line.payment_id is None:

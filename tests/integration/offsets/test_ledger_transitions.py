@@ -45,6 +45,7 @@ SAY: dict[str, Callable[[Ledger, PurchaseLine, datetime], object]] = {
     "fail": lambda ledger, of, now: ledger.failed(of.id, "refunded", now=now),
     "claim": lambda ledger, of, now: ledger.claimed(of.id, "pay-typed"),
     "pay": lambda ledger, of, now: ledger.paid(of.id, payment_id(of), now=now),
+    "announce": lambda ledger, of, now: ledger.announced(of.id),
     "retire": lambda ledger, of, now: ledger.retired(of.id, retirement(of), now=now),
 }
 
@@ -61,15 +62,15 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 # What a line becomes; "same" when it was said before, "-" when it is refused.
 BECOMES = """
-                     | quote   | intend  | link      | decline  | give up | fail   | claim     | pay  | retire
-planned              | planned | planned | link_made | -        | failed  | -      | -         | -    | -
-linked               | -       | -       | same      | declined | -       | -      | link_made | paid | retired
-paid                 | -       | -       | same      | -        | -       | failed | same      | same | retired
-retired              | -       | -       | same      | -        | -       | -      | same      | same | same
-declined             | -       | -       | -         | same     | -       | -      | declined  | paid | retired
-given up             | -       | -       | -         | -        | same    | same   | -         | -    | -
-failed               | -       | -       | -         | -        | same    | same   | same      | same | retired
-restated             | -       | -       | -         | -        | -       | -      | -         | -    | -
+                     | quote   | intend  | link      | decline  | give up | fail   | claim     | pay  | announce | retire
+planned              | planned | planned | link_made | -        | failed  | -      | -         | -    | same     | -
+linked               | -       | -       | same      | declined | -       | -      | link_made | paid | same     | retired
+paid                 | -       | -       | same      | -        | -       | failed | same      | same | same     | retired
+retired              | -       | -       | same      | -        | -       | -      | same      | same | same     | same
+declined             | -       | -       | -         | same     | -       | -      | declined  | paid | same     | retired
+given up             | -       | -       | -         | -        | same    | same   | -         | -    | same     | -
+failed               | -       | -       | -         | -        | same    | same   | same      | same | same     | retired
+restated             | -       | -       | -         | -        | -       | -      | -         | -    | same     | -
 """
 
 
@@ -289,3 +290,12 @@ def test_a_link_that_an_old_run_makes_after_its_line_was_closed_is_refused(books
     ):
         books.link_made(made.id, FIRST, checkout(made), now=LATER)
     assert books.line(made.id).checkout is None
+
+
+def test_a_retirement_is_to_be_announced_until_somebody_was_told(books: Ledger) -> None:
+    made = new_line(books, "paid")
+    assert books.retired(made.id, retirement(made), now=LATER, announcing=True).to_announce
+    # Said again by a try that came later, or by somebody who announces nothing.
+    assert books.retired(made.id, retirement(made), now=LATER).to_announce
+    assert not books.announced(made.id).to_announce
+    assert not books.retired(made.id, retirement(made), now=LATER, announcing=True).to_announce
