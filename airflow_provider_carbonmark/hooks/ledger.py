@@ -70,7 +70,7 @@ def reading_ledger() -> Iterator[Connection | None]:
 
     :raises LedgerError: as :func:`open_ledger`, and when another version of this package made the ledger.
     """
-    from airflow_provider_carbonmark.offsets.ledger_schema import has_schema, is_there
+    from airflow_provider_carbonmark.offsets.ledger_database import has_schema, is_there
 
     engine = _engine()
     if not is_there(engine):

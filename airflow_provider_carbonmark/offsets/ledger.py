@@ -36,6 +36,7 @@ from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from airflow_provider_carbonmark.offsets import ledger_plan, ledger_rules
+from airflow_provider_carbonmark.offsets.ledger_database import has_schema, is_there, make_schema, sqlite_file
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     COVERING,
     OPEN,
@@ -44,12 +45,8 @@ from airflow_provider_carbonmark.offsets.ledger_schema import (
     PurchaseLine,
     Run,
     State,
-    has_schema,
-    is_there,
-    make_schema,
     purchases,
     rounded_up,
-    sqlite_file,
 )
 
 if TYPE_CHECKING:

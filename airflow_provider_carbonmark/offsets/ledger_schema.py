@@ -1,14 +1,12 @@
-"""The ledger's rows: the states of a purchase line, the line itself, the tables it is kept in, and how they are made."""
+"""The ledger's rows: the states of a purchase line, the line itself, and the tables it is kept in."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -17,10 +15,8 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Connection,
     DateTime,
     Dialect,
-    Engine,
     Index,
     Integer,
     MetaData,
@@ -31,16 +27,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    func,
-    insert,
-    inspect,
-    select,
     true,
 )
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeDecorator, TypeEngine
-
-SCHEMA_VERSION: Final = 1
 
 #: The finest amount that the ledger holds, of tonnes and of USD.
 AMOUNT_STEP: Final = Decimal("1E-9")
@@ -48,8 +38,6 @@ AMOUNT_STEP: Final = Decimal("1E-9")
 AMOUNT_LIMIT: Final = Decimal("9E9")
 
 _EXACT = Context(prec=40)
-# Names the lock that PostgreSQL's processes take while they make the tables: any number that nobody else uses.
-_SCHEMA_LOCK = 0x6361726264
 
 
 class LedgerError(DontWrapMixin, Exception):
@@ -360,47 +348,3 @@ versions = Table(
     Column("only_row", Integer, CheckConstraint("only_row = 1"), primary_key=True),
     Column("version", Integer, nullable=False),
 )
-
-
-def sqlite_file(engine: Engine) -> Path | None:
-    """Return the file that the database is in; None when it is not in one, or in one that only SQLite can tell."""
-    path = engine.url.database or ":memory:"
-    is_path = engine.dialect.name == "sqlite" and not path.startswith((":memory:", "file:"))
-    return Path(path) if is_path else None
-
-
-def is_there(engine: Engine) -> bool:
-    """Tell whether there is a database to ask: to connect to an SQLite file makes it."""
-    file = sqlite_file(engine)
-    return file is None or file.exists()
-
-
-def has_schema(connection: Connection) -> bool:
-    """
-    Tell whether the tables are there; writes nothing.
-
-    :raises LedgerError: when another version of this package made them.
-    """
-    if not inspect(connection).has_table(versions.name):
-        return False
-    found: Sequence[int] = connection.scalars(select(versions.c.version)).all()
-    if list(found) != [SCHEMA_VERSION]:
-        raise LedgerError(
-            f"Table {versions.name} says {', '.join(map(str, found)) or 'nothing'} where this version of "
-            f"airflow-provider-carbonmark knows {SCHEMA_VERSION} only: install the version that made the ledger, or a newer one"
-        )
-    return True
-
-
-def make_schema(connection: Connection) -> None:
-    """
-    Make the tables where they are not there; whoever comes second waits, then finds them.
-
-    :param connection: one in a transaction that, on SQLite, already holds the write lock.
-    """
-    if connection.dialect.name == "postgresql":
-        # CREATE TABLE IF NOT EXISTS alone fails when two do it at once.
-        connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-    if not has_schema(connection):
-        metadata.create_all(connection)
-        connection.execute(insert(versions).values(only_row=1, version=SCHEMA_VERSION))

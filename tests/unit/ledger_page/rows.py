@@ -8,7 +8,8 @@ from itertools import count
 
 from sqlalchemy import Engine, insert
 
-from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run, make_schema, purchases
+from airflow_provider_carbonmark.offsets.ledger_database import make_schema
+from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run, purchases
 from tests.unit.offsets.report_sample import a_line
 
 __all__ = ["a_line", "planned_by", "write"]
