@@ -200,9 +200,11 @@ def _lock(session: Session, link: LinkKey, payment_id: str) -> None:
 
 def _is_another_links(session: Session, link: LinkKey, payment_id: str) -> bool:
     """Tell whether Carbonmark said before that the payment is for another link: two may ask for just the same."""
-    # Locked for MySQL's sake, which knows no lock by a number; there, of two that find nothing, one is tried again.
-    said = select(XComModel).where(XComModel.key == paid_key(payment_id)).with_for_update()
-    return any(LinkKey.of(row) != link for row in session.scalars(said).all())
+    # Columns, not objects: those come with an outer join, which PostgreSQL locks nothing of. Locked for MySQL's sake, which knows no
+    # lock by a number; there, of two that find nothing, one is tried again.
+    names = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index)
+    said = select(*names).where(XComModel.key == paid_key(payment_id)).with_for_update()
+    return any(LinkKey.of(row) != link for row in session.execute(said).all())
 
 
 def _made_links(session: Session, link: LinkKey) -> tuple[str | None, tuple[dict[str, Any], ...]]:
