@@ -32,6 +32,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     HandledElsewhereError,
+    HasLinkError,
     LedgerError,
     PurchaseLine,
     Run,
@@ -59,6 +60,8 @@ def quoted(line: PurchaseLine, run: Run, cost_usd: Decimal) -> Changes:
 
 def link_intended(line: PurchaseLine, run: Run, request: Mapping[str, Any], idempotency_key: str) -> Changes:
     _must_handle(line, run)
+    if line.state in (State.LINK_MADE, State.PAID, State.RETIRED):
+        raise HasLinkError(f"{line} is {line.state} and has its link: deliver that")
     if line.state is not State.PLANNED:
         raise _refusal(line, "get a link", _why_no_link(line))
     if (line.link_request, line.idempotency_key) == (request, idempotency_key):
@@ -212,9 +215,7 @@ def _told_time(retirement: Mapping[str, Any]) -> datetime | None:
 def _why_no_link(line: PurchaseLine) -> str:
     if line.state in (State.FAILED, State.DECLINED):
         return f"{line.reason}; {_BUY_AGAIN}"
-    if line.state is State.RESTATED:
-        return "it buys nothing"
-    return "it has one: deliver that"
+    return "it buys nothing"
 
 
 def _refusal(line: PurchaseLine, what: str, remedy: str) -> LedgerError:

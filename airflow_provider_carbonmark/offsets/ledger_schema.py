@@ -48,6 +48,10 @@ class HandledElsewhereError(LedgerError):
     """A decision about a line by a run that doesn't handle it, or not any more."""
 
 
+class HasLinkError(LedgerError):
+    """A line is to get a link, and has got one meanwhile."""
+
+
 class State(StrEnum):
     """
     What became of a purchase line.

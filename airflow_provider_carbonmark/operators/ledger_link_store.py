@@ -42,14 +42,23 @@ class LedgerLinkStore(LinkStore):
             self._kept = replace(self._kept, request=line.link_request, idempotency_key=line.idempotency_key)
 
     def intend(self, request: dict[str, Any]) -> str:
+        # Imported late: a DAG file needs none of SQLAlchemy.
+        from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
+
         key = super().intend(request)
-        self._ledger.intend_link(self._line.id, self._run, request, key)
+        try:
+            self._ledger.intend_link(self._line.id, self._run, request, key)
+        except HasLinkError as overtaken:
+            raise self._overtaken() from overtaken
         return key
 
     def keep(self, link: MadeLink) -> None:
         line = self._ledger.link_made(self._line.id, self._run, link.checkout, now=pendulum.now("UTC"))
         if line.checkout != link.checkout:
-            raise AirflowException(
-                f"{line} got its link from another try meanwhile; the next try delivers that"
-            )
+            raise self._overtaken()
         super().keep(link)
+
+    def _overtaken(self) -> AirflowException:
+        return AirflowException(
+            f"{self._line} got its link from another try meanwhile; the next try delivers that"
+        )

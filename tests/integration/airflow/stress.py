@@ -380,6 +380,7 @@ EXPECTED = {
         "It is for something else",
         "left, and",  # sold out
         "can't get a link: Its run ended",
+        "and can't be given up",  # taken for dead, and told late that the listing is sold out
     ),
     RETRY: ("another try meanwhile",),
 }

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from unittest.mock import patch
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.offsets.ledger import Ledger, State
 from airflow_provider_carbonmark.operators.payment import PAID
 from tests.integration.airflow.model import (
     FAILING_CARD,
@@ -214,6 +215,28 @@ def test_a_quote_that_is_refused_late_fails_no_line_that_the_next_try_made_a_lin
     dag_run.end()
     (taken,) = DagRun(airflow, "second").plan()
     assert taken["state"] == "link_made"
+
+
+@pytest.mark.parametrize("step", ["intend_link", "link_made"])
+def test_a_try_that_another_overtakes_is_followed_by_one_that_delivers_the_link(
+    dag_run, ledger, sandbox, step
+):
+    sandbox.state.change_switches(honour_idempotency_key=False)
+    dag_run.plan()
+    dag_run.run("quote")
+    real, links = getattr(Ledger, step), []
+
+    def late(self, *arguments, **more):
+        if not links:
+            links.append(None)
+            links.append(dag_run.run("checkout"))
+        return real(self, *arguments, **more)
+
+    with patch.object(Ledger, step, late):
+        with pytest.raises(AirflowException, match="from another try meanwhile") as overtaken:
+            dag_run.run("checkout")
+    assert not isinstance(overtaken.value, AirflowFailException)
+    assert dag_run.run("checkout") == links[1] == ledger.lines()[0].checkout
 
 
 def test_over_max_cost_the_line_stays_planned(dag_run, ledger):
