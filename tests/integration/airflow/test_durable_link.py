@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, TransportError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.links import CheckoutLink
+from airflow_provider_carbonmark.return_url.link import paid_key
 from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import make_context, needs_state_store
 
@@ -322,14 +323,17 @@ def record(supervisor, ti_id, **changes):
     return kept
 
 
-def test_the_payment_of_a_kept_link_is_told_again(checkout_operator, supervisor, to_airflow):
+@pytest.mark.parametrize("verified", [True, False])
+def test_the_payment_of_a_kept_link_is_told_again(checkout_operator, supervisor, to_airflow, verified):
     context = make_context(ti_id=(ti_id := uuid.uuid4()))
     first = checkout_operator(**to_airflow).execute(context)
     assert "payment_id" not in context["ti"].pushed
-    kept = record(supervisor, ti_id)
+    kept = record(supervisor, ti_id, verified=verified)
     context = make_context(ti_id=ti_id)
     assert checkout_operator(**to_airflow).execute(context) == first
-    assert context["ti"].pushed == {"payment_id": "pay_1", "carbonmark_payment": kept}
+    told = {"payment_id": "pay_1", "carbonmark_payment": kept}
+    # Only what Carbonmark confirmed is kept from counting for another link.
+    assert context["ti"].pushed == told | ({paid_key("pay_1"): "pay_1"} if verified else {})
 
 
 @pytest.mark.parametrize("verified", [True, False])
