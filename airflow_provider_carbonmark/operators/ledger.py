@@ -56,9 +56,9 @@ class CarbonmarkPlanOperator(BaseOperator):
     Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
 
     A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log, and so
-    is an entity that is not stated any more for a month that is. A
-    quantity that no listing holds is split over several. A limit that would be passed fails the task, and nothing is planned; so do
-    more purchases than ``[core] max_map_length``. Lines that an earlier run of the DAG left open are taken up, as many as fit.
+    is an entity that is not stated any more for a month that is. A quantity that no listing holds is split over several. A limit that
+    would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Lines that an earlier
+    run of the DAG left open are taken up, as many as fit.
 
     Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, those
     that it planned keep their places.

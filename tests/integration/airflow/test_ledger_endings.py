@@ -34,6 +34,16 @@ def states(ledger):
     return [line.state.value for line in ledger.lines()]
 
 
+def pay_what_was_declined(dag_run, buyer):
+    """Decline a line's link, and pay it after all; return its checkout and the payment's id."""
+    dag_run.plan()
+    checkout = dag_run.link()
+    dag_run.park()
+    with pytest.raises(AirflowSkipException):
+        dag_run.run("payment", event=declined)
+    return checkout, buyer.pay(checkout)
+
+
 # --- what ends a line otherwise
 
 
@@ -60,14 +70,9 @@ def test_a_declined_line_is_left_alone_and_its_tonnes_are_planned_anew(dag_run, 
 def test_a_declined_link_that_is_paid_after_all_is_recorded_when_its_tasks_are_cleared(
     dag_run, ledger, buyer
 ):
-    dag_run.plan()
-    checkout = dag_run.link()
-    dag_run.park()
-    with pytest.raises(AirflowSkipException):
-        dag_run.run("payment", event=declined)
-    payment_id = buyer.pay(checkout)
+    checkout, payment_id = pay_what_was_declined(dag_run, buyer)
     assert states(ledger) == ["paid"]
-    dag_run.link()
+    assert dag_run.link() == checkout
     assert dag_run.run("payment") == payment_id
     dag_run.run("retirement")
     dag_run.run("record")
@@ -77,12 +82,7 @@ def test_a_declined_link_that_is_paid_after_all_is_recorded_when_its_tasks_are_c
 def test_a_declined_link_that_is_paid_after_all_is_carried_on_by_the_next_run(
     dag_run, airflow, ledger, buyer
 ):
-    dag_run.plan()
-    checkout = dag_run.link()
-    dag_run.park()
-    with pytest.raises(AirflowSkipException):
-        dag_run.run("payment", event=declined)
-    payment_id = buyer.pay(checkout)
+    checkout, payment_id = pay_what_was_declined(dag_run, buyer)
     dag_run.end()
     second = DagRun(airflow, "second")
     (taken,) = second.plan()
