@@ -7,6 +7,7 @@ PINS_3.2.2 := "fastapi<0.137"
 
 export CHROMIUM ?= /usr/bin/chromium
 export NGINX ?= .venv/tools/nginx/usr/sbin/nginx
+export MARIADBD ?= /usr/sbin/mariadbd
 
 UV := .venv/tools/bin/uv
 BIN := .venv/airflow-$(AIRFLOW)/bin
@@ -19,12 +20,12 @@ export UV_PYTHON_DOWNLOADS := never
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) test-older ## all tests on $(AIRFLOW), most of them on the older versions
+test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) test-older ## all tests on $(AIRFLOW), most of them on the older versions
 	$(BIN)/python -m pytest
 
 test-older: $(OLDER_AIRFLOWS:%=test-on-%)
 
-test-on-%: .venv/airflow-%/ready $(CHROMIUM)
+test-on-%: .venv/airflow-%/ready $(CHROMIUM) $(MARIADBD)
 	.venv/airflow-$*/bin/python -m pytest tests/unit tests/integration tests/e2e/test_every_version.py
 
 # The end-to-end tests drive a real browser.
@@ -48,6 +49,13 @@ lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The programs alone: no server is started on this machine.
+$(MARIADBD):
+	@echo "There is no MariaDB at $(MARIADBD): installing Debian's package mariadb-server-core with apt-get, for tests of the ledger."
+	@echo "Where that can't be: install MariaDB and say where it is, make test MARIADBD=/path/to/mariadbd"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mariadb-server-core
 
 bench: .venv/airflow-$(AIRFLOW)/ready ## print the README's benchmark table
 	$(UV) pip install --quiet --python $(BIN)/python --group bench

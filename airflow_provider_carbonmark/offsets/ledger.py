@@ -30,13 +30,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from airflow_provider_carbonmark.offsets import ledger_plan, ledger_rules
-from airflow_provider_carbonmark.offsets.ledger_database import has_schema, is_there, make_schema, sqlite_file
+from airflow_provider_carbonmark.offsets.ledger_database import (
+    OutrunError,
+    has_schema,
+    is_deadlock,
+    is_there,
+    make_schema,
+    sqlite_file,
+)
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     COVERING,
     OPEN,
@@ -68,20 +75,18 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 20
 _BUSY_MILLISECONDS = 30_000
 
+_Result = TypeVar("_Result")
+
 
 class Ledger:
     """
     The ledger in a database. Tables are made by the first write; before it, all reading gives nothing.
 
-    :param engine: of PostgreSQL or SQLite. Every call takes a connection for its own time only.
-    :raises LedgerError: when it is of another database.
+    :param engine: of a database with transactions that enforces unique keys; the first write tries that out. It is tested with
+        PostgreSQL, SQLite and MariaDB. Every call takes a connection for its own time only.
     """
 
     def __init__(self, engine: Engine) -> None:
-        if engine.dialect.name not in ("postgresql", "sqlite"):
-            raise LedgerError(
-                f"The ledger's database is {engine.dialect.name}: give an engine of PostgreSQL or SQLite"
-            )
         self._engine = engine
         self._has_schema = False
 
@@ -113,20 +118,33 @@ class Ledger:
         self._make_schema()
         dead = self._dead(run, test_mode, is_over)
         scope = ledger_plan.Scope(run, tuple(months), test_mode, dead, at_most)
-        for _ in range(_ATTEMPTS):
-            with suppress(ledger_plan.OutrunError), self._writing() as connection:
-                reading = ledger_plan.close_and_read(connection, scope, now)
-                made = ledger_plan.make_plan(make, scope, reading)
-                ledger_plan.insert_plan(connection, scope, reading, made, now)
-                break
-            log.info("Another planner wrote lines of the same entities and months first; reading again")
-        else:
-            raise LedgerError(
-                f"Planning {', '.join(months)} for run {run.run_id!r}: others were faster {_ATTEMPTS} times; let fewer runs plan at once"
-            )
-        with self._writing() as connection:
+        doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
+        self._in_transaction(lambda connection: self._plan_once(connection, scope, make, now), doing)
+
+        def take_up(connection: Connection) -> list[PurchaseLine]:
             ledger_plan.take_up(connection, scope, now)
             return ledger_plan.lines_of_run(connection, scope)
+
+        return self._in_transaction(take_up, doing)
+
+    def _plan_once(
+        self,
+        connection: Connection,
+        scope: ledger_plan.Scope,
+        make: Callable[[Coverage], Plan],
+        now: datetime,
+    ) -> None:
+        reading = ledger_plan.close_and_read(connection, scope, now)
+        made = ledger_plan.make_plan(make, scope, reading)
+        try:
+            ledger_plan.insert_plan(connection, scope, reading, made, now)
+        except IntegrityError as clash:
+            connection.rollback()
+            if ledger_plan.was_outrun(connection, scope, reading):
+                raise OutrunError(
+                    "Another planner wrote lines of the same entities and months first"
+                ) from clash
+            raise
 
     def preview(
         self,
@@ -280,21 +298,22 @@ class Ledger:
     def _change(self, id: int, rule: Callable[[PurchaseLine], ledger_rules.Changes]) -> PurchaseLine:
         """Change a line by a rule, as one compare-and-set: if another was faster, the rule is asked again."""
         self._make_schema()
-        with self._writing() as connection:
-            for _ in range(_ATTEMPTS):
-                line = _line(connection, id)
-                changes = rule(line)
-                if not changes:
-                    return line
-                unchanged = (
-                    purchases.c.id == id,
-                    purchases.c.state == line.state,
-                    purchases.c.handler_run_id == line.handler.run_id,
-                )
-                statement = update(purchases).where(*unchanged).values(**changes).returning(purchases)
-                if row := connection.execute(statement).one_or_none():
-                    return PurchaseLine.from_row(row)
-        raise LedgerError(f"Line {id} was changed by others {_ATTEMPTS} times at once; try again")
+
+        def change(connection: Connection) -> PurchaseLine:
+            line = _line(connection, id)
+            changes = rule(line)
+            if not changes:
+                return line
+            unchanged = (
+                purchases.c.id == id,
+                purchases.c.state == line.state,
+                purchases.c.handler_run_id == line.handler.run_id,
+            )
+            if connection.execute(update(purchases).where(*unchanged).values(**changes)).rowcount != 1:
+                raise OutrunError(f"Line {id} was changed meanwhile")
+            return _line(connection, id)
+
+        return self._in_transaction(change, f"Changing line {id}")
 
     def _make_schema(self) -> None:
         if self._has_schema:
@@ -338,6 +357,16 @@ class Ledger:
             self._has_schema = self._has_schema or has_schema(connection)
             yield connection if self._has_schema else None
 
+    def _in_transaction(self, act: Callable[[Connection], _Result], doing: str) -> _Result:
+        """Act in a transaction; if another process was faster, once more, from the start."""
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._writing() as connection:
+                    return act(connection)
+            except OutrunError as outrun:
+                log.info("%s; reading again", outrun)
+        raise LedgerError(f"{doing}: others were faster {_ATTEMPTS} times; let fewer runs plan at once")
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction that is all or nothing; on SQLite with the write lock from its start."""
@@ -347,8 +376,10 @@ class Ledger:
             try:
                 yield connection
                 connection.commit()
-            except BaseException:
+            except BaseException as error:
                 connection.rollback()
+                if isinstance(error, DBAPIError) and is_deadlock(error):
+                    raise OutrunError("Another process held what was to be changed") from error
                 raise
 
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, not_, or_, select, true, union, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    true,
+    union,
+    update,
+)
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
+from airflow_provider_carbonmark.offsets.ledger_database import OutrunError
 from airflow_provider_carbonmark.offsets.ledger_schema import (
     COVERING,
     OPEN,
@@ -35,18 +50,12 @@ _LONGEST_ENTITY = 255
 _LINK_OPEN = OPEN - {State.PLANNED}
 #: What is paid is being retired, and gone from the market.
 _UNPAID: Final = OPEN - {State.PAID}
+#: How many rows one statement names; SQL Server takes 2,100 values.
+_ROWS_NAMED: Final = 1_000
 
 _c = purchases.c
-_inserts: Mapping[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
-    "postgresql": postgresql.insert,
-    "sqlite": sqlite.insert,
-}
 
 Key = tuple[str, str]  # entity and month
-
-
-class OutrunError(Exception):
-    """Another planner inserted a line of the same number first."""
 
 
 @dataclass(frozen=True)
@@ -127,39 +136,50 @@ def holders(connection: Connection, run: Run, test_mode: bool) -> Sequence[str]:
 
 def close_and_read(connection: Connection, scope: Scope, now: datetime) -> Reading:
     """Close the lines that dead runs left without a link, then read what is covered without them."""
-    closed = (
-        update(purchases)
-        .where(_c.id.in_(_in_order_of_id(scope.left_open({State.PLANNED}))))
-        .values(
-            state=State.FAILED,
-            reason=f"Its run ended before it delivered a link; run {scope.run.run_id!r} planned anew what was missing",
-            failed_at=now,
-        )
-        .returning(_c.entity, _c.month, _c.quantity_tonnes)
+    left = scope.left_open({State.PLANNED})
+    abandoned = _locked(connection, left) if scope.dead else []
+    closed = update(purchases).values(
+        state=State.FAILED,
+        reason=f"Its run ended before it delivered a link; run {scope.run.run_id!r} planned anew what was missing",
+        failed_at=now,
     )
-    # What the statement returns, not what was there before: another planner may be closing the same lines.
-    abandoned = connection.execute(closed).all() if scope.dead else []
+    for ids in _ids(abandoned):
+        if connection.execute(closed.where(_c.id.in_(ids), left)).rowcount != len(ids):
+            raise OutrunError(f"Lines that run {scope.run.run_id!r} was closing were changed meanwhile")
     return _read(connection, scope, _added_up(abandoned), kept=true())
 
 
 def read_only(connection: Connection, scope: Scope) -> Reading:
     """Read as :func:`close_and_read` does, and close nothing."""
     left = scope.left_open({State.PLANNED})
-    abandoned = connection.execute(select(_c.entity, _c.month, _c.quantity_tonnes).where(left)).all()
+    abandoned = connection.execute(_to_change(left)).all()
     return _read(connection, scope, _added_up(abandoned), kept=not_(left))
 
 
-def _in_order_of_id(condition: ColumnElement[bool], at_most: int | None = None) -> Any:
-    # Locked in the same order by all, so that no two processes wait for each other. SQLite has one writer anyway. A subquery
-    # might be run twice by PostgreSQL, and find other rows up to the limit; a CTE is not.
-    ids = select(_c.id).where(condition).order_by(_c.id).limit(at_most).with_for_update().cte()
-    return select(ids.c.id)
+_Lines = Sequence[Row[tuple[int, str, str, Decimal]]]
 
 
-def _added_up(rows: Sequence[Any]) -> Mapping[Key, Decimal]:
+def _to_change(condition: ColumnElement[bool]) -> Select[tuple[int, str, str, Decimal]]:
+    return select(_c.id, _c.entity, _c.month, _c.quantity_tonnes).where(condition)
+
+
+def _locked(connection: Connection, condition: ColumnElement[bool], at_most: int | None = None) -> _Lines:
+    """Return the lines that are to be changed, locked till the transaction ends where the database can."""
+    # In the same order by all, so that no two processes wait for each other. SQLite has one writer anyway.
+    in_order = _to_change(condition).order_by(_c.id).limit(at_most)
+    return connection.execute(in_order.with_for_update()).all()
+
+
+def _ids(lines: _Lines) -> Iterator[list[int]]:
+    for first in range(0, len(lines), _ROWS_NAMED):
+        yield [line.id for line in lines[first : first + _ROWS_NAMED]]
+
+
+def _added_up(lines: _Lines) -> Mapping[Key, Decimal]:
     tonnes: dict[Key, Decimal] = {}
-    for entity, month, quantity in rows:
-        tonnes[entity, month] = tonnes.get((entity, month), Decimal(0)) + quantity
+    for line in lines:
+        key = line.entity, line.month
+        tonnes[key] = tonnes.get(key, Decimal(0)) + line.quantity_tonnes
     return tonnes
 
 
@@ -176,12 +196,11 @@ def _read(
             _c.line,
             _c.emitted_tonnes,
             func.row_number().over(**of_key, order_by=_c.line.desc()).label("from_last"),
-            func.sum(_c.quantity_tonnes).filter(covering).over(**of_key).label("covered_tonnes"),
-            func.count(_c.id)
-            .filter(covering, _c.registry == _WHOLE_TONNES_REGISTRY)
+            func.sum(case((covering, _c.quantity_tonnes))).over(**of_key).label("covered_tonnes"),
+            func.count(case((and_(covering, _c.registry == _WHOLE_TONNES_REGISTRY), _c.id)))
             .over(**of_key)
             .label("whole_tonnes"),
-            func.count(_c.id).filter(_c.dag_id == scope.run.dag_id).over(**of_key).label("of_dag"),
+            func.count(case((_c.dag_id == scope.run.dag_id, _c.id))).over(**of_key).label("of_dag"),
         )
         .where(_c.month.in_(months), _c.test_mode == scope.test_mode)
         .subquery()
@@ -257,18 +276,18 @@ def make_plan(make: Callable[[Coverage], Plan], scope: Scope, reading: Reading) 
 
 
 def insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
-    """Insert a plan's lines and restated figures. :raises OutrunError: when another planner was faster."""
-    rows = _rows(scope, reading, plan, now)
-    if not rows:
-        return
-    # A clash is told apart from every other broken constraint, and doesn't leave PostgreSQL in a failed transaction.
-    statement = (
-        _inserts[connection.dialect.name](purchases)
-        .on_conflict_do_nothing(index_elements=["entity", "month", "test_mode", "line"])
-        .returning(_c.id)
+    """Insert a plan's lines and restated figures. :raises IntegrityError: when another planner took a line's number first."""
+    if rows := _rows(scope, reading, plan, now):
+        connection.execute(insert(purchases), rows)
+
+
+def was_outrun(connection: Connection, scope: Scope, reading: Reading) -> bool:
+    """Tell whether another planner inserted lines after the reading."""
+    of_months = _c.month.in_(reading.months), _c.test_mode == scope.test_mode
+    highest = select(_c.entity, _c.month, func.max(_c.line)).where(*of_months).group_by(_c.entity, _c.month)
+    return any(
+        line > reading.highest.get((entity, month), 0) for entity, month, line in connection.execute(highest)
     )
-    if len(connection.execute(statement, rows).all()) != len(rows):
-        raise OutrunError
 
 
 def _rows(scope: Scope, reading: Reading, plan: Plan, now: datetime) -> list[dict[str, Any]]:
@@ -327,11 +346,9 @@ def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
         return
     links = scope.to_take_up
     room = max(0, scope.at_most - _count(connection, scope.lines(taken_up=True)))
-    connection.execute(
-        update(purchases)
-        .where(_c.id.in_(_in_order_of_id(links, room)))
-        .values(handler_run_id=scope.run.run_id, handled_since=now)
-    )
+    taken = update(purchases).values(handler_run_id=scope.run.run_id, handled_since=now)
+    for ids in _ids(_locked(connection, links, room)):
+        connection.execute(taken.where(_c.id.in_(ids), links))
     _tell_left(scope, _count(connection, links))
 
 

@@ -29,6 +29,7 @@ from sqlalchemy import (
     false,
     true,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -36,6 +37,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 AMOUNT_STEP: Final = Decimal("1E-9")
 #: Billionths of anything smaller fit a 64-bit integer, which is all that SQLite has for exact numbers.
 AMOUNT_LIMIT: Final = Decimal("9E9")
+
+#: SQLAlchemy's two names for MySQL and MariaDB; a connection of either may go by the first.
+MYSQL: Final = ("mysql", "mariadb")
 
 _EXACT = Context(prec=40)
 
@@ -247,6 +251,12 @@ class UtcTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        # MySQL keeps whole seconds only, unless told otherwise.
+        return dialect.type_descriptor(
+            mysql.DATETIME(fsp=6) if dialect.name in MYSQL else DateTime(timezone=True)
+        )
+
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
@@ -254,7 +264,10 @@ class UtcTime(TypeDecorator[datetime]):
             raise LedgerError(
                 f'A time is {value}, without a zone: pass an aware time, as pendulum.now("UTC")'
             )
-        return value.astimezone(UTC)
+        in_utc = value.astimezone(UTC)
+        # Python's own datetime, and for MySQL without a zone: its drivers would write pendulum's as text that it refuses.
+        plain = datetime.combine(in_utc.date(), in_utc.time())
+        return plain if dialect.name in MYSQL else plain.replace(tzinfo=UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -278,6 +291,12 @@ class JsonText(TypeDecorator[dict[str, Any]]):
 metadata = MetaData()
 
 _STATES = ", ".join(f"'{state}'" for state in State)
+# Elsewhere letters are told apart anyway; MySQL would take Web for web.
+_IN_MYSQL: dict[str, Any] = {
+    f"{name}_{option}": value
+    for name in MYSQL
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 purchases = Table(
     "carbonmark_purchases",
@@ -307,7 +326,7 @@ purchases = Table(
     Column("declined_at", UtcTime),
     Column("checkout_url", Text),
     Column("checkout", JsonText),
-    Column("payment_id", String(255), unique=True),
+    Column("payment_id", String(255)),
     # Not unique: anybody may type anything.
     Column("claimed_payment_id", String(255)),
     Column("certificate_url", Text),
@@ -323,9 +342,9 @@ purchases = Table(
     Column("handled_since", UtcTime, nullable=False),
     # What keeps two planners that saw the same from both buying.
     UniqueConstraint("entity", "month", "test_mode", "line", name="carbonmark_purchases_once"),
-    CheckConstraint("quantity_tonnes >= 0", name="carbonmark_purchases_quantity"),
     CheckConstraint(
-        "(state = 'restated') = (quantity_tonnes = 0)", name="carbonmark_purchases_nothing_bought"
+        "(state = 'restated' AND quantity_tonnes = 0) OR (state <> 'restated' AND quantity_tonnes > 0)",
+        name="carbonmark_purchases_quantity",
     ),
     CheckConstraint(f"state IN ({_STATES})", name="carbonmark_purchases_state"),
     # With the DAG, the entities of those that a reader may see are found in the index alone.
@@ -334,12 +353,21 @@ purchases = Table(
     # The run first: a DAG's own rows may be all there are.
     Index("carbonmark_purchases_by_handler", "handler_run_id", "handler_dag_id"),
     Index("carbonmark_purchases_by_state", "state", "handler_dag_id", "handler_run_id"),
+    **_IN_MYSQL,
+)
+# SQL Server would take two rows without a payment for the same payment twice.
+Index(
+    "carbonmark_purchases_by_payment",
+    purchases.c.payment_id,
+    unique=True,
+    mssql_where=purchases.c.payment_id.is_not(None),
 )
 #: Which rows are to be announced, in the very words of the index, which SQLite wants.
-TO_ANNOUNCE: Final = purchases.c.to_announce.is_(true())
-# A handful of rows, whatever the ledger holds.
+TO_ANNOUNCE: Final = purchases.c.to_announce == true()
+# A handful of rows, whatever the ledger holds; MySQL has no index of a part of a table, and finds them by the first column.
 Index(
     "carbonmark_purchases_to_announce",
+    purchases.c.to_announce,
     purchases.c.handler_dag_id,
     purchases.c.handler_run_id,
     postgresql_where=TO_ANNOUNCE,
@@ -349,6 +377,7 @@ Index(
 versions = Table(
     "carbonmark_ledger_version",
     metadata,
-    Column("only_row", Integer, CheckConstraint("only_row = 1"), primary_key=True),
+    Column("only_row", Integer, CheckConstraint("only_row = 1"), primary_key=True, autoincrement=False),
     Column("version", Integer, nullable=False),
+    **_IN_MYSQL,
 )

@@ -10,11 +10,15 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import URL, NullPool, create_engine, text
 
 from tests.e2e.postgresql import postgresql
+from tests.integration.mariadb import mariadb
 
+#: The databases that all tests of something that asks the ledger run with.
 KINDS = ["sqlite", "postgresql"]
+#: Those that the tests of the ledger itself run with.
+LEDGER_KINDS = [*KINDS, "mariadb"]
 
 _numbers = count()
 
@@ -41,6 +45,12 @@ def _postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def _mariadb() -> Iterator[URL]:
+    with mariadb() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def new_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
@@ -50,8 +60,13 @@ def new_database(
         if kind == "sqlite":
             folder: Path = tmp_path_factory.mktemp("ledger")
             return f"sqlite:///{folder}/ledger.db"
-        server: str = request.getfixturevalue("_postgresql")
         schema = f"test_{next(_numbers)}"
+        if kind == "mariadb":
+            address: URL = request.getfixturevalue("_mariadb")
+            with create_engine(address, poolclass=NullPool).begin() as connection:
+                connection.execute(text(f"CREATE DATABASE {schema}"))
+            return address.set(database=schema).render_as_string(hide_password=False)
+        server: str = request.getfixturevalue("_postgresql")
         with create_engine(server, poolclass=NullPool).begin() as connection:
             connection.execute(text(f"CREATE SCHEMA {schema}"))
         return f"{server}&options=-csearch_path%3D{schema}"

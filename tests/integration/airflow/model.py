@@ -323,11 +323,14 @@ def ledger_environment(url: str) -> dict[str, str]:
         return {"AIRFLOW__CARBONMARK__LEDGER_PATH": str(address.database)}
     connection = {
         "conn_type": "postgres",
-        "host": address.query["host"],
+        "host": address.host or address.query["host"],
         "login": address.username,
         "schema": address.database,
-        "extra": {"sqlalchemy_query": {"options": address.query["options"]}},
     }
+    if address.get_backend_name() == "mysql":
+        connection |= {"conn_type": "mysql", "extra": {"client": "pymysql", **address.query}}
+    else:
+        connection |= {"extra": {"sqlalchemy_query": {"options": address.query["options"]}}}
     return {"AIRFLOW__CARBONMARK__LEDGER_CONN_ID": "books", "AIRFLOW_CONN_BOOKS": json.dumps(connection)}
 
 

@@ -15,6 +15,7 @@ from airflow_provider_carbonmark.offsets.ledger import COVERING, OPEN, State
 from tests.integration.airflow.model import CHAIN, ledger_environment
 from tests.integration.airflow.parts import HAS_STATE_STORE
 from tests.integration.airflow.stress import Deployment
+from tests.integration.conftest import LEDGER_KINDS
 
 ROOT = Path(__file__).parents[3]
 MONTHS = ["2026-10", "2026-09", "2026-08"]
@@ -40,6 +41,7 @@ def deployment(seed, url, ledger, monkeypatch, tmp_path):
     deployment.stop()
 
 
+@pytest.mark.parametrize("url", LEDGER_KINDS, indirect=True)
 def test_whatever_goes_wrong_nothing_is_lost_nor_bought_twice(deployment, ledger, sandbox, seed):
     print(f"CARBONMARK_STRESS_SEED={seed}")
     for number in range(50):
@@ -90,6 +92,7 @@ def come_to_rest(deployment, ledger):
         finish(deployment)
         last = deployment.start_run(MONTHS)
         finish(deployment)
+        assert deployment.errors == []
         states = {line.state for line in ledger.lines()}
         lines = deployment.airflow.pull(last.task("plan", -1).key, "return_value")
         if not states & {State.PLANNED, State.LINK_MADE} and not unknown_payments(deployment, ledger):

@@ -22,6 +22,7 @@ from tests.integration.offsets.parts import (
     checkout,
     everybody,
     on_commit,
+    on_statement,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def wait_for_the_end() -> None:
 def main(url: str, point: str) -> None:
     engine = create_engine(url)
     ledger = Ledger(engine)
+    if point == "making an index":
+        on_statement(engine, "CREATE INDEX", do=wait_for_the_end)
 
     def make(coverage: Coverage) -> Plan:
         if point == "in the plan":
@@ -53,6 +56,7 @@ def main(url: str, point: str) -> None:
 
     # What it does, and at which of its commits it waits; 0: at none.
     points: dict[str, tuple[Callable[[], None], int]] = {
+        "making an index": (plan, 0),
         "making the tables": (plan, 1),
         "in the plan": (plan, 0),
         "before the plan is there": (plan, 1),

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, func, select
 
 from airflow_provider_carbonmark.offsets.ledger import Ledger
 from airflow_provider_carbonmark.offsets.ledger_schema import purchases
-from tests.integration.conftest import KINDS
+from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.offsets.parts import MONTH, Buyer, buying, line, plan
 
 _numbers = count()
@@ -22,7 +22,7 @@ _numbers = count()
 AMOUNTS = st.decimals("1E-9", "1E8", places=9)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=LEDGER_KINDS)
 def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Engine]:
     engine = create_engine(new_database(request.param))
     yield engine

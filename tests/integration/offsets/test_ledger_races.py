@@ -101,10 +101,10 @@ WANTED = {entity: Decimal(amount) for entity, amount in EMITTED.items()}
 
 
 def test_of_two_planners_that_read_the_same_one_is_turned_away_and_finds_it_covered(
-    postgresql_url: str, engines: Engines, threads: ThreadPoolExecutor
+    server_url: str, engines: Engines, threads: ThreadPoolExecutor
 ) -> None:
     # SQLite's write lock doesn't let this come about: see the next test.
-    ledgers = [Ledger(engines(postgresql_url)) for _ in range(2)]
+    ledgers = [Ledger(engines(server_url)) for _ in range(2)]
     plan(ledgers[0], buying())
     both_have_read = Barrier(2)
     buyers = [Meeting(lambda: both_have_read.wait(PATIENCE)) for _ in range(2)]
@@ -125,10 +125,8 @@ def test_a_planner_that_begins_while_another_plans_the_same_doubles_nothing(
     assert tonnes(plan(ledger, early) + rival.result()) == tonnes(ledger.lines()) == WANTED
 
 
-def test_a_planner_is_turned_away_until_nobody_is_faster_any_more(
-    postgresql_url: str, engines: Engines
-) -> None:
-    ledger, other = (Ledger(engines(postgresql_url)) for _ in range(2))
+def test_a_planner_is_turned_away_until_nobody_is_faster_any_more(server_url: str, engines: Engines) -> None:
+    ledger, other = (Ledger(engines(server_url)) for _ in range(2))
     times: list[Coverage] = []
 
     def outrun_thrice(coverage: Coverage) -> Plan:
@@ -144,9 +142,9 @@ def test_a_planner_is_turned_away_until_nobody_is_faster_any_more(
 
 
 def test_a_planner_that_is_outrun_for_ever_gives_up_and_leaves_nothing(
-    postgresql_url: str, engines: Engines
+    server_url: str, engines: Engines
 ) -> None:
-    ledger, other = (Ledger(engines(postgresql_url)) for _ in range(2))
+    ledger, other = (Ledger(engines(server_url)) for _ in range(2))
 
     def always_outrun(coverage: Coverage) -> Plan:
         plan(other, stating("web", "1"), SECOND)
@@ -165,9 +163,11 @@ def test_abandoned_lines_are_closed_and_planned_anew_by_one_of_two(ledger: Ledge
     def third_is_over(run: Run) -> bool:
         return run == THIRD
 
-    # On PostgreSQL the early one holds the rows that it closed when the late one wants to close them.
+    # But on SQLite, the early one holds the rows that it closed when the late one wants to close them.
     early = Meeting(
-        lambda: rival.start(lambda ledger: plan(ledger, late, SECOND, is_over=third_is_over), until="UPDATE")
+        lambda: rival.start(
+            lambda ledger: plan(ledger, late, SECOND, is_over=third_is_over), until="FOR UPDATE"
+        )
     )
     made = plan(ledger, early, is_over=third_is_over) + rival.result()
     assert tonnes(made) == WANTED | {"old": Decimal(7)}
@@ -200,7 +200,7 @@ def test_open_links_are_taken_up_once_when_two_runs_try_at_the_same_moment(
         return plan(ledger, buying(), SECOND, is_over=lambda run: run == THIRD)
 
     # The first commit is that of the plan, the second that of taking up.
-    on_commit(engine, lambda: rival.start(take_up, until="SET handler_run_id"), number=2)
+    on_commit(engine, lambda: rival.start(take_up, until="FOR UPDATE"), number=2)
     taken = plan(ledger, buying(), FIRST, is_over=everybody)
     assert [each.id for each in taken] == [old.id]
     assert rival.result() == []
@@ -208,10 +208,10 @@ def test_open_links_are_taken_up_once_when_two_runs_try_at_the_same_moment(
 
 
 def test_a_payment_that_comes_in_first_stops_a_decline_that_had_not_seen_it(
-    postgresql_url: str, engines: Engines
+    server_url: str, engines: Engines
 ) -> None:
-    deciding = engines(postgresql_url)
-    ledger, other = Ledger(deciding), Ledger(engines(postgresql_url))
+    deciding = engines(server_url)
+    ledger, other = Ledger(deciding), Ledger(engines(server_url))
     (made,) = plan(ledger, buying(line("web")))
     ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
     on_statement(deciding, "UPDATE", do=lambda: other.paid(made.id, payment_id(made), now=NOW))
@@ -222,10 +222,10 @@ def test_a_payment_that_comes_in_first_stops_a_decline_that_had_not_seen_it(
 
 
 def test_a_link_that_is_made_first_stops_a_run_that_gives_up_without_having_seen_it(
-    postgresql_url: str, engines: Engines
+    server_url: str, engines: Engines
 ) -> None:
-    deciding = engines(postgresql_url)
-    ledger, other = Ledger(deciding), Ledger(engines(postgresql_url))
+    deciding = engines(server_url)
+    ledger, other = Ledger(deciding), Ledger(engines(server_url))
     (made,) = plan(ledger, buying(line("web")))
     on_statement(deciding, "UPDATE", do=lambda: other.link_made(made.id, FIRST, checkout(made), now=NOW))
     with pytest.raises(LedgerError, match="is link_made and can't be given up"):
@@ -233,11 +233,9 @@ def test_a_link_that_is_made_first_stops_a_run_that_gives_up_without_having_seen
     assert ledger.line(made.id).state is State.LINK_MADE
 
 
-def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(
-    postgresql_url: str, engines: Engines
-) -> None:
-    paying = engines(postgresql_url)
-    ledger, other = Ledger(paying), Ledger(engines(postgresql_url))
+def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(server_url: str, engines: Engines) -> None:
+    paying = engines(server_url)
+    ledger, other = Ledger(paying), Ledger(engines(server_url))
     (made,) = plan(ledger, buying(line("web")))
     ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
     on_statement(paying, "UPDATE", do=lambda: other.declined(made.id, FIRST, "no", now=NOW))
@@ -246,10 +244,10 @@ def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(
 
 
 def test_a_decision_by_a_run_whose_line_is_being_taken_up_is_refused(
-    postgresql_url: str, engines: Engines
+    server_url: str, engines: Engines
 ) -> None:
-    deciding = engines(postgresql_url)
-    ledger, other = Ledger(deciding), Ledger(engines(postgresql_url))
+    deciding = engines(server_url)
+    ledger, other = Ledger(deciding), Ledger(engines(server_url))
     (made,) = plan(ledger, buying(line("web")))
     ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
     on_statement(deciding, "UPDATE", do=lambda: plan(other, buying(), SECOND, is_over=everybody))
@@ -260,10 +258,10 @@ def test_a_decision_by_a_run_whose_line_is_being_taken_up_is_refused(
 
 
 def test_a_line_that_is_closed_at_the_moment_its_link_is_stored_gets_none(
-    postgresql_url: str, engines: Engines
+    server_url: str, engines: Engines
 ) -> None:
-    linking = engines(postgresql_url)
-    ledger, other = Ledger(linking), Ledger(engines(postgresql_url))
+    linking = engines(server_url)
+    ledger, other = Ledger(linking), Ledger(engines(server_url))
     (made,) = plan(ledger, Buyer({"web": "1"}))
     on_statement(linking, "UPDATE", do=lambda: plan(other, Buyer({"web": "1"}), SECOND, is_over=everybody))
     with pytest.raises(LedgerError, match="is failed and can't get a link"):
@@ -296,7 +294,7 @@ def test_one_payment_that_two_lines_claim_at_once_goes_to_one(
 def test_tables_that_two_make_at_once_are_made_once(ledger: Ledger, engine: Engine, rival: Rival) -> None:
     late = Buyer({"api": "1"})
     # The first commit is that of the tables.
-    on_commit(engine, lambda: rival.start(lambda ledger: plan(ledger, late, SECOND), until="pg_advisory"))
+    on_commit(engine, lambda: rival.start(lambda ledger: plan(ledger, late, SECOND), until="_lock("))
     assert tonnes(plan(ledger, Buyer({"web": "2"}))) == {"web": Decimal(2)}
     assert tonnes(rival.result()) == {"api": Decimal(1)}
     assert tonnes(ledger.lines()) == {"web": Decimal(2), "api": Decimal(1)}

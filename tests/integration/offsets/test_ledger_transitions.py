@@ -18,7 +18,7 @@ from airflow_provider_carbonmark.offsets.ledger import (
     PurchaseLine,
     State,
 )
-from tests.integration.conftest import KINDS
+from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.offsets.parts import (
     FIRST,
     LATER,
@@ -80,7 +80,7 @@ def cells() -> Iterator[tuple[str, str, str]]:
         yield from ((stage, said, becomes) for said, becomes in zip(head[1:], outcomes, strict=True))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=LEDGER_KINDS)
 def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Ledger]:
     """One ledger for all tests of this file: each plans a line of an entity of its own."""
     engine = create_engine(new_database(request.param))

@@ -27,29 +27,34 @@ ENTITIES = ["api", "Übersee", "web <b>", "(no entity)", "Ω"]
 ROUNDED_UP = {
     "sqlite": "((max(e.emitted, 0) + 999999) / 1000000) * 1000000",
     "postgresql": "ceil(greatest(e.emitted, 0) * 1000) / 1000",
+    "mysql": "ceil(greatest(e.emitted, 0) * 1000) / 1000",
 }
-LARGER_THAN_ZERO = {"sqlite": "max(0, {})", "postgresql": "greatest(0, {})"}
-UNIT = {"sqlite": Decimal("1E-9"), "postgresql": Decimal(1)}
-TEXT_OF_FALSE = {"sqlite": "0", "postgresql": "false"}
+LARGER_THAN_ZERO = {
+    "sqlite": "max(0, {})",
+    "postgresql": "greatest(0, {})",
+    "mysql": "greatest(0, {})",
+}
+UNIT = {"sqlite": Decimal("1E-9"), "postgresql": Decimal(1), "mysql": Decimal(1)}
+TEXT_OF_FALSE = {"sqlite": "0", "postgresql": "false", "mysql": "false"}
 
 FIGURES = """
-WITH real AS (
+WITH real_rows AS (
     SELECT * FROM carbonmark_purchases WHERE test_mode = {false} AND month LIKE '{months}' AND entity LIKE '{entities}'
 ), emitted AS (
-    SELECT entity, month, emitted_tonnes AS emitted FROM real AS one
-    WHERE NOT EXISTS (SELECT 1 FROM real AS later
+    SELECT entity, month, emitted_tonnes AS emitted FROM real_rows AS one
+    WHERE NOT EXISTS (SELECT 1 FROM real_rows AS later
                       WHERE later.entity = one.entity AND later.month = one.month AND later.line > one.line)
 ), retired AS (
-    SELECT entity, month, sum(quantity_tonnes) AS retired FROM real WHERE state = 'retired' GROUP BY entity, month
+    SELECT entity, month, sum(quantity_tonnes) AS retired FROM real_rows WHERE state = 'retired' GROUP BY entity, month
 )
 SELECT (SELECT coalesce(sum(emitted), 0) FROM emitted),
-       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real WHERE state = 'retired'),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'retired'),
        (SELECT coalesce(sum({open}), 0) FROM emitted AS e
         LEFT JOIN retired AS r ON r.entity = e.entity AND r.month = e.month),
-       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real WHERE state = 'planned'),
-       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real WHERE state = 'link_made'),
-       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real WHERE state = 'paid'),
-       (SELECT coalesce(sum(cost_usd), 0) FROM real WHERE state = 'retired')
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'planned'),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'link_made'),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'paid'),
+       (SELECT coalesce(sum(cost_usd), 0) FROM real_rows WHERE state = 'retired')
 """
 
 
@@ -59,9 +64,7 @@ def by_sql(engine: Engine, months: str = "2026-%", entities: str = "%") -> Figur
     open_tonnes = LARGER_THAN_ZERO[name].format(f"{ROUNDED_UP[name]} - coalesce(r.retired, 0)")
     query = FIGURES.format(false=TEXT_OF_FALSE[name], months=months, entities=entities, open=open_tonnes)
     with engine.connect() as connection:
-        amounts = connection.exec_driver_sql(
-            query.replace("%", "%%") if name == "postgresql" else query
-        ).one()
+        amounts = connection.exec_driver_sql(query if name == "sqlite" else query.replace("%", "%%")).one()
     return Figures(*(Decimal(amount) * UNIT[name] for amount in amounts))
 
 

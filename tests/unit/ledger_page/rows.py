@@ -25,9 +25,10 @@ def planned_by(dag_id: str, entity: str | None = None, **changes: object) -> Pur
 
 def write(engine: Engine, lines: Iterable[PurchaseLine]) -> None:
     """Put rows into a ledger as they are, whatever the ledger itself would say to them."""
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         make_schema(connection)
         connection.execute(insert(purchases), [_row(line) for line in lines])
+        connection.commit()
 
 
 def _row(line: PurchaseLine) -> dict[str, object]:

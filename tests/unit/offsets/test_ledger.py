@@ -23,7 +23,7 @@ from airflow_provider_carbonmark.offsets.ledger import (
     PurchaseLine,
     Run,
 )
-from airflow_provider_carbonmark.offsets.ledger_schema import AMOUNT_STEP, rounded_up
+from airflow_provider_carbonmark.offsets.ledger_schema import AMOUNT_STEP, purchases, rounded_up
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan, PlannedLine
 
 RUN = Run("offset", "scheduled__2026-11-21")
@@ -171,15 +171,17 @@ def test_a_ledger_of_another_version_is_neither_read_nor_written(
     assert execute(path, "SELECT * FROM carbonmark_purchases") == before
 
 
-def test_other_databases_are_refused() -> None:
-    class Dialect:
-        name = "mysql"
-
-    class Engine:
-        dialect = Dialect
-
-    with pytest.raises(LedgerError, match="mysql: give an engine of PostgreSQL or SQLite"):
-        Ledger(Engine)  # type: ignore[arg-type]
+def test_a_database_that_takes_a_key_twice_is_refused_and_nothing_is_written(
+    ledger: Ledger, path: Path
+) -> None:
+    execute(path, "CREATE TABLE carbonmark_ledger_version (only_row INTEGER, version INTEGER)")
+    purchases.create(create_engine(f"sqlite:///{path}", poolclass=NullPool))
+    with pytest.raises(
+        LedgerError, match=r"database \(sqlite\) took the key of table carbonmark_ledger_version twice"
+    ):
+        plan(ledger)
+    assert execute(path, "SELECT * FROM carbonmark_ledger_version") == []
+    assert ledger.lines() == []
 
 
 def test_errors_go_from_process_to_process(ledger: Ledger) -> None:

@@ -1,0 +1,82 @@
+"""A MariaDB of our own: Debian's programs on a folder that is gone afterwards, and no network."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL
+
+_PATIENCE = 60  # seconds
+
+# Where the Makefile puts it.
+_SERVER = Path(os.environ.get("MARIADBD", "/usr/sbin/mariadbd"))
+
+
+@contextmanager
+def mariadb() -> Iterator[URL]:
+    """Start a server, and return its address."""
+    if not _SERVER.exists():
+        raise FileNotFoundError(
+            f"There is no MariaDB at {_SERVER}: run the tests by make, which installs it, or set MARIADBD to its mariadbd"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="carbonmark-mariadb-"))
+    options = [f"--datadir={folder}/data", f"--user={getpass.getuser()}"]
+    try:
+        # Not in the server's own folder on all systems.
+        install = shutil.which("mariadb-install-db", path=f"{_SERVER.parent}:{os.environ['PATH']}:/usr/bin")
+        subprocess.run(
+            [
+                str(install),
+                "--no-defaults",
+                *options,
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        # Nothing here outlives the server, so nobody waits for its disk.
+        unsafe = ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--skip-name-resolve"]
+        address = URL.create(
+            "mysql+pymysql", "root", host="localhost", query={"unix_socket": f"{folder}/socket"}
+        )
+        with subprocess.Popen(
+            [
+                _SERVER,
+                "--no-defaults",
+                *options,
+                *unsafe,
+                "--skip-networking",
+                f"--socket={folder}/socket",
+                f"--log-error={folder}/log",
+            ]
+        ) as server:
+            try:
+                _wait_for(folder / "socket", server, folder / "log")
+                yield address
+            finally:
+                server.terminate()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _wait_for(address: Path, server: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + _PATIENCE
+    while True:
+        with socket.socket(socket.AF_UNIX) as end:
+            try:
+                end.connect(str(address))
+                return
+            except OSError as refused:
+                if server.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"MariaDB does not answer: {log.read_text()[-2000:]}") from refused
+        time.sleep(0.05)
