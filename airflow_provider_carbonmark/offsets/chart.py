@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from typing import Any
 from markupsafe import Markup
 
 from airflow_provider_carbonmark.api.errors import shorten
+from airflow_provider_carbonmark.api.markup import writable
 
-# XML has no way to write these, not even escaped.
-_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # The two bars differ in brightness: they stay apart on a grey print, and for people who can't tell green from grey.
 _LIGHT = {"text": "#1c221e", "lines": "#cfd4ce", "bars": ("#9aa39d", "#14663d")}
 _DARK = {"text": "#e7ebe8", "lines": "#444b46", "bars": ("#68716b", "#54c98c")}
@@ -149,7 +147,7 @@ def _only_the_drawing(root: Any) -> Any:
 
 
 def _label(text: str, length: int) -> str:
-    return shorten(_NOT_IN_XML.sub("\ufffd", text), length)
+    return shorten(writable(text), length)
 
 
 def _plotted(tonnes: Decimal | None) -> float | None:
