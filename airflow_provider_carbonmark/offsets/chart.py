@@ -100,6 +100,7 @@ def svg(bars: Sequence[Bars], *, width: int = _WIDE, is_dark: bool = False, lyin
     )
     chart.uuid = "offsets"  # instead of a random one
     chart.add_xml_filter(_only_the_drawing)
+    chart.add_xml_filter(_with_all_lengths)
     drawn = bars[::-1] if lying else bars  # pygal stacks lying bars from the bottom up
     chart.x_labels = [_label(pair.label, _LONGEST_LABEL[width]) for pair in drawn]
     chart.add("Emitted", [_plotted(pair.emitted_tonnes) for pair in drawn])
@@ -143,6 +144,15 @@ def _only_the_drawing(root: Any) -> Any:
         for child in list(parent):
             if not isinstance(child.tag, str) or child.tag.rpartition("}")[2] in ("script", "title", "desc"):
                 parent.remove(child)
+    return root
+
+
+def _with_all_lengths(root: Any) -> Any:
+    """Give bars of nothing a length, which pygal leaves out and SVG 1.1 demands."""
+    for element in root.iter():
+        if element.tag.rpartition("}")[2] == "rect":
+            for name in ("width", "height"):
+                element.attrib.setdefault(name, "0")
     return root
 
 
