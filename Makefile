@@ -6,6 +6,7 @@ OLDER_AIRFLOWS := 3.2.2 3.1.8
 PINS_3.2.2 := "fastapi<0.137"
 
 export CHROMIUM ?= /usr/bin/chromium
+export JAVA ?= /usr/bin/java
 export NGINX ?= .venv/tools/nginx/usr/sbin/nginx
 
 UV := .venv/tools/bin/uv
@@ -19,7 +20,7 @@ export UV_PYTHON_DOWNLOADS := never
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) test-older ## all tests on $(AIRFLOW), most of them on the older versions
+test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(JAVA) $(NGINX) test-older ## all tests on $(AIRFLOW), most of them on the older versions
 	$(BIN)/python -m pytest
 
 test-older: $(OLDER_AIRFLOWS:%=test-on-%)
@@ -33,6 +34,14 @@ $(CHROMIUM):
 	@echo "Where that can't be: install a Chromium and say where it is, make test CHROMIUM=/path/to/chromium"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium
+
+# The pages' validator is a Java program.
+$(JAVA):
+	@echo "There is no Java at $(JAVA): installing Debian's package default-jre-headless with apt-get, which takes a minute."
+	@echo "Where that can't be: install a Java, 11 or newer, and say where it is, make test JAVA=/path/to/java"
+	mkdir -p /usr/share/man/man1 # without which the package can't be set up; slim images have none
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq default-jre-headless
 
 # Unpacked, not installed: Debian's package would start a web server on this machine.
 $(NGINX):
