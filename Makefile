@@ -45,17 +45,17 @@ $(NGINX):
 	dpkg -x .venv/tools/nginx/nginx_*.deb .venv/tools/nginx
 	touch $@
 
-lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-
 # The programs alone: no server is started on this machine.
 $(MARIADBD):
 	@echo "There is no MariaDB at $(MARIADBD): installing Debian's package mariadb-server-core with apt-get, for tests of the ledger."
 	@echo "Where that can't be: install MariaDB and say where it is, make test MARIADBD=/path/to/mariadbd"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mariadb-server-core
+
+lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: .venv/airflow-$(AIRFLOW)/ready ## print the README's benchmark table
 	$(UV) pip install --quiet --python $(BIN)/python --group bench

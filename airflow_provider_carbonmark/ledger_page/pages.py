@@ -11,9 +11,10 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.ledger_page.views import MOST_TO_PAY
 from airflow_provider_carbonmark.offsets.chart import Bars, picture
-from airflow_provider_carbonmark.offsets.report_page import amount, month_name, web_address
+from airflow_provider_carbonmark.offsets.report_page import amount, month_name
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,8 +27,8 @@ def ledger(view: View) -> str:
     """Return the page for a year or a month."""
     years = list(dict.fromkeys(month[:4] for month in view.months))
     year = (view.period or "")[:4]
-    return _TEMPLATES.get_template("ledger.html").render(
-        style=_STYLE,
+    return _page(
+        "ledger.html",
         view=view,
         title=month_name(view.period) if view.period else None,
         is_year=bool(view.wanted.year),
@@ -44,7 +45,7 @@ def ledger(view: View) -> str:
 
 def message(title: str, text: str) -> str:
     """Return a page that only says something."""
-    return _TEMPLATES.get_template("message.html").render(style=_STYLE, title=title, text=text, login=None)
+    return _page("message.html", title=title, text=text, login=None)
 
 
 def please_sign_in(back: str) -> str:
@@ -53,12 +54,16 @@ def please_sign_in(back: str) -> str:
 
     :param back: the address that they come back to.
     """
-    return _TEMPLATES.get_template("message.html").render(
-        style=_STYLE,
+    return _page(
+        "message.html",
         title="Please sign in",
         text="The ledger of carbon offsets is for those who are signed in to Airflow.",
         login=f"../api/v2/auth/login?{urlencode({'next': back})}",
     )
+
+
+def _page(template: str, **values: object) -> str:
+    return writable(_TEMPLATES.get_template(template).render(style=_STYLE, **values))
 
 
 def _address(wanted: Wanted, part: int) -> str:

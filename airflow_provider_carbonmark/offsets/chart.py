@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from typing import Any
 from markupsafe import Markup
 
 from airflow_provider_carbonmark.api.errors import shorten
+from airflow_provider_carbonmark.api.markup import writable
 
-# XML has no way to write these, not even escaped.
-_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # The two bars differ in brightness: they stay apart on a grey print, and for people who can't tell green from grey.
 _LIGHT = {"text": "#1c221e", "lines": "#cfd4ce", "bars": ("#9aa39d", "#14663d")}
 _DARK = {"text": "#e7ebe8", "lines": "#444b46", "bars": ("#68716b", "#54c98c")}
@@ -102,6 +100,7 @@ def svg(bars: Sequence[Bars], *, width: int = _WIDE, is_dark: bool = False, lyin
     )
     chart.uuid = "offsets"  # instead of a random one
     chart.add_xml_filter(_only_the_drawing)
+    chart.add_xml_filter(_with_all_lengths)
     drawn = bars[::-1] if lying else bars  # pygal stacks lying bars from the bottom up
     chart.x_labels = [_label(pair.label, _LONGEST_LABEL[width]) for pair in drawn]
     chart.add("Emitted", [_plotted(pair.emitted_tonnes) for pair in drawn])
@@ -148,8 +147,17 @@ def _only_the_drawing(root: Any) -> Any:
     return root
 
 
+def _with_all_lengths(root: Any) -> Any:
+    """Give bars of nothing a length, which pygal leaves out and SVG 1.1 demands."""
+    for element in root.iter():
+        if element.tag.rpartition("}")[2] == "rect":
+            for name in ("width", "height"):
+                element.attrib.setdefault(name, "0")
+    return root
+
+
 def _label(text: str, length: int) -> str:
-    return shorten(_NOT_IN_XML.sub("\ufffd", text), length)
+    return shorten(writable(text), length)
 
 
 def _plotted(tonnes: Decimal | None) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable
 from decimal import Context, Decimal
 from functools import cache
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_url
+from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.offsets.chart import Bars, image, picture
 from airflow_provider_carbonmark.offsets.ledger_schema import State
 
@@ -36,8 +34,6 @@ _KINDS: Final = {
 # More don't fit a picture; the table has them all.
 _MOST_ENTITIES_DRAWN = 12
 _EXACT = Context(prec=60)
-# What HTML has no way to write.
-_NOT_IN_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def page(report: Report) -> str:
@@ -62,7 +58,7 @@ def page(report: Report) -> str:
         kinds=_KINDS,
         anchors={entity: f"entity-{number}" for number, entity in enumerate(report.entities, 1)},
     )
-    return _NOT_IN_HTML.sub("\ufffd", html)
+    return writable(html)
 
 
 @cache
@@ -87,14 +83,6 @@ def month_name(period: str) -> str:
     """Write ``2026-10`` as October 2026; a year stays as it is."""
     year, _, month = period.partition("-")
     return f"{_MONTHS[int(month) - 1]} {year}" if month else year
-
-
-def web_address(url: str | None) -> str | None:
-    """Return the address if it may become a link: http or https, and nothing that a browser might run."""
-    try:
-        return parse_url(url, "certificate_url")
-    except InvalidInputError:
-        return None
 
 
 def _chart(report: Report) -> dict[str, Markup]:

@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
+from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.return_url import visits
 from airflow_provider_carbonmark.return_url.visits import UNKNOWN_LINK, Page, Visit
 
@@ -101,14 +102,16 @@ def _page(
     html = _TEMPLATES.get_template(f"{visit.page}.html").render(
         style=_STYLE,
         checkout=visit.checkout,
-        way_back=visits.way_back(visit.checkout) if visit.page is Page.CANCELLED and visit.checkout else None,
+        way_back=web_address(visit.checkout["checkout_url"])
+        if visit.page is Page.CANCELLED and visit.checkout
+        else None,
         # A second payment's number is for nobody's eyes, and the first is not this buyer's business.
         payment_id=None if visit.page is Page.ALREADY_RECORDED else payment_id,
         recorded=visit.recorded,
         looks_again=looks_again,
     )
     known = HTTPStatus.NOT_FOUND if visit.page is Page.UNKNOWN_LINK else HTTPStatus.OK
-    return HTMLResponse(html, status_code=status or known, headers=headers)
+    return HTMLResponse(writable(html), status_code=status or known, headers=headers)
 
 
 def _looks(request: Request) -> int:

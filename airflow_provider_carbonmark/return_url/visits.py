@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
 from airflow_provider_carbonmark.hooks.purchase_line import find_line_of_link, record_paid
@@ -105,14 +105,6 @@ def cancelled(token_text: str) -> Visit:
         return _refuse(type(refusal).__name__)
     checkout = link.checkouts[-1]
     return Visit(Page.ALREADY_RECORDED if link.record else Page.CANCELLED, checkout)
-
-
-def way_back(checkout: dict[str, Any]) -> str | None:
-    """Return the address of the payment page; None when it is none that may be offered."""
-    try:
-        return parse_url(checkout["checkout_url"], "checkout_url")
-    except InvalidInputError:
-        return None
 
 
 def _refuse(why: str) -> Visit:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pendulum
 import pytest
-from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import AirflowFailException, ParamValidationError
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
@@ -20,10 +19,6 @@ from airflow_provider_carbonmark.offsets.purchase import Coverage, Limits, Listi
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))
-
-if airflow_version.startswith("3.1."):
-    # Its own modules import names that it deprecates.
-    pytestmark = pytest.mark.filterwarnings("default")
 
 # Prints what a DAG file does while Airflow parses it, beyond importing modules.
 WATCH = """

@@ -13,9 +13,6 @@ from airflow.sdk.io import attach
 from airflow_provider_carbonmark.offsets.report import Report, make_report
 from tests.unit.offsets.report_sample import a_year
 
-# The library below Airflow 3.1's paths, about itself.
-pytestmark = pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning")
-
 NAMES = ["index.html", "report.csv", "report.json"]
 
 

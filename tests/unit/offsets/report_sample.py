@@ -1,4 +1,4 @@
-"""Rows of a ledger to report on: single ones for tests, and a year as it may be in a company, for people to look at."""
+"""Rows of a ledger to report on: single ones for tests, a year as it may be in a company, for people to look at, and reports of all kinds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run,
 
 RUN = Run("carbonmark_monthly_offset", "scheduled__2026-11-21T06:00:00+00:00")
 PLANNED_AT = datetime(2026, 11, 21, 6, 2, tzinfo=UTC)
+NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\u202eevil"
 CREDITS = (("VCS-191", 2019, "3.78"), ("ICR-112", 2021, "5.4"), ("TVER-0044", 2020, "2.155"))
 
 _ids = count(1)
@@ -160,3 +161,18 @@ def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
         a_line(entity="ml-training", emitted="5", test_mode=True, beneficiary_name="Developer Tester"),
         a_line(State.LINK_MADE, entity="web-and-shops", emitted="1.5", test_mode=True),
     ]
+
+
+# Rows, and the month or the year that a report is made on.
+REPORTS: dict[str, tuple[list[PurchaseLine], str]] = {
+    "a year": (a_year(), "2026"),
+    "a month": (a_year(), "2026-10"),
+    "nothing": ([], "2026"),
+    "a rehearsal": ([a_line(test_mode=True)], "2026-10"),
+    "a restatement": ([a_line(State.RESTATED, "-3")], "2026-10"),
+    "many entities": ([a_line(entity=f"entity {number}") for number in range(40)], "2026-10"),
+    "the nasty": (
+        [a_line(state, entity=NASTY, line=line, reason=NASTY) for line, state in enumerate(State, 1)],
+        "2026-10",
+    ),
+}

@@ -16,9 +16,7 @@ import pytest
 
 from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, State
 from airflow_provider_carbonmark.offsets.report import make_report
-from tests.unit.offsets.report_sample import a_line, a_year
-
-NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\u202eevil"
+from tests.unit.offsets.report_sample import NASTY, REPORTS, a_line
 
 
 def html_of(*lines: PurchaseLine, period: str = "2026-10") -> str:
@@ -46,23 +44,9 @@ def row_of(html: str, table_class: str, name: str) -> str:
     return text_of(row)
 
 
-PAGES = {
-    "a year": (a_year(), "2026"),
-    "a month": (a_year(), "2026-10"),
-    "nothing": ([], "2026"),
-    "a rehearsal": ([a_line(test_mode=True)], "2026-10"),
-    "a restatement": ([a_line(State.RESTATED, "-3")], "2026-10"),
-    "many entities": ([a_line(entity=f"entity {number}") for number in range(40)], "2026-10"),
-    "the nasty": (
-        [a_line(state, entity=NASTY, line=line, reason=NASTY) for line, state in enumerate(State, 1)],
-        "2026-10",
-    ),
-}
-
-
-@pytest.fixture(params=PAGES, scope="module")
+@pytest.fixture(params=REPORTS, scope="module")
 def html(request: pytest.FixtureRequest) -> str:
-    lines, period = PAGES[request.param]
+    lines, period = REPORTS[request.param]
     return make_report(lines, period).to_html()
 
 
@@ -177,12 +161,12 @@ def test_only_web_addresses_become_links(column: str, url: str) -> None:
 
 def test_the_proof_is_a_link() -> None:
     line = a_line(certificate_url="https://example.com/c?a=1&b=\"2'", explorer_url="http://example.com/tx")
-    assert links(html_of(line)) == ["https://example.com/c?a=1&b=\"2'", "http://example.com/tx"]
+    assert links(html_of(line)) == ["https://example.com/c?a=1&b=%222'", "http://example.com/tx"]
 
 
 def test_signs_that_html_has_no_way_to_write_are_replaced() -> None:
-    html = html_of(a_line(entity="a\x00b\x0bc\x85d\ud800e\ufffef"))
-    assert "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf" in text_of(parsed(html))
+    html = html_of(a_line(entity="a\x00b\x0bc\x85d\ud800e\ufffef\U0010ffffg"))
+    assert "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg" in text_of(parsed(html))
 
 
 def test_figures_are_shown_exactly_and_in_line() -> None:

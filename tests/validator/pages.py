@@ -1,0 +1,146 @@
+"""Every page that there is, in each of its variants, and with the worst that others may have written into it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import warnings
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+from sqlalchemy import StaticPool, create_engine
+from starlette.datastructures import QueryParams
+
+from airflow_provider_carbonmark.ledger_page import pages
+from airflow_provider_carbonmark.ledger_page.views import MOST_ROWS, Wanted, view
+from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.offsets.report import make_report
+from airflow_provider_carbonmark.sandbox import SandboxServer
+from airflow_provider_carbonmark.sandbox.pages import TEMPLATES
+from tests.integration.sandbox.conftest import Shopper
+from tests.unit.ledger_page.rows import planned_by, write
+from tests.unit.offsets.report_sample import NASTY, REPORTS, RUN, a_line, a_year
+
+with warnings.catch_warnings():
+    # What Airflow's API warns of itself while it is being imported differs from version to version.
+    warnings.simplefilter("ignore")
+    from airflow_provider_carbonmark.return_url import visits
+    from airflow_provider_carbonmark.return_url.app import MAX_LOOKS, create_app
+    from airflow_provider_carbonmark.return_url.visits import Page, Visit
+
+WORST = (
+    f"\x00\x0b\x85\ufdd0\ufffe\U0010ffff {NASTY} </style></title></bdi></table>-->]]><!-- \r\n\t" + "x" * 300
+)
+WORST_ADDRESS = "https://example.com/\"'<|>%zz?a=1&b=[\"'<{^`}>]&amp;#a#<é>"
+
+
+def worst_lines(**changes: object) -> list[PurchaseLine]:
+    """Return a row in each state."""
+    texts = ("entity", "beneficiary_name", "retirement_message", "reason", "project_id", "registry")
+    written = dict.fromkeys((*texts, "transaction_hash", "explorer_url"), WORST) | {
+        "checkout_url": WORST_ADDRESS,
+        "certificate_url": WORST_ADDRESS,
+        "run": Run(WORST, WORST),
+        "handler": Run(WORST, f"{WORST}2"),
+    }
+    return [
+        a_line(state, line=number, payment_id=f"{WORST}{number}{changes}", **written | changes)
+        for number, state in enumerate(State, 1)
+    ]
+
+
+def reports() -> Iterator[str]:
+    worst = worst_lines() + worst_lines(test_mode=True)
+    for lines, period in (*REPORTS.values(), (worst, "2026-10"), (worst, "2026")):
+        yield make_report(lines, period).to_html()
+
+
+def ledger_pages() -> Iterator[str]:
+    many = [planned_by(RUN.dag_id, month="2024-01", state=State.LINK_MADE) for _ in range(MOST_ROWS + 1)]
+    worst = worst_lines(month="2025-01") + worst_lines(month="2025-01", test_mode=True)
+    queries = (
+        *("", "year=2024", "year=2024&part=2", "year=2025", "year=1999"),
+        *("month=2026-08", "month=2026-09", "month=2026-10", "month=2025-01", "month=1999-01"),
+        *("month=2024-01", "month=2024-01&part=2", "month=2024-01&part=3"),
+        *("test=1", "test=1&month=2025-01"),
+    )
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    write(engine, [*a_year(), *many, *worst])
+    with engine.connect() as connection:
+        for query in queries:
+            yield pages.ledger(view(connection, Wanted.of(QueryParams(query)), {RUN.dag_id, WORST}))
+    engine.dispose()
+    for wanted in (Wanted(), Wanted(test_mode=True)):
+        yield pages.ledger(view(None, wanted, {RUN.dag_id}))
+    yield pages.message("There is no such page", "The ledger has one address only.")
+    yield pages.please_sign_in(WORST_ADDRESS)
+
+
+async def return_pages() -> list[str]:
+    rehearsal = {
+        "quantity_tonnes": "1.234",
+        "beneficiary_name": WORST,
+        "checkout_url": WORST_ADDRESS,
+        "test_mode": True,
+    }
+    real = rehearsal | {"checkout_url": "javascript:alert(1)", "test_mode": False}
+    seen = [Visit(page, checkout) for page in Page for checkout in (None, rehearsal, real)]
+    seen.append(Visit(Page.UNCHECKED, real, recorded=True))
+    shown = []
+    airflow = httpx.ASGITransport(create_app())
+    async with httpx.AsyncClient(transport=airflow, base_url="http://airflow.test") as buyer:
+        with pytest.MonkeyPatch.context() as patch:
+            for visit in seen:
+                patch.setattr(visits, "returned", lambda token, payment_id, visit=visit: visit)
+                for looks in (0, MAX_LOOKS):
+                    page = await buyer.get(f"/return/token/pay_1?look={looks}")
+                    shown.append(page.text)
+    return shown
+
+
+def sandbox_pages() -> Iterator[str]:
+    with SandboxServer(retirement_seconds=0) as server:
+        shopper = Shopper(server.url)
+        with shopper.http as http:
+            url = shopper.open_checkout(
+                metadata={"beneficiary_name": NASTY, "retirement_message": f"{NASTY}\n\t<!--"}
+            )
+            yield http.get("/").text
+            yield http.get(url).text
+            yield http.post(url, data={"card_number": "1"}).text
+            payment_id = shopper.pay(url)
+            yield http.get(url).text
+            yield http.get(f"/returned/{payment_id}").text
+            retirement = shopper.payment(payment_id)["retirement"]
+            yield http.get(retirement["view_retirement_url"]).text
+            yield http.get(retirement["on_chain_explorer_url"]).text
+            yield http.get("/cancelled").text
+            yield http.get("/pay/unknown").text
+
+
+def drawings(pages: list[str]) -> dict[str, str]:
+    """Return the drawings within pages, and their styles, which the validator passes over in a drawing, each by a name for a file."""
+    encoded = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", "".join(pages))
+    found = {}
+    for number, drawing in enumerate(base64.b64decode(each).decode() for each in dict.fromkeys(encoded)):
+        found[f"drawing-{number}.svg"] = drawing
+        styles = ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}style")
+        found[f"drawing-{number}.css"] = "\n".join(style.text or "" for style in styles)
+    return found
+
+
+def everything() -> dict[str, str]:
+    """Return all that a browser may get to see of ours, by names for files."""
+    kinds = {
+        "report": list(reports()),
+        "ledger": list(ledger_pages()),
+        "return": asyncio.run(return_pages()),
+        "sandbox": list(sandbox_pages()),
+    }
+    named = {
+        f"{kind}-{number}.html": page for kind, shown in kinds.items() for number, page in enumerate(shown)
+    }
+    return named | drawings(list(named.values())) | {"sandbox.css": (TEMPLATES / "style.css").read_text()}
