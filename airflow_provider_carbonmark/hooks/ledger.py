@@ -32,7 +32,7 @@ def open_ledger() -> Iterator[Ledger]:
 
     It is in the database of the connection ``[carbonmark] ledger_conn_id``, else in the SQLite file ``[carbonmark] ledger_path``.
 
-    :raises LedgerError: when the connection is none of PostgreSQL or SQLite.
+    :raises LedgerError: when the connection is none of a database.
     """
     # Imported late: a DAG file needs none of SQLAlchemy.
     from airflow_provider_carbonmark.offsets.ledger import Ledger

@@ -7,7 +7,8 @@ it reads again and finds the tonnes covered.
 
 Every write, and a crash in the middle of it or right after it:
 
-- Making the tables: one transaction, behind a lock. Half-made tables are never there.
+- Making the tables: one transaction, behind a lock. Where the database commits after each table, as MySQL does, the row that tells
+  the version comes last; before it the ledger counts as not there, and the next write makes what is missing.
 - :meth:`Ledger.plan` closes the lines that dead runs left without a link and plans them anew in one transaction: before its end
   nothing has happened, and the tonnes still count as covered; after it, the same run planning again finds what it planned.
   Taking up the links of dead runs is a second transaction; cut off before it, the same run does it when it plans again. What the
