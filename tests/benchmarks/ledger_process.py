@@ -39,7 +39,7 @@ DONE_RUN = Run(DAGS[0], "scheduled__2026-11-19")
 
 _c = purchases.c
 _NAMES = [column.name for column in purchases.columns if column.name != "id"]
-_NOTHING: dict[str, Any] = dict.fromkeys(_NAMES)
+_NOTHING: dict[str, Any] = dict.fromkeys(_NAMES) | {"to_announce": False}
 _PURCHASE = {
     "asset_price_source_id": f"listing-137-0x{0x79A4:040x}",
     "project_id": "VCS-191",
