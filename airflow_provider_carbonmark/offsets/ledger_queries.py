@@ -80,12 +80,12 @@ def ever(dag_ids: Collection[str] | None = None, *, test_mode: bool = False) -> 
 
 def dag_ids(connection: Connection) -> set[str]:
     """Return the DAGs whose runs planned something."""
-    return set(connection.scalars(_each(_c.dag_id)))
+    return set(connection.scalars(_each(connection, _c.dag_id)))
 
 
 def months(connection: Connection, rows: Rows, *, most: int) -> list[str]:
     """Return the months that have rows, the newest first."""
-    each = _each(_c.month).subquery()
+    each = _each(connection, _c.month).subquery()
     # Looks into the index for one row of each month; only a month without any is gone through.
     has_rows = exists().where(_c.month == each.c.value, *rows.conditions)
     query = select(each.c.value).where(has_rows).order_by(each.c.value.desc())
@@ -129,8 +129,12 @@ def lines_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[Purch
     return [PurchaseLine.from_row(row) for row in connection.execute(in_order)]
 
 
-def _each(column: Column[str]) -> Select[tuple[str]]:
-    """Give each value of a column: one look into its index for each, where DISTINCT would go through all of it."""
+def _each(connection: Connection, column: Column[str]) -> Select[Any]:
+    """Give each value of a column with one look into its index for each."""
+    if connection.dialect.name not in ("postgresql", "sqlite"):
+        # MySQL goes from value to value by itself.
+        return select(column.label("value")).distinct()
+    # There DISTINCT would go through all of the index.
     steps = select(func.max(column).label("value")).cte(recursive=True)
     below = select(func.max(column)).where(column < steps.c.value).scalar_subquery()
     steps = steps.union_all(select(below).where(steps.c.value.is_not(None)))
