@@ -153,7 +153,8 @@ def _bound(offers: Sequence[Offer], taken: Sequence[int], step: int) -> float:
     rest = in_steps % step
     if not rest:
         return cost
-    # Either the rest, or more, is taken of the others instead, or what is missing to the next multiple, or more, is not.
+    # To sum to another multiple, at least the rest goes from offers in steps to others, or what is missing to the next one
+    # the other way. No exchange between offers saves anything, and none of that kind costs less than this one.
     fewer = rest * max(0, cheapest_left[False] - dearest_taken[True])
     more = (step - rest) * max(0, cheapest_left[True] - dearest_taken[False])
     return cost + min(fewer, more)

@@ -312,6 +312,26 @@ def test_what_can_be_exact_only_alone_is_rounded_up_for_all_but_one():
     assert units(plan, HALF_A_TONNE) == [("a", 1, 2), ("a", 0, 1), ("b", 1, 4)]
 
 
+def test_an_order_that_rounds_up_what_the_first_fills_exactly_is_not_taken_though_it_is_cheaper():
+    needs, offers = [5, 4], [Offer(3, 1, 4), Offer(7, 3, 8, is_puro=True)]
+    exact = in_order(needs, offers, HALF_A_TONNE)
+    assert exact == (Decimal("29.5"), Decimal("4.5"))
+    assert in_order([4, 5], offers, HALF_A_TONNE) == (Decimal(27), Decimal(5))
+    assert planned(needs, offers, unit=HALF_A_TONNE).cost_usd == exact[0]
+
+
+def test_what_is_rounded_up_is_of_whole_tonne_credits_alone():
+    offers = [Offer(1, 2, 2), Offer(5, 2, 8, is_puro=True)]
+    plan = planned([3, 3], offers, unit=HALF_A_TONNE)
+    assert units(plan, HALF_A_TONNE) == [("a", 1, 4), ("b", 1, 4)]
+
+
+def test_what_is_rounded_up_is_the_cheapest_together_too():
+    needs, offers = [9, 9], [Offer(2, 4, 10, is_puro=True), Offer(1, 4, 12, is_puro=True)]
+    assert in_order(needs, offers, HALF_A_TONNE) == (Decimal(15), Decimal(10))
+    assert planned(needs, offers, unit=HALF_A_TONNE).cost_usd == 14
+
+
 @pytest.mark.parametrize(
     ("offers", "needs", "limits", "cost"),
     [
@@ -398,6 +418,21 @@ def test_too_many_pairs_are_not_searched(caplog, monkeypatch):
         "The splits found for 2 quantities may cost up to 0.00 USD more than the cheapest: 4 pairs of a quantity and a "
         "listing are too many to search"
     ]
+
+
+def test_a_need_alone_is_not_searched_again(monkeypatch):
+    monkeypatch.setattr(split_module, "fill_together", no_search)
+    assert planned([7], [Offer(1, 1, 6), Offer(2, 3, 9)]).cost_usd == Decimal("0.010")
+
+
+@pytest.mark.parametrize(("steps", "orders_tried"), [(split_module.FEWEST_STEPS, 1), (1000, 3)])
+def test_orders_are_tried_for_a_lower_cost_only_while_searches_may_get_long(steps, orders_tried, monkeypatch):
+    taken = []
+    take = Market.take
+    monkeypatch.setattr(Market, "take", lambda *args: taken.append(args) or take(*args))
+    monkeypatch.setattr(split_module, "STEPS_PER_MARKET", steps)
+    assert planned([5, 7, 6], [Offer(2, 4, 9), Offer(1, 2, 6), Offer(3, 1, 9)]).lines
+    assert len(taken) == 3 * orders_tried
 
 
 def test_a_large_plan_on_a_market_of_small_minimum_fills_is_made_once_and_not_searched(caplog, monkeypatch):

@@ -121,6 +121,29 @@ def test_the_bound_without_a_search_is_the_cheapest_of_all_where_smallest_amount
     assert least_cost(offers, demands) == least_of_all(offers, demands)
 
 
+@pytest.mark.parametrize(
+    ("offers", "amounts", "bound"),
+    [
+        # One missing to the last four is best taken elsewhere, or three more instead of what is cheaper still.
+        ([Offer(1, 1, 3, 1, 0), Offer(4, 4, 8, 4, 1), Offer(5, 1, 20, 1, 2)], [4, 4], 24),
+        ([Offer(1, 1, 3, 1, 0), Offer(2, 4, 8, 4, 1), Offer(9, 1, 20, 1, 2)], [4, 4], 16),
+        ([Offer(1, 5, 9, 1, 0), Offer(3, 1, 20, 1, 1)], [4, 4], 24),
+        ([Offer(1, 5, 9, 1, 0), Offer(3, 1, 20, 1, 1)], [5, 4], 17),
+        ([Offer(1, 4, 4, 4, 0), Offer(1, 4, 8, 4, 1), Offer(3, 1, 20, 1, 2)], [6, 6], 20),
+    ],
+    ids=[
+        "a step less",
+        "a step more",
+        "too small demands",
+        "a large enough demand",
+        "whole steps in demands",
+    ],
+)
+def test_the_bound_without_a_search_sees_steps_and_what_demands_are_large_enough_for(offers, amounts, bound):
+    demands = [Demand(amount) for amount in amounts]
+    assert least_cost(offers, demands) == bound == least_of_all(offers, demands)
+
+
 def medium_market(offers: int, demands: int) -> tuple[list[Offer], list[Demand]]:
     """Make a market with half as much again as is asked for, of which many offers sell 1, 3 or 5 t at least."""
     chance = random.Random(1)
