@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
@@ -20,7 +20,8 @@ from airflow_provider_carbonmark.offsets.listings import (
     cheapest_listing,
     order_quantity,
 )
-from airflow_provider_carbonmark.offsets.split import Market, split, unit_price_usd
+from airflow_provider_carbonmark.offsets.split import Market, Split, split, unit_price_usd
+from airflow_provider_carbonmark.offsets.split_together import split_together
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
@@ -197,66 +198,48 @@ def plan_purchases(
     Work out what is still to buy, of which listings.
 
     An entity and month need what their emissions ask for beyond what is covered: a restated month is topped up by the
-    difference. They are served one after the other, each at the lowest cost that is left of the market (see
-    :class:`~airflow_provider_carbonmark.offsets.split.Market`), where what is promised to lines that nobody has paid yet
-    is not left. Emitted figures are rounded up to 10^-9 t, which is what the ledger keeps and compares with.
+    difference. What is promised to lines that nobody has paid yet is not left of the market. Emitted figures are rounded up
+    to 10^-9 t, which is what the ledger keeps and compares with.
 
-    What that makes of all needs together is the lowest cost too, as long as minimum fills are no more than 0.001 t and no
-    credits retire in whole tonnes only. Otherwise it may not be: one need can take what another one needed more. Then a
-    plan may cost more than it had to, or be refused though some order would do: three are tried, by entity and month, the
-    smallest need first and the largest first, and the first that fills all needs within the limits is taken.
+    What all needs cost together is the least that they can, or the log says by how much it may be too much. It is proven
+    to be the least as long as minimum fills are no more than 0.001 t and no credits retire in whole tonnes only; otherwise
+    mostly for up to some dozen needs over some dozen listings. What is tried, and when needs are rounded up to whole
+    tonnes, is told at :func:`~airflow_provider_carbonmark.offsets.split_together.split_together`. Not tried is to pay more
+    for all together so that an entity stays within its limit, save that another order of serving the needs does it.
 
     :param emissions: as from ``emissions_of_month``, of one or several months; each entity and month once.
     :param coverage: what was planned and bought before, for those entities and months at least.
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
     :param now: aware time that a listing's expiry is held against.
-    :raises NoListingError: when a need can't be filled by entity and month, nor in the other orders; names it.
-    :raises PlanLimitError: when it would cost more than the limits allow.
+    :raises NoListingError: when no way was found to fill all needs; names the first that can't be filled when they are
+        served by entity and month.
+    :raises PlanLimitError: when all that was found would cost more than the limits allow.
     :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
         a certificate gets too long, or ``now`` is naive.
     """
     listings = list(listings)
     stated = _by_entity_and_month(emissions)
 
-    def serve(needs: Sequence[Need]) -> list[PlannedLine]:
-        market = Market(listings, filters, now=now, promised=coverage.promised)
-        lines = [line for need in needs for line in _lines(need, market, dedication)]
+    needs = sorted(_needs(stated, coverage), key=lambda need: (need.entity, need.month))
+
+    def within_limits(splits: Iterable[Split]) -> list[PlannedLine]:
+        pairs = zip(needs, splits, strict=True)
+        lines = [line for need, split in pairs for line in _lines(need, split, dedication)]
         check_limits(lines, coverage, limits)
         return lines
 
-    lines = _in_some_order(_needs(stated, coverage), serve)
+    lines = split_together(
+        [(need.offset_tonnes, f" of {need.entity} in {need.month}") for need in needs],
+        partial(Market, listings, filters, now=now, promised=coverage.promised),
+        within_limits,
+    )
     return Plan(
-        lines=tuple(sorted(lines, key=_entity_and_month)),
+        lines=tuple(lines),
         restated=tuple(_restated(stated, coverage)),
         over_covered=tuple(_over_covered(stated, coverage)),
         unstated=tuple(_unstated(stated, coverage)),
     )
-
-
-def _entity_and_month(one: Need | PlannedLine) -> tuple[str, str]:
-    return one.entity, one.month
-
-
-def _in_some_order(
-    needs: Sequence[Need], serve: Callable[[Sequence[Need]], list[PlannedLine]]
-) -> list[PlannedLine]:
-    """
-    Serve needs by entity and month; if that is refused, the smallest first; if that is, too, the largest first.
-
-    The smaller a need is, the fewer listings sell so little. A large one may be the only one that empties a listing of which
-    nobody can buy the rest, and costs its entity least where it is served first.
-
-    :raises NoListingError, PlanLimitError: of the first order, when none will do.
-    """
-    by_entity = sorted(needs, key=_entity_and_month)
-    try:
-        return serve(by_entity)
-    except (NoListingError, PlanLimitError):
-        for largest_first in (False, True):
-            with suppress(NoListingError, PlanLimitError):
-                return serve(sorted(by_entity, key=lambda need: need.offset_tonnes, reverse=largest_first))
-        raise
 
 
 _Stated = Mapping[tuple[str, str], "EntityEmissions"]
@@ -321,8 +304,8 @@ def _as_kept(emitted: Decimal) -> Decimal:
     return emitted if rounded == emitted else rounded
 
 
-def _lines(need: Need, market: Market, dedication: Dedication) -> Iterable[PlannedLine]:
-    for listing, quantity in market.take(need.offset_tonnes, f" of {need.entity} in {need.month}"):
+def _lines(need: Need, split: Split, dedication: Dedication) -> Iterable[PlannedLine]:
+    for listing, quantity in split:
         beneficiary_name, retirement_message = dedication.of(
             need.entity, need.month, need.emitted_tonnes, quantity
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.api.inputs import parse_quantity
 from airflow_provider_carbonmark.offsets.least_cost import Filling, Offer, Steps, UndecidedError, fill
+from airflow_provider_carbonmark.offsets.least_cost_together import Demand, fill_together, least_cost
 from airflow_provider_carbonmark.offsets.listings import (
     ANY_CREDIT,
     ListingFilter,
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Listings and tonnes of each, the cheapest per tonne first.
+Split = list[tuple["Listing", Decimal]]
+
 #: How long a search may get. An ordinary split takes one or two steps; on 700 listings a step takes 0.2 ms at most.
 STEPS_PER_SPLIT: Final = 2_000
 #: How long all searches in one market may get before each has to do with the fewest: so 10,000 splits that are all as
@@ -40,6 +45,7 @@ _UP = Context(prec=60, rounding=ROUND_CEILING)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _KILOGRAMS = 3  # decimals of a tonne
 _PRICE_DECIMALS = 6  # of USD; what USDC has
+_COST_DECIMALS = _PRICE_DECIMALS + _KILOGRAMS
 _TONNE = 1000
 
 
@@ -49,7 +55,7 @@ def split(
     filters: ListingFilter = ANY_CREDIT,
     *,
     now: datetime,
-) -> list[tuple[Listing, Decimal]]:
+) -> Split:
     """
     Find the listings, and what to take of each, that fill a quantity at the lowest cost.
 
@@ -104,7 +110,12 @@ class Market:
         self._offers = sorted((offer for offer in offers if offer.low <= offer.high), key=_rank)
         self._steps = STEPS_PER_MARKET
 
-    def take(self, quantity_tonnes: Decimal, whose: str = "") -> list[tuple[Listing, Decimal]]:
+    @property
+    def is_searched_out(self) -> bool:
+        """Whether so many searches got long that each has to do with the fewest steps now."""
+        return self._steps <= FEWEST_STEPS
+
+    def take(self, quantity_tonnes: Decimal, whose: str = "") -> Split:
         """
         Take a quantity out of the market at the lowest cost, from as many listings as that needs.
 
@@ -114,8 +125,9 @@ class Market:
         the quantity, whole-tonne credits alone are tried with the quantity rounded up to whole tonnes.
 
         It is the lowest cost for this quantity, given what is left: to give up a cheap tonne here for the sake of a
-        later purchase is not considered. Where odd minimum fills make the search too long, the best split found so far
-        is taken and the log says by how much it may be too dear.
+        later purchase is not considered here, but in :mod:`~airflow_provider_carbonmark.offsets.split_together`. Where odd
+        minimum fills make the search too long, the best split found so far is taken and the log says by how much it may
+        be too dear.
 
         :param quantity_tonnes: tonnes, in steps of 0.001.
         :param whose: what follows the quantity in messages, such as `` of search in 2026-10``.
@@ -128,7 +140,7 @@ class Market:
         allowed = max(FEWEST_STEPS, min(STEPS_PER_SPLIT, self._steps))
         steps = Steps(allowed)
         try:
-            filling = self._filling(int(quantity.scaleb(_KILOGRAMS, _EXACT)), steps)
+            filling = self._filling(_kilograms(quantity), steps)
         except UndecidedError:
             raise NoListingError(
                 f"No listing for {wanted}, and no split was found in {allowed} steps, though there may be one: minimum "
@@ -139,7 +151,7 @@ class Market:
         if filling is None:
             raise NoListingError(self._why_nothing_sums(quantity, f"{wanted}, nor several together"))
         if filling.excess:
-            excess = Decimal(filling.excess).scaleb(-_PRICE_DECIMALS - _KILOGRAMS, _UP)
+            excess = _usd(filling.excess)
             log.warning(
                 "The split found for %s may cost up to %s USD more than the cheapest: the search ended after %s steps",
                 wanted,
@@ -148,12 +160,63 @@ class Market:
             )
         return [(self._use(offer, amount), _tonnes(amount)) for offer, amount in filling.parts]
 
+    def demands(self, quantities_tonnes: Iterable[Decimal]) -> list[Demand]:
+        """
+        Give what is to be filled for quantities: each exactly, or in whole tonnes where what is left can't do that for it alone.
+
+        :param quantities_tonnes: tonnes, in steps of 0.001.
+        :raises InvalidInputError: when a quantity is not one that can be bought.
+        """
+        in_tonnes = self._in_tonnes()
+        return [
+            self._demand(_kilograms(parse_quantity(quantity)), in_tonnes) for quantity in quantities_tonnes
+        ]
+
+    def least_usd(self, demands: Sequence[Demand]) -> Decimal:
+        """Give a cost that demands filled together can't be below, in USD; infinite when they plainly can't be filled."""
+        return _usd(least_cost(self._offers, demands))
+
+    def pairs(self, demands: Sequence[Demand]) -> int:
+        """Give how many pairs of a listing and a demand there are."""
+        return len(self._offers) * len(demands)
+
+    def split_together(
+        self, demands: Sequence[Demand], steps: Steps, below_usd: Decimal
+    ) -> tuple[list[Split] | None, Decimal]:
+        """
+        Find what fills demands together at the least cost; nothing is taken.
+
+        :param below_usd: what it has to cost less than; may be infinite.
+        :return: a split for each demand, or None when none were found; and what there may still be costs this at least.
+        """
+        ceiling = int(below_usd.scaleb(_COST_DECIMALS, _EXACT)) if below_usd.is_finite() else math.inf
+        parts, least = fill_together(self._offers, demands, steps, ceiling)
+        splits = None if parts is None else [self._split(of_one) for of_one in parts]
+        return splits, _usd(least)
+
+    def _split(self, parts: Iterable[tuple[Offer, int]]) -> Split:
+        return [(self._listings[offer.preference[1]], _tonnes(amount)) for offer, amount in parts]
+
+    def _demand(self, kilograms: int, in_tonnes: Sequence[Offer]) -> Demand:
+        if kilograms % _TONNE and in_tonnes:
+            with suppress(UndecidedError):
+                if self._exact_filling(kilograms, in_tonnes, Steps(FEWEST_STEPS)) is None:
+                    return Demand(_rounded_up(kilograms), in_steps=True)
+        return Demand(kilograms)
+
+    def _in_tonnes(self) -> list[Offer]:
+        return [offer for offer in self._offers if offer.step == _TONNE]
+
+    def _exact_filling(self, kilograms: int, in_tonnes: Sequence[Offer], steps: Steps) -> Filling | None:
+        if kilograms % _TONNE and len(in_tonnes) == len(self._offers):
+            return None
+        return fill(self._offers, kilograms, steps)
+
     def _filling(self, kilograms: int, steps: Steps) -> Filling | None:
-        whole = [offer for offer in self._offers if offer.step == _TONNE]
-        rest = kilograms % _TONNE
-        filling = fill(self._offers, kilograms, steps) if len(whole) < len(self._offers) or not rest else None
-        if filling is None and rest:
-            filling = fill(whole, math.ceil(kilograms / _TONNE) * _TONNE, steps)
+        in_tonnes = self._in_tonnes()
+        filling = self._exact_filling(kilograms, in_tonnes, steps)
+        if filling is None and kilograms % _TONNE:
+            filling = fill(in_tonnes, _rounded_up(kilograms), steps)
         return filling
 
     def _use(self, offer: Offer, kilograms: int) -> Listing:
@@ -203,6 +266,18 @@ def _offer(listing: Listing, promised: Decimal) -> Offer:
 
 def _rank(offer: Offer) -> tuple[int, tuple[int, str]]:
     return offer.price, offer.preference
+
+
+def _usd(cost: float) -> Decimal:
+    return Decimal(cost).scaleb(-_COST_DECIMALS, _EXACT)
+
+
+def _kilograms(quantity: Decimal) -> int:
+    return int(quantity.scaleb(_KILOGRAMS, _EXACT))
+
+
+def _rounded_up(kilograms: int) -> int:
+    return -(-kilograms // _TONNE) * _TONNE
 
 
 def _tonnes(kilograms: int) -> Decimal:

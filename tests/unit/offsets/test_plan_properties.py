@@ -1,12 +1,10 @@
-"""What holds for every plan, with the exhaustive search of the splits as judge of each line."""
+"""What holds for every plan. What it costs at least is judged in `test_plan_as_a_whole`."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from decimal import ROUND_CEILING, Decimal
-from fractions import Fraction
 from math import ceil
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import assume, given, settings, strategies as st
@@ -27,12 +25,7 @@ from airflow_provider_carbonmark.offsets.purchase import (
 )
 from airflow_provider_carbonmark.offsets.split import Market
 from tests.unit.offsets.market import NOW, offer
-from tests.unit.offsets.test_split import best_of_all, merit
 
-if TYPE_CHECKING:
-    from airflow_provider_carbonmark.api.models import Listing
-
-KILOGRAM = Fraction(1, 1000)
 WITH_PURO = ListingFilter(registries=["VCS", "PUR"])
 DEDICATION = Dedication("{entity}", "{month} {quantity_tonnes} {emitted_tonnes}")
 pairs = st.tuples(st.sampled_from("abc"), st.sampled_from(["2026-09", "2026-10"]))
@@ -101,59 +94,51 @@ def missing(emissions, coverage) -> dict[tuple[str, str], Decimal]:
     return {pair: quantity for pair, quantity in sorted(needs.items()) if quantity}
 
 
-def judged(needs, lines, listings) -> dict[str, Listing]:
-    """Hold each need's lines against all ways to fill it, and give what is left of the market."""
-    left = {one.source_id: one for one in listings}
-    for (entity, month), quantity in needs:
-        parts = [line for line in lines if (line.entity, line.month) == (entity, month)]
-        best = best_of_all(list(left.values()), Fraction(quantity), KILOGRAM)
-        assert merit([(left[line.asset_price_source_id], line.quantity_tonnes) for line in parts]) == best
-        assert sum(line.quantity_tonnes for line in parts) == quantity
-        for line in parts:
-            one = left[line.asset_price_source_id]
-            assert one.min_fill_amount <= line.quantity_tonnes <= one.liquid_supply
-            assert line.cost_usd == line.unit_price_usd * line.quantity_tonnes
-            rest = one.liquid_supply - line.quantity_tonnes
-            left[one.source_id] = one.model_copy(update={"liquid_supply": rest})
-    return left
-
-
-def order_served(needs, listings):
-    """Return the needs in the first of the orders, by name, by size up and by size down, in which all can be filled."""
-    for order in (needs, *(sorted(needs, key=lambda need: need[1], reverse=down) for down in (False, True))):
-        market = Market(listings, ANY_CREDIT, now=NOW)
-        try:
-            for _, quantity in order:
-                market.take(quantity)
-        except NoListingError:
-            continue
-        return order
-    return None
+def in_order(needs, listings) -> list[tuple[tuple[str, str], str, Decimal]] | None:
+    """Take the needs out of the market one after the other; None when one can't be filled any more."""
+    market = Market(listings, ANY_CREDIT, now=NOW)
+    try:
+        return [
+            (pair, one.source_id, part) for pair, quantity in needs for one, part in market.take(quantity)
+        ]
+    except NoListingError:
+        return None
 
 
 @settings(max_examples=200, deadline=None)
 @given(situations(), st.randoms(use_true_random=False))
-def test_a_plan_buys_what_is_missing_at_the_least_cost_that_is_left_of_the_market(situation, chance):
+def test_a_plan_buys_what_is_missing_in_parts_that_are_sold_one_need_after_the_other_unless_that_is_dearer(
+    situation, chance
+):
     emissions, coverage, listings = situation
     needs = list(missing(emissions, coverage).items())
-    order = order_served(needs, listings)
-    if order is None:
-        with pytest.raises(NoListingError) as refusal:
-            planned(emissions, coverage, listings)
-        error = refusal.value
-        refused_at = next(
-            at
-            for at, ((entity, month), _) in enumerate(needs)
-            if f" t of {entity} in {month}, nor" in str(error)
+    by_source = {one.source_id: one for one in listings}
+    in_turn = in_order(needs, listings)
+    refusal = None
+    try:
+        plan = planned(emissions, coverage, listings)
+    except NoListingError as error:
+        refusal = error
+    if refusal:
+        refused_at = next(at for at in range(len(needs)) if in_order(needs[: at + 1], listings) is None)
+        (entity, month), quantity = needs[refused_at]
+        assert str(refusal).startswith(
+            f"No listing for {quantity.normalize():f} t of {entity} in {month}, nor"
         )
-        first = [Need(*pair, Decimal(1), quantity) for pair, quantity in needs[:refused_at]]
-        served = planned([], Coverage(abandoned=first), listings)
-        left = judged(needs[:refused_at], served.lines, listings)
-        assert best_of_all(list(left.values()), Fraction(needs[refused_at][1]), KILOGRAM) is None
         return
-    plan = planned(emissions, coverage, listings)
-    judged(order, plan.lines, listings)
-    assert {(line.entity, line.month) for line in plan.lines} == {pair for pair, _ in needs}
+    bought = Counter()
+    for line in plan.lines:
+        one = by_source[line.asset_price_source_id]
+        bought[line.entity, line.month] += line.quantity_tonnes
+        assert one.min_fill_amount <= line.quantity_tonnes
+        assert line.cost_usd == line.unit_price_usd * line.quantity_tonnes
+    assert bought == dict(needs)
+    if in_turn is not None:
+        cost = sum(by_source[name].purchase_price * part for _, name, part in in_turn)
+        assert plan.cost_usd < cost or in_turn == [
+            ((line.entity, line.month), line.asset_price_source_id, line.quantity_tonnes)
+            for line in plan.lines
+        ]
     chance.shuffle(emissions)
     chance.shuffle(listings)
     assert planned(emissions, coverage, listings) == plan
