@@ -366,7 +366,9 @@ class Ledger:
                     return act(connection)
             except OutrunError as outrun:
                 log.info("%s; reading again", outrun)
-        raise LedgerError(f"{doing}: others were faster {_ATTEMPTS} times; let fewer runs plan at once")
+        raise LedgerError(
+            f"{doing}: others were faster {_ATTEMPTS} times; try again, with fewer runs at once"
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -333,6 +333,19 @@ def test_the_database_itself_refuses_what_must_not_be(ledger: Ledger, engine: En
             connection.execute(text(f"UPDATE carbonmark_purchases SET {change}"))
 
 
+def test_a_line_that_the_database_refuses_is_no_other_planner_s_doing(ledger: Ledger) -> None:
+    told: list[Coverage] = []
+
+    def buy_nothing(coverage: Coverage) -> Plan:
+        told.append(coverage)
+        return Plan((line("web"), line("api", "0")))
+
+    with pytest.raises(DatabaseError, match="(?i)constraint"):
+        plan(ledger, buy_nothing)
+    assert len(told) == 1
+    assert ledger.lines() == []
+
+
 def test_thousands_of_lines_are_planned_at_once(ledger: Ledger) -> None:
     emitted = {f"entity-{number:04}": "1.001" for number in range(3_000)}
     made = plan(ledger, Buyer(emitted))

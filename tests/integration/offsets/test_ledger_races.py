@@ -9,7 +9,7 @@ from threading import Barrier, Event
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select, text, update
 
 from airflow_provider_carbonmark.offsets.ledger import (
     HandledElsewhereError,
@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.offsets.ledger import (
     Run,
     State,
 )
-from airflow_provider_carbonmark.offsets.ledger_schema import versions
+from airflow_provider_carbonmark.offsets.ledger_schema import purchases, versions
 from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan
 from tests.integration.offsets.parts import (
     FIRST,
@@ -174,6 +174,36 @@ def test_abandoned_lines_are_closed_and_planned_anew_by_one_of_two(ledger: Ledge
     assert [need.entity for told in early.told + late.told for need in told.abandoned] == ["old"]
     states = [each.state for each in ledger.lines()]
     assert (states.count(State.FAILED), states.count(State.PLANNED)) == (4, 4)
+
+
+def test_a_planner_whose_transaction_is_ended_for_a_deadlock_plans_anew(
+    server_url: str, engines: Engines, threads: ThreadPoolExecutor
+) -> None:
+    ledger = Ledger(engines(server_url))
+    (left,) = plan(ledger, buying(line("left")), THIRD)
+    with engines(server_url).connect() as rival:
+        if rival.dialect.name == "postgresql":
+            # Whoever looks for a deadlock first is ended; MariaDB ends whoever changed less.
+            rival.execute(text("SET deadlock_timeout = '1h'"))
+        copied = dict(rival.execute(select(purchases)).mappings().one()) | {"line": 1}
+        del copied["id"]
+        doing: list[Future[None]] = []
+
+        def wait_for_each_other() -> None:
+            names = ["web", *(f"other-{number}" for number in range(50))]
+            rival.execute(insert(purchases), [copied | {"entity": name} for name in names])
+            doing.append(threads.submit(change_what_the_planner_holds))
+
+        def change_what_the_planner_holds() -> None:
+            rival.execute(update(purchases).where(purchases.c.id == left.id).values(reason="mine"))
+            rival.rollback()
+
+        buyer = Meeting(wait_for_each_other)
+        made = plan(ledger, buyer, is_over=everybody)
+        doing[0].result(PATIENCE)
+    assert len(buyer.told) == 2
+    assert tonnes(made) == WANTED
+    assert ledger.line(left.id).state is State.FAILED
 
 
 def test_open_links_are_taken_up_by_exactly_one_of_two_runs(ledger: Ledger) -> None:
