@@ -45,12 +45,13 @@ $(NGINX):
 	dpkg -x .venv/tools/nginx/nginx_*.deb .venv/tools/nginx
 	touch $@
 
-# The programs alone: no server is started on this machine.
+# The tests of the ledger start a server of their own. The programs alone: none is started on this machine; the client's include
+# what makes an empty database.
 $(MARIADBD):
-	@echo "There is no MariaDB at $(MARIADBD): installing Debian's package mariadb-server-core with apt-get, for tests of the ledger."
+	@echo "There is no MariaDB at $(MARIADBD): installing Debian's packages mariadb-server-core and mariadb-client-core with apt-get."
 	@echo "Where that can't be: install MariaDB and say where it is, make test MARIADBD=/path/to/mariadbd"
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mariadb-server-core
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mariadb-server-core mariadb-client-core
 
 lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
 	$(BIN)/ruff check .
