@@ -40,6 +40,7 @@ def mariadb() -> Iterator[URL]:
                 *options,
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                "--force",  # though it can look up no name, not even localhost
             ],
             check=False,
             capture_output=True,
