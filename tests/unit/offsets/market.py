@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from airflow_provider_carbonmark.api.models import Listing
+from airflow_provider_carbonmark.offsets.listings import ListingFilter
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
+WITH_PURO = ListingFilter(registries=["VCS", "PUR"])
 
 
 def listing(source_id: str = "listing-137-0xa", **changes) -> Listing:

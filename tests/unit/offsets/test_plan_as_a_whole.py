@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -10,18 +11,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from airflow_provider_carbonmark.offsets import split as split_module
-from airflow_provider_carbonmark.offsets.purchase import (
-    NoListingError,
-    Plan,
-)
+from airflow_provider_carbonmark.offsets.least_cost_together import Demand
+from airflow_provider_carbonmark.offsets.purchase import NoListingError, Plan
+from tests.unit.offsets.exhaustive import amounts, least_of_all
 from tests.unit.offsets.whole_plan import (
     HALF_A_TONNE,
     KILOGRAM,
-    Asked,
     Offer,
-    asked_of,
+    demand_of,
     in_order,
-    least_of_all,
     no_search,
     orders,
     planned,
@@ -61,16 +59,16 @@ def situations(puro: st.SearchStrategy[bool]) -> st.SearchStrategy[tuple[list[in
     return st.one_of(tight_markets(puro), tight_markets(puro), loose)
 
 
-def check(plan: Plan, asked: Sequence[Asked], offers: Sequence[Offer], unit: Decimal = KILOGRAM) -> None:
+def check(plan: Plan, demands: Sequence[Demand], offers: Sequence[Offer], unit: Decimal = KILOGRAM) -> None:
     """Hold a plan against every constraint."""
     of_needs: Counter[str] = Counter()
     of_offers: Counter[int] = Counter()
     for entity, at, amount in units(plan, unit):
-        assert amount in offers[at].sells(offers[at].high)
-        assert offers[at].is_puro or not asked[ord(entity) - 97].of_puro
+        assert amount in amounts(offers[at], offers[at].high)
+        assert offers[at].is_puro or not demands[ord(entity) - 97].in_steps
         of_needs[entity] += amount
         of_offers[at] += amount
-    assert of_needs == {chr(97 + at): one.units for at, one in enumerate(asked)}
+    assert of_needs == {chr(97 + at): one.amount for at, one in enumerate(demands)}
     assert all(amount <= offers[at].high for at, amount in of_offers.items())
     assert plan.cost_usd == sum(offers[at].price * amount * unit for _, at, amount in units(plan, unit))
     assert list(plan.lines) == sorted(plan.lines, key=lambda line: (line.entity, line.month))
@@ -79,10 +77,10 @@ def check(plan: Plan, asked: Sequence[Asked], offers: Sequence[Offer], unit: Dec
 @settings(max_examples=300, deadline=None)
 @given(need_lists, offer_lists(st.just(1), st.just(False)))
 def test_where_minimum_fills_are_as_small_as_can_be_a_plan_is_the_cheapest_without_a_search(needs, offers):
-    least = least_of_all([Asked(need) for need in needs], offers)
+    least = least_of_all([Demand(need) for need in needs], offers)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(split_module, "fill_together", no_search)
-        if least is None:
+        if least == math.inf:
             with pytest.raises(NoListingError):
                 planned(needs, offers)
         else:
@@ -95,14 +93,14 @@ def test_with_any_minimum_fills_a_plan_is_the_cheapest_of_all_and_is_refused_onl
     situation,
 ):
     needs, offers = situation
-    asked = [Asked(need) for need in needs]
-    least = least_of_all(asked, offers)
-    if least is None:
+    demands = [Demand(need) for need in needs]
+    least = least_of_all(demands, offers)
+    if least == math.inf:
         with pytest.raises(NoListingError):
             planned(needs, offers)
         return
     plan = planned(needs, offers)
-    check(plan, asked, offers)
+    check(plan, demands, offers)
     assert plan.cost_usd == least * KILOGRAM
 
 
@@ -112,10 +110,10 @@ def test_with_whole_tonnes_too_a_plan_is_the_cheapest_of_all_that_round_up_only_
     situation,
 ):
     needs, offers = situation
-    asked = [asked_of(need, offers) for need in needs]
-    least = least_of_all(asked, offers)
+    demands = [demand_of(need, offers) for need in needs]
+    least = least_of_all(demands, offers)
     in_turn = [found for order in orders(needs) if (found := in_order(order, offers, HALF_A_TONNE))]
-    if least is None and not in_turn:
+    if least == math.inf and not in_turn:
         with pytest.raises(NoListingError):
             planned(needs, offers, unit=HALF_A_TONNE)
         return
@@ -124,14 +122,14 @@ def test_with_whole_tonnes_too_a_plan_is_the_cheapest_of_all_that_round_up_only_
     for entity, _, amount in units(plan, HALF_A_TONNE):
         bought[entity] += amount
     # What is taken in some order may have to be rounded up though it could be exact alone.
-    rounded = [Asked(bought[chr(97 + at)], bought[chr(97 + at)] > need) for at, need in enumerate(needs)]
+    rounded = [Demand(bought[chr(97 + at)], bought[chr(97 + at)] > need) for at, need in enumerate(needs)]
     check(plan, rounded, offers, HALF_A_TONNE)
-    assert all(one.units in {need, need + need % 2} for one, need in zip(rounded, needs, strict=True))
+    assert all(one.amount in {need, need + need % 2} for one, need in zip(rounded, needs, strict=True))
     tonnes = sum(bought.values()) * HALF_A_TONNE
     if in_turn:
         assert plan.cost_usd <= in_turn[0][0]
         assert tonnes <= in_turn[0][1]
-    if least is not None:
+    if least < math.inf:
         assert plan.cost_usd <= least * HALF_A_TONNE
-    if rounded == asked:
+    if rounded == demands:
         assert plan.cost_usd == least * HALF_A_TONNE

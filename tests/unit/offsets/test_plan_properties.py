@@ -16,7 +16,6 @@ from airflow_provider_carbonmark.offsets.purchase import (
     Covered,
     Dedication,
     Limits,
-    ListingFilter,
     Need,
     NoListingError,
     Plan,
@@ -24,9 +23,8 @@ from airflow_provider_carbonmark.offsets.purchase import (
     plan_purchases,
 )
 from airflow_provider_carbonmark.offsets.split import Market
-from tests.unit.offsets.market import NOW, offer
+from tests.unit.offsets.market import NOW, WITH_PURO, offer
 
-WITH_PURO = ListingFilter(registries=["VCS", "PUR"])
 DEDICATION = Dedication("{entity}", "{month} {quantity_tonnes} {emitted_tonnes}")
 pairs = st.tuples(st.sampled_from("abc"), st.sampled_from(["2026-09", "2026-10"]))
 kilograms = st.integers(0, 9)

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.offsets import split as split_module, split_together as split_together_module
+from airflow_provider_carbonmark.offsets.least_cost_together import Demand
 from airflow_provider_carbonmark.offsets.purchase import (
     Coverage,
     Limits,
@@ -15,15 +16,13 @@ from airflow_provider_carbonmark.offsets.purchase import (
 )
 from airflow_provider_carbonmark.offsets.split import Market
 from airflow_provider_carbonmark.offsets.split_together import split_together
-from tests.unit.offsets.market import NOW
+from tests.unit.offsets.exhaustive import least_of_all
+from tests.unit.offsets.market import NOW, WITH_PURO
 from tests.unit.offsets.whole_plan import (
     HALF_A_TONNE,
     KILOGRAM,
-    WITH_PURO,
-    Asked,
     Offer,
     in_order,
-    least_of_all,
     listings,
     no_search,
     planned,
@@ -46,7 +45,7 @@ NO_ORDER = [5, 5], [Offer(4, 1, 3), Offer(3, 3, 7)]
 )
 def test_a_market_that_is_too_small_in_one_order_is_tried_in_another(needs, offers):
     assert in_order(needs, offers) is None
-    assert planned(needs, offers).cost_usd == least_of_all([*map(Asked, needs)], offers) * KILOGRAM
+    assert planned(needs, offers).cost_usd == least_of_all([*map(Demand, needs)], offers) * KILOGRAM
 
 
 def test_what_is_cheapest_together_is_found_though_each_alone_would_take_more_of_the_cheap():

@@ -15,12 +15,10 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.offsets import split as split_module
 from airflow_provider_carbonmark.offsets.purchase import ListingFilter, NoListingError, split
 from airflow_provider_carbonmark.offsets.split import Market, unit_price_usd
-from tests.unit.offsets.market import NOW, listing, offer
+from tests.unit.offsets.market import NOW, WITH_PURO, listing, offer
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
-
-WITH_PURO = ListingFilter(registries=["VCS", "PUR"])
 
 
 def parts(*listings: Listing, tonnes: str = "12.345", filters: ListingFilter = WITH_PURO) -> dict[str, str]:

@@ -5,40 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from airflow_provider_carbonmark.offsets.least_cost import Offer, Steps
 from airflow_provider_carbonmark.offsets.least_cost_together import Demand, fill_together, least_cost
+from tests.unit.offsets.exhaustive import least_of_all
 
 PLENTY = 1_000_000
-
-
-def ways(demand: Demand, offers: list[Offer], left: tuple[int, ...]) -> Iterator[tuple]:
-    """Give every way to fill a demand: its cost, and what is left."""
-    if not left:
-        if not demand.amount:
-            yield 0, ()
-        return
-    one, *others = offers
-    most = 0 if demand.in_steps and one.step == 1 else min(demand.amount, left[0])
-    for amount in (0, *range(one.low, most + 1, one.step)):
-        for cost, rest in ways(demand._replace(amount=demand.amount - amount), others, left[1:]):
-            yield cost + one.price * amount, (left[0] - amount, *rest)
-
-
-def least_of_all(offers: list[Offer], demands: list[Demand]) -> float:
-    @cache
-    def least(at: int, left: tuple[int, ...]) -> float:
-        if at == len(demands):
-            return 0
-        found = (cost + least(at + 1, rest) for cost, rest in ways(demands[at], offers, left))
-        return min(found, default=math.inf)
-
-    return least(0, tuple(one.high for one in offers))
 
 
 def cost_of(parts: list[list[tuple[Offer, int]]], offers: list[Offer], demands: list[Demand]) -> int:
@@ -78,7 +53,7 @@ def situations(draw: st.DrawFn) -> tuple[list[Offer], list[Demand]]:
 def test_what_is_found_is_the_cheapest_of_all_and_nothing_is_found_when_there_is_nothing(situation):
     offers, demands = situation
     parts, least = fill_together(offers, demands, Steps(PLENTY))
-    assert least == least_of_all(offers, demands)
+    assert least == least_of_all(demands, offers)
     assert (parts is None) == (least == math.inf)
     assert parts is None or cost_of(parts, offers, demands) == least
 
@@ -87,7 +62,7 @@ def test_what_is_found_is_the_cheapest_of_all_and_nothing_is_found_when_there_is
 @given(situations(), st.integers(0, 100))
 def test_only_what_is_below_a_ceiling_is_found(situation, ceiling):
     offers, demands = situation
-    best = least_of_all(offers, demands)
+    best = least_of_all(demands, offers)
     parts, least = fill_together(offers, demands, Steps(PLENTY), ceiling)
     assert (parts is not None) == (best < ceiling)
     assert least == min(best, ceiling)
@@ -97,7 +72,7 @@ def test_only_what_is_below_a_ceiling_is_found(situation, ceiling):
 @given(situations(), st.integers(0, 12))
 def test_a_search_cut_short_never_claims_more_than_it_knows(situation, steps):
     offers, demands = situation
-    best = least_of_all(offers, demands)
+    best = least_of_all(demands, offers)
     parts, least = fill_together(offers, demands, Steps(steps))
     assert least <= best
     assert parts is None or cost_of(parts, offers, demands) >= best
@@ -107,7 +82,7 @@ def test_a_search_cut_short_never_claims_more_than_it_knows(situation, steps):
 @given(situations())
 def test_the_bound_without_a_search_is_never_above_the_cheapest_of_all(situation):
     offers, demands = situation
-    assert least_cost(offers, demands) <= least_of_all(offers, demands)
+    assert least_cost(offers, demands) <= least_of_all(demands, offers)
 
 
 @settings(max_examples=100, deadline=None)
@@ -118,7 +93,7 @@ def test_the_bound_without_a_search_is_the_cheapest_of_all_where_smallest_amount
     offers, demands = situation
     offers = [Offer(one.price, 1, one.high, 1, one.preference) for one in offers]
     demands = [Demand(demand.amount) for demand in demands]
-    assert least_cost(offers, demands) == least_of_all(offers, demands)
+    assert least_cost(offers, demands) == least_of_all(demands, offers)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +116,7 @@ def test_the_bound_without_a_search_is_the_cheapest_of_all_where_smallest_amount
 )
 def test_the_bound_without_a_search_sees_steps_and_what_demands_are_large_enough_for(offers, amounts, bound):
     demands = [Demand(amount) for amount in amounts]
-    assert least_cost(offers, demands) == bound == least_of_all(offers, demands)
+    assert least_cost(offers, demands) == bound == least_of_all(demands, offers)
 
 
 def medium_market(offers: int, demands: int) -> tuple[list[Offer], list[Demand]]:

@@ -1,33 +1,33 @@
-"""Plans over small markets, and the exhaustive search of all ways to serve their needs together as judge."""
+"""Plans over small markets."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_carbonmark.offsets.least_cost_together import Demand
 from airflow_provider_carbonmark.offsets.limits import NO_LIMITS
 from airflow_provider_carbonmark.offsets.purchase import (
     Coverage,
     Dedication,
     Limits,
-    ListingFilter,
     Need,
     NoListingError,
     Plan,
     plan_purchases,
 )
 from airflow_provider_carbonmark.offsets.split import Market
-from tests.unit.offsets.market import NOW, offer
+from tests.unit.offsets.exhaustive import least_of_all
+from tests.unit.offsets.market import NOW, WITH_PURO, offer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from airflow_provider_carbonmark.api.models import Listing
 
 DEDICATION = Dedication("{entity}", "{month}")
-WITH_PURO = ListingFilter(registries=["VCS", "PUR"])
 NOTHING_KNOWN = Coverage()
 KILOGRAM = Decimal("0.001")
 HALF_A_TONNE = Decimal("0.5")
@@ -41,17 +41,9 @@ class Offer(NamedTuple):
     high: int
     is_puro: bool = False
 
-    def sells(self, most: int) -> range:
-        """Give all that can be taken, nothing left aside."""
-        step = 2 if self.is_puro else 1
-        return range(-(-self.low // step) * step, min(most, self.high) + 1, step)
-
-
-class Asked(NamedTuple):
-    """What a need asks for: units, of Puro only or not."""
-
-    units: int
-    of_puro: bool = False
+    @property
+    def step(self) -> int:
+        return 2 if self.is_puro else 1
 
 
 def planned(
@@ -95,40 +87,10 @@ def units(plan: Plan, unit: Decimal = KILOGRAM) -> list[tuple[str, int, int]]:
     ]
 
 
-def ways(asked: Asked, offers: Sequence[Offer], left: tuple[int, ...]) -> Iterator[tuple]:
-    """Give every way to fill a need: its cost, and what is left."""
-    if not left:
-        if not asked.units:
-            yield 0, ()
-        return
-    one, *others = offers
-    sold = () if asked.of_puro and not one.is_puro else one.sells(min(asked.units, left[0]))
-    for amount in (0, *sold):
-        for cost, rest in ways(asked._replace(units=asked.units - amount), others, left[1:]):
-            yield cost + one.price * amount, (left[0] - amount, *rest)
-
-
-def asked_of(need: int, offers: Sequence[Offer]) -> Asked:
+def demand_of(need: int, offers: Sequence[Offer]) -> Demand:
     """Round a need up to whole tonnes of Puro if the whole market can't fill it exactly."""
-    alone = ways(Asked(need), offers, tuple(one.high for one in offers))
-    return Asked(need) if next(alone, None) or not need % 2 else Asked(need + 1, of_puro=True)
-
-
-def least_of_all(asked: Sequence[Asked], offers: Sequence[Offer]) -> int | None:
-    """Find the least cost at which all needs can be filled together, however; None when they can't."""
-
-    @cache
-    def least(at: int, left: tuple[int, ...]) -> int | None:
-        if at == len(asked):
-            return 0
-        costs = [
-            cost + rest
-            for cost, left_then in ways(asked[at], offers, left)
-            if (rest := least(at + 1, left_then)) is not None
-        ]
-        return min(costs, default=None)
-
-    return least(0, tuple(one.high for one in offers))
+    is_exact = least_of_all([Demand(need)], offers) < math.inf
+    return Demand(need) if is_exact or not need % 2 else Demand(need + 1, in_steps=True)
 
 
 def in_order(
