@@ -62,6 +62,11 @@ class UndecidedError(Exception):
     """The steps ran out before there was a filling, or a proof that there is none."""
 
 
+def largest_step(offers: Iterable[Offer]) -> int:
+    """Give the step of those offers that have one; 1 when none has."""
+    return max((offer.step for offer in offers), default=1)
+
+
 def fill(offers: Sequence[Offer], amount: int, steps: Steps) -> Filling | None:
     """
     Find the filling of least cost; of equal costs, fewest parts; of equally many, best preferences.
@@ -117,7 +122,7 @@ class _Search:
         self._offers = sorted(offers, key=lambda offer: (offer.price, -offer.high, offer.preference))
         self._amount = amount
         self._steps = steps
-        self._step = max((offer.step for offer in self._offers), default=1)
+        self._step = largest_step(self._offers)
         self._lows = [offer.low for offer in self._offers]
         self._highs = [offer.high for offer in self._offers]
 

@@ -20,6 +20,8 @@ from itertools import accumulate, chain, count, groupby, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_carbonmark.offsets.least_cost import largest_step
+
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.offsets.least_cost import Offer, Steps
 
@@ -73,7 +75,7 @@ def least_cost(offers: Sequence[Offer], demands: Sequence[Demand]) -> float:
 
     :param offers: ordered by price.
     """
-    step = _largest_step(offers)
+    step = largest_step(offers)
     amounts = {kind: sorted(_most(demand, kind, step) for demand in demands) for kind in (False, True)}
     # What the amounts from each one on sum to.
     sums = {kind: [*accumulate(reversed(found), initial=0)][::-1] for kind, found in amounts.items()}
@@ -123,10 +125,6 @@ def fill_together(
         halves = search.halves(limits, choice)
 
 
-def _largest_step(offers: Iterable[Offer]) -> int:
-    return max((offer.step for offer in offers), default=1)
-
-
 def _most(demand: Demand, in_steps: bool, step: int) -> int:
     """Give the most that all offers in steps, or all others, can fill of a demand."""
     if in_steps:
@@ -172,7 +170,7 @@ class _Search:
         self._offers = offers
         self._demands = demands
         self._steps = steps
-        self._step = _largest_step(offers)
+        self._step = largest_step(offers)
         self._no_limits = 0, sum(demand.amount for demand in demands)
         self._sink = len(offers) + 3 * len(demands)
         self._demand_nodes = range(len(offers), self._sink, 3)

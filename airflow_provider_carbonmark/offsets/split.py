@@ -257,7 +257,7 @@ def _offer(listing: Listing, promised: Decimal) -> Offer:
     high = math.floor(left.scaleb(_KILOGRAMS, _DOWN))
     return Offer(
         _price(listing),
-        -(-low // step) * step,
+        _rounded_up(low, step),
         high // step * step,
         step,
         (-(listing.vintage or 0), listing.source_id),
@@ -276,8 +276,8 @@ def _kilograms(quantity: Decimal) -> int:
     return int(quantity.scaleb(_KILOGRAMS, _EXACT))
 
 
-def _rounded_up(kilograms: int) -> int:
-    return -(-kilograms // _TONNE) * _TONNE
+def _rounded_up(kilograms: int, step: int = _TONNE) -> int:
+    return -(-kilograms // step) * step
 
 
 def _tonnes(kilograms: int) -> Decimal:

@@ -64,17 +64,7 @@ def split_together(
     whole = new_market()
     demands = whole.demands(quantity for quantity, _ in wanted)
     least = whole.least_usd(demands)
-    found: list[_Found[Accepted]] = []
-    refusals: list[NoListingError | PlanLimitError] = []
-    for order in _orders([quantity for quantity, _ in wanted]):
-        market = new_market()
-        try:
-            taken = {number: market.take(*wanted[number]) for number in order}
-            found.append(_found([taken[number] for number in range(len(wanted))], accept))
-        except (NoListingError, PlanLimitError) as refusal:
-            refusals.append(refusal)
-        if found and (_cheapest(found).cost_usd <= least or market.is_searched_out):
-            break
+    found, refusals = _one_after_the_other(wanted, new_market, accept, least)
     ceiling = _cheapest(found).cost_usd if found else Decimal("Infinity")
     splits, least, doubt = _search(whole, demands, least, ceiling)
     if splits:
@@ -98,6 +88,27 @@ def split_together(
             doubt,
         )
     return cheapest.accepted
+
+
+def _one_after_the_other(
+    wanted: Sequence[tuple[Decimal, str]],
+    new_market: Callable[[], Market],
+    accept: Callable[[Sequence[Split]], Accepted],
+    least: Decimal,
+) -> tuple[list[_Found[Accepted]], list[NoListingError | PlanLimitError]]:
+    """Take quantities out of the market in one order after the other, until that costs the least there can be."""
+    found: list[_Found[Accepted]] = []
+    refusals: list[NoListingError | PlanLimitError] = []
+    for order in _orders([quantity for quantity, _ in wanted]):
+        market = new_market()
+        try:
+            taken = {number: market.take(*wanted[number]) for number in order}
+            found.append(_found([taken[number] for number in range(len(wanted))], accept))
+        except (NoListingError, PlanLimitError) as refusal:
+            refusals.append(refusal)
+        if found and (_cheapest(found).cost_usd <= least or market.is_searched_out):
+            break
+    return found, refusals
 
 
 def _orders(quantities: Sequence[Decimal]) -> Iterator[Sequence[int]]:
