@@ -8,14 +8,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL
 
-_PATIENCE = 60  # seconds
+from tests.e2e.processes import Process, wait_until
 
 # Where the Makefile puts it.
 _SERVER = Path(os.environ.get("MARIADBD", "/usr/sbin/mariadbd"))
@@ -53,34 +52,26 @@ def mariadb() -> Iterator[URL]:
         address = URL.create(
             "mysql+pymysql", "root", host="localhost", query={"unix_socket": f"{folder}/socket"}
         )
-        with subprocess.Popen(
-            [
-                _SERVER,
-                "--no-defaults",
-                *options,
-                *unsafe,
-                "--skip-networking",
-                f"--socket={folder}/socket",
-                f"--log-error={folder}/log",
-            ]
-        ) as server:
-            try:
-                _wait_for(folder / "socket", server, folder / "log")
-                yield address
-            finally:
-                server.terminate()
+        command = [
+            str(_SERVER),
+            "--no-defaults",
+            *options,
+            *unsafe,
+            "--skip-networking",
+            f"--socket={folder}/socket",
+        ]
+        server = Process("MariaDB", command, env=os.environ, log=folder / "log")
+
+        def answers() -> bool:
+            server.check()
+            with socket.socket(socket.AF_UNIX) as end:
+                return end.connect_ex(f"{folder}/socket") == 0
+
+        server.start()
+        try:
+            wait_until(answers, what="MariaDB to answer", timeout=60, interval=0.05)
+            yield address
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder)
-
-
-def _wait_for(address: Path, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + _PATIENCE
-    while True:
-        with socket.socket(socket.AF_UNIX) as end:
-            try:
-                end.connect(str(address))
-                return
-            except OSError as refused:
-                if server.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"MariaDB does not answer: {log.read_text()[-2000:]}") from refused
-        time.sleep(0.05)

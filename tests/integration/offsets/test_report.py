@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 MONTHS = [f"2026-{month:02}" for month in range(1, 13)]
 ENTITIES = ["api", "Übersee", "web <b>", "(no entity)", "Ω"]
 
-# Amounts are billionths on SQLite and decimals on PostgreSQL: only rounding up to a kilogram differs.
-ROUNDED_UP = {
-    "sqlite": "((max(e.emitted, 0) + 999999) / 1000000) * 1000000",
-    "postgresql": "ceil(greatest(e.emitted, 0) * 1000) / 1000",
-    "mysql": "ceil(greatest(e.emitted, 0) * 1000) / 1000",
-}
-LARGER_THAN_ZERO = {
-    "sqlite": "max(0, {})",
-    "postgresql": "greatest(0, {})",
-    "mysql": "greatest(0, {})",
-}
-UNIT = {"sqlite": Decimal("1E-9"), "postgresql": Decimal(1), "mysql": Decimal(1)}
-TEXT_OF_FALSE = {"sqlite": "0", "postgresql": "false", "mysql": "false"}
+
+class Dialect(NamedTuple):
+    """What a database calls it: a month's emissions rounded up to a kilogram, the larger of 0 and something, false, the unit in tonnes."""
+
+    rounded_up: str
+    larger_than_zero: str
+    false: str
+    unit: Decimal
+
+
+# Amounts are billionths on SQLite, and decimals elsewhere.
+BILLIONTHS = Dialect("((max(e.emitted, 0) + 999999) / 1000000) * 1000000", "max(0, {})", "0", Decimal("1E-9"))
+DECIMALS = Dialect("ceil(greatest(e.emitted, 0) * 1000) / 1000", "greatest(0, {})", "false", Decimal(1))
 
 FIGURES = """
 WITH real_rows AS (
@@ -60,12 +60,13 @@ SELECT (SELECT coalesce(sum(emitted), 0) FROM emitted),
 
 def by_sql(engine: Engine, months: str = "2026-%", entities: str = "%") -> Figures:
     """Ask the database itself for the figures."""
-    name = engine.dialect.name
-    open_tonnes = LARGER_THAN_ZERO[name].format(f"{ROUNDED_UP[name]} - coalesce(r.retired, 0)")
-    query = FIGURES.format(false=TEXT_OF_FALSE[name], months=months, entities=entities, open=open_tonnes)
+    is_sqlite = engine.dialect.name == "sqlite"
+    says = BILLIONTHS if is_sqlite else DECIMALS
+    open_tonnes = says.larger_than_zero.format(f"{says.rounded_up} - coalesce(r.retired, 0)")
+    query = FIGURES.format(false=says.false, months=months, entities=entities, open=open_tonnes)
     with engine.connect() as connection:
-        amounts = connection.exec_driver_sql(query if name == "sqlite" else query.replace("%", "%%")).one()
-    return Figures(*(Decimal(amount) * UNIT[name] for amount in amounts))
+        amounts = connection.exec_driver_sql(query if is_sqlite else query.replace("%", "%%")).one()
+    return Figures(*(Decimal(amount) * says.unit for amount in amounts))
 
 
 class Buyers:
