@@ -23,8 +23,9 @@ class LedgerLinkStore(LinkStore):
 
     So it survives on Airflow 3.1 and 3.2 as well, and the runs that come after.
 
-    :raises AirflowFailException: when the task made a link already: buyers of two lines' links would come back to the same task, and
-        nobody could tell whose payment that is.
+    :raises AirflowFailException: when the task made another line's link: buyers of both would come back to the same task, and nobody
+        could tell whose payment that is.
+    :raises AirflowException: when another try made the line's link meanwhile; the next try delivers that.
     """
 
     def __init__(self, context: Context, ledger: Ledger, line: PurchaseLine) -> None:
@@ -33,6 +34,9 @@ class LedgerLinkStore(LinkStore):
         self._line = line
         self._run = run_of(context)
         if self.made:
+            # A link is in the ledger before it is in this store, but the line was read before this store was.
+            if ledger.line(line.id).checkout is not None:
+                raise self._overtaken()
             url = self.made[-1].checkout["checkout_url"]
             raise AirflowFailException(
                 f"This task made the link {url} before, and {line} has none: a task makes the link of one line only. A new run of "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 from unittest.mock import patch
 
@@ -36,27 +37,48 @@ class KillAt:
             raise Killed
 
 
+#: Who is told, of workers of which one runs within another.
+_innermost: ContextVar[Reach | None] = ContextVar("innermost", default=None)
+
+
 @contextmanager
 def watching(reach: Reach) -> Iterator[None]:
-    """Tell each point that this process comes to."""
+    """Tell each point that this process comes to; while one watches within another, to that one alone."""
+    # One that begins within another may begin at an event, where SQLAlchemy takes no more listeners.
+    telling = _telling() if _innermost.get() is None else nullcontext()
+    before = _innermost.set(reach)
+    try:
+        with telling:
+            yield
+    finally:
+        _innermost.reset(before)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
     handle = httpx.HTTPTransport.handle_request
+
+    def tell(point: str) -> None:
+        reach = _innermost.get()
+        assert reach is not None
+        reach(point)
 
     def handle_request(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         name = f"{request.method} {request.url.path}"
-        reach(f"{name} asked")
+        tell(f"{name} asked")
         answer = handle(self, request)
         try:
-            reach(f"{name} answered")
+            tell(f"{name} answered")
         except BaseException:
             answer.close()
             raise
         return answer
 
     def on_statement(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        reach(statement.split(maxsplit=1)[0])
+        tell(statement.split(maxsplit=1)[0])
 
     def on_commit(connection: Connection) -> None:
-        reach("COMMIT")
+        tell("COMMIT")
 
     event.listen(Engine, "before_cursor_execute", on_statement)
     event.listen(Engine, "commit", on_commit)
