@@ -75,7 +75,7 @@ def _telling() -> Iterator[None]:
         return answer
 
     def on_statement(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        tell(statement.split(maxsplit=1)[0])
+        tell("LOCK" if statement.endswith("FOR UPDATE") else statement.split(maxsplit=1)[0])
 
     def on_commit(connection: Connection) -> None:
         tell("COMMIT")
