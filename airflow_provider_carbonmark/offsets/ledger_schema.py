@@ -53,7 +53,7 @@ class HandledElsewhereError(LedgerError):
 
 
 class HasLinkError(LedgerError):
-    """A line is to get a link, and has got one meanwhile."""
+    """A line is to get a link, and has got one meanwhile: deliver that."""
 
 
 class State(StrEnum):

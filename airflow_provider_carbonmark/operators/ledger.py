@@ -267,6 +267,8 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
         self._links: LedgerLinkStore | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
+
         with keeping_books() as ledger:
             line = ledger.line(parse_line(self.line))
             _skip_if_over(line)
@@ -277,14 +279,20 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
                 "retirement_message",
             ):
                 setattr(self, name, getattr(line, name))
-            if line.checkout is not None:
-                return self._deliver(context, line, line.checkout)
-            _check_mode(line, self.hook)
-            self._links = LedgerLinkStore(context, ledger, line)
-            return super().execute(context)
+            if line.checkout is None:
+                _check_mode(line, self.hook)
+                try:
+                    self._links = LedgerLinkStore(context, ledger, line)
+                    return super().execute(context)
+                except HasLinkError as overtaken:
+                    # By a worker that was taken for dead, say. What was made here besides has been seen by nobody.
+                    self.log.info("%s", overtaken)
+                    line = ledger.line(line.id)
+            return self._deliver(context, line)
 
-    def _deliver(self, context: Context, line: PurchaseLine, checkout: dict[str, Any]) -> dict[str, Any]:
+    def _deliver(self, context: Context, line: PurchaseLine) -> dict[str, Any]:
         """Hand out the link that the line has, whichever run made it."""
+        checkout: Any = line.checkout
         self.checkout_url = checkout["checkout_url"]
         self.log.info("%s got its link in run %s: %s", line, checkout["run_id"], self.checkout_url)
         if _made_by(checkout) == LinkKey.of(context["ti"]):
@@ -294,7 +302,7 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
                 links.keep(MadeLink(self._purchase(), checkout))
             context["ti"].xcom_push(CONNECTION_KEY, links.made[-1].purchase["carbonmark_conn_id"])
             self._tell_payment(context, links)
-        return checkout
+        return dict(checkout)
 
     def _link_store(self, context: Context) -> LinkStore:
         if self._links is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.hooks.purchase_line import run_of
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
@@ -14,7 +14,7 @@ from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine
+    from airflow_provider_carbonmark.offsets.ledger import Ledger, LedgerError, PurchaseLine
 
 
 class LedgerLinkStore(LinkStore):
@@ -23,9 +23,9 @@ class LedgerLinkStore(LinkStore):
 
     So it survives on Airflow 3.1 and 3.2 as well, and the runs that come after.
 
+    :raises HasLinkError: here or in any method, when the line got its link from another try since it was read.
     :raises AirflowFailException: when the task made another line's link: buyers of both would come back to the same task, and nobody
         could tell whose payment that is.
-    :raises AirflowException: when another try made the line's link meanwhile; the next try delivers that.
     """
 
     def __init__(self, context: Context, ledger: Ledger, line: PurchaseLine) -> None:
@@ -36,7 +36,7 @@ class LedgerLinkStore(LinkStore):
         if self.made:
             # A link is in the ledger before it is in this store, but the line was read before this store was.
             if ledger.line(line.id).checkout is not None:
-                raise self._overtaken()
+                raise _overtaken(line)
             url = self.made[-1].checkout["checkout_url"]
             raise AirflowFailException(
                 f"This task made the link {url} before, and {line} has none: a task makes the link of one line only. A new run of "
@@ -46,23 +46,19 @@ class LedgerLinkStore(LinkStore):
             self._kept = replace(self._kept, request=line.link_request, idempotency_key=line.idempotency_key)
 
     def intend(self, request: dict[str, Any]) -> str:
-        # Imported late: a DAG file needs none of SQLAlchemy.
-        from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
-
         key = super().intend(request)
-        try:
-            self._ledger.intend_link(self._line.id, self._run, request, key)
-        except HasLinkError as overtaken:
-            raise self._overtaken() from overtaken
+        self._ledger.intend_link(self._line.id, self._run, request, key)
         return key
 
     def keep(self, link: MadeLink) -> None:
         line = self._ledger.link_made(self._line.id, self._run, link.checkout, now=pendulum.now("UTC"))
         if line.checkout != link.checkout:
-            raise self._overtaken()
+            raise _overtaken(line)
         super().keep(link)
 
-    def _overtaken(self) -> AirflowException:
-        return AirflowException(
-            f"{self._line} got its link from another try meanwhile; the next try delivers that"
-        )
+
+def _overtaken(line: PurchaseLine) -> LedgerError:
+    # Imported late: a DAG file needs none of SQLAlchemy.
+    from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
+
+    return HasLinkError(f"{line} got its link from another try meanwhile: deliver that")

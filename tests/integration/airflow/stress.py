@@ -382,9 +382,8 @@ EXPECTED = {
         "can't get a link: Its run ended",
         "and can't be given up",  # taken for dead, and told late that the listing is sold out
     ),
-    RETRY: ("another try meanwhile",),
 }
 
 
 def is_expected(state: str, why: str) -> bool:
-    return any(text in why for text in EXPECTED[state])
+    return any(text in why for text in EXPECTED.get(state, ()))

@@ -6,14 +6,14 @@ from collections import Counter
 from itertools import count
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_carbonmark.offsets.ledger import State
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import DagRun, declined, paid, stated
 
 MANY = 40
-PARKED, SKIPPED, OVERTAKEN = "parked", "skipped", "overtaken"
+PARKED, SKIPPED = "parked", "skipped"
 
 
 class OvertakeAt:
@@ -55,7 +55,7 @@ class Overtaken:
         self.overtaken_at = []
 
     def __call__(self, task_id, index=0, **arguments):
-        """Run two tries of a task, and the next if the slower was told to leave it to that; return what each of them comes to."""
+        """Run two tries of a task, and return what both of them come to."""
         ends = []
 
         def overtake():
@@ -65,8 +65,6 @@ class Overtaken:
         self.run.reach = reach = OvertakeAt(self.number, overtake)
         ends.append(self._try(task_id, index, **arguments))
         self.run.reach = lambda point: None
-        if ends[-1] == OVERTAKEN:
-            ends[-1] = self._try(task_id, index, **arguments)
         assert all(end == ends[0] for end in ends), f"{task_id}, overtaken at {reach.point}: {ends}"
         if reach.point is not None:
             self.overtaken_at.append(f"{task_id}: {reach.point}")
@@ -79,12 +77,6 @@ class Overtaken:
             return PARKED
         except AirflowSkipException:
             return SKIPPED
-        except AirflowFailException:
-            raise
-        except AirflowException as error:
-            if "another try meanwhile" not in str(error):
-                raise
-            return OVERTAKEN
         # Each quote has a number of its own.
         return result | {"uuid": None} if task_id == "quote" else result
 
