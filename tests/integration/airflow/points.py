@@ -1,11 +1,11 @@
-"""The points at which a worker may be killed: around each request to Carbonmark, before each statement and each commit."""
+"""The points at which a worker may be killed or overtaken: around each request to Carbonmark, before each statement and each commit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import httpx
@@ -19,22 +19,51 @@ class Killed(BaseException):
     """The worker is gone, and nothing catches that."""
 
 
-class KillAt:
+class At:
     """
-    Kills at the point of a number.
+    Does something at the point of a number, once.
 
-    :ivar point: where it killed; None while it has not.
+    :ivar point: where it did; None while it has not.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, do: Callable[[], object]) -> None:
         self._left = number
+        self._do = do
         self.point: str | None = None
 
     def __call__(self, point: str) -> None:
         self._left -= 1
         if self._left < 0 and self.point is None:
             self.point = point
-            raise Killed
+            self._do()
+
+
+class KillAt(At):
+    """Kills at the point of a number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, self._kill)
+
+    def _kill(self) -> NoReturn:
+        raise Killed
+
+
+class OvertakeAt(At):
+    """Lets another process run at the point of a number, counting those at which one can: where no lock is held."""
+
+    def __init__(self, number: int, overtake: Callable[[], object]) -> None:
+        super().__init__(number, overtake)
+        self._last = ""
+        self._holds_lock = False
+
+    def __call__(self, point: str) -> None:
+        if self._last == "COMMIT":
+            self._holds_lock = False
+        elif self._last in ("BEGIN", "INSERT", "LOCK", "UPDATE"):
+            self._holds_lock = True
+        self._last = point
+        if not self._holds_lock:
+            super().__call__(point)
 
 
 #: Who is told, of workers of which one runs within another.

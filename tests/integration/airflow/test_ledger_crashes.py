@@ -9,13 +9,11 @@ from itertools import count
 
 import pytest
 
-from airflow_provider_carbonmark.offsets.ledger import COVERING, State
+from airflow_provider_carbonmark.offsets.ledger import COVERING
 from airflow_provider_carbonmark.operators.payment import PARKING
-from tests.integration.airflow.model import DagRun, paid, stated
+from tests.integration.airflow.disturbed import EACH, buy_lines
+from tests.integration.airflow.model import DagRun, stated
 from tests.integration.airflow.points import KillAt, Killed
-
-MANY = 60
-EACH = "0.01"
 
 
 class Mortal:
@@ -24,7 +22,7 @@ class Mortal:
     def __init__(self, run: DagRun, number: int) -> None:
         self.run = run
         self.number = number
-        self.died_at: list[str] = []
+        self.disturbed_at: list[str] = []
 
     def __call__(self, task_id: str, index: int = 0, **arguments):
         """Run a task until it gets through, and return its result."""
@@ -33,7 +31,7 @@ class Mortal:
             return self.run.run(task_id, index, **arguments)
         except Killed:
             assert kill.point is not None
-            self.died_at.append(f"{task_id}: {kill.point}")
+            self.disturbed_at.append(f"{task_id}: {kill.point}")
         finally:
             self.run.reach = lambda point: None
         return self.run.run(task_id, index, **arguments)
@@ -58,34 +56,11 @@ def test_a_line_is_bought_once_wherever_its_workers_die(
 ):
     airflow.has_store = has_store
     sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
-    dag_run.plan([stated(EACH, f"e{number:02}") for number in range(MANY)])
-    seen = Counter()
-    for number in count():
-        run = Mortal(dag_run, number)
-        run("quote", number)
-        checkout = run("checkout", number)
-        assert checkout == ledger.line(checkout["purchase_line"]).checkout
-        run.park(number)
-        # What the return URL could not tell the ledger is for the task to tell.
-        payment_id = buyer.pay(checkout, knows_ledger=False)
-        assert run("payment", number, event=paid) == payment_id
-        run("retirement", number)
-        recorded = run("record", number)
-        assert (recorded["state"], recorded["payment_id"]) == ("retired", payment_id)
-        seen.update(run.died_at)
-        if not run.died_at:
-            break
-    assert number < MANY, "there are more points than lines"
+    bought, seen = buy_lines(Mortal, dag_run, ledger, buyer, sandbox, planned=60)
     for point in ("checkout: COMMIT", "checkout: POST /checkout answered", "record: done", "payment: COMMIT"):
         assert seen[point], seen
-    bought = [each for each in sandbox.state.checkouts.values() if each.payment]
-    assert len(bought) == number + 1
     if keys_are_honoured:
-        assert len(sandbox.state.checkouts) == number + 1
-    assert Counter(line.state for line in ledger.lines()) == {
-        State.RETIRED: number + 1,
-        State.PLANNED: MANY - number - 1,
-    }
+        assert len(sandbox.state.checkouts) == bought
 
 
 @pytest.mark.parametrize("goes_on", ["the same run", "the next run"])

@@ -10,40 +10,12 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_carbonmark.offsets.ledger import State
 from airflow_provider_carbonmark.operators.payment import PARKING
-from tests.integration.airflow.model import DagRun, declined, paid, stated
+from tests.integration.airflow.disturbed import EACH, buy_lines
+from tests.integration.airflow.model import DagRun, declined, stated
+from tests.integration.airflow.points import OvertakeAt
 
 MANY = 40
 PARKED, SKIPPED = "parked", "skipped"
-
-
-class OvertakeAt:
-    """
-    Calls a function at the point of a number, counting those at which another process can go on: where no lock is held.
-
-    :ivar point: where it was called; None while it was not.
-    """
-
-    def __init__(self, number, overtake):
-        self._left = number
-        self._overtake = overtake
-        self._last = ""
-        self._holds_lock = False
-        self.point = None
-
-    def __call__(self, point):
-        if self.point is not None:
-            return
-        if self._last == "COMMIT":
-            self._holds_lock = False
-        elif self._last in ("BEGIN", "INSERT", "LOCK", "UPDATE"):
-            self._holds_lock = True
-        self._last = point
-        if self._holds_lock:
-            return
-        self._left -= 1
-        if self._left < 0:
-            self.point = point
-            self._overtake()
 
 
 class Overtaken:
@@ -52,7 +24,7 @@ class Overtaken:
     def __init__(self, run, number):
         self.run = run
         self.number = number
-        self.overtaken_at = []
+        self.disturbed_at = []
 
     def __call__(self, task_id, index=0, **arguments):
         """Run two tries of a task, and return what both of them come to."""
@@ -67,7 +39,7 @@ class Overtaken:
         self.run.reach = lambda point: None
         assert all(end == ends[0] for end in ends), f"{task_id}, overtaken at {reach.point}: {ends}"
         if reach.point is not None:
-            self.overtaken_at.append(f"{task_id}: {reach.point}")
+            self.disturbed_at.append(f"{task_id}: {reach.point}")
         return ends[0]
 
     def _try(self, task_id, index, **arguments):
@@ -80,6 +52,9 @@ class Overtaken:
         # Each quote has a number of its own.
         return result | {"uuid": None} if task_id == "quote" else result
 
+    def park(self, index):
+        assert self("payment", index) == PARKED
+
 
 @pytest.mark.parametrize("keys_are_honoured", [True, False])
 @pytest.mark.parametrize("has_store", ["state store", "no state store"], indirect=True)
@@ -88,40 +63,19 @@ def test_a_line_is_bought_once_wherever_one_try_overtakes_another(
 ):
     airflow.has_store = has_store
     sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
-    dag_run.plan([stated("0.01", f"e{number:02}") for number in range(MANY)])
-    seen = Counter()
-    for number in count():
-        run = Overtaken(dag_run, number)
-        run("quote", number)
-        checkout = run("checkout", number)
-        assert checkout == ledger.line(checkout["purchase_line"]).checkout
-        assert run("payment", number) == PARKED
-        payment_id = buyer.pay(checkout, knows_ledger=False)
-        assert run("payment", number, event=paid) == payment_id
-        run("retirement", number)
-        recorded = run("record", number)
-        assert (recorded["state"], recorded["payment_id"]) == ("retired", payment_id)
-        seen.update(run.overtaken_at)
-        if not run.overtaken_at:
-            break
-    assert number < MANY - 1, "there are more points than lines"
+    _, seen = buy_lines(Overtaken, dag_run, ledger, buyer, sandbox, planned=MANY)
     for point in ("checkout: POST /checkout answered", "quote: POST /quotes asked", "record: done"):
         assert seen[point], seen
-    assert sum(bool(each.payment) for each in sandbox.state.checkouts.values()) == number + 1
-    assert Counter(line.state for line in ledger.lines()) == {
-        State.RETIRED: number + 1,
-        State.PLANNED: MANY - number - 1,
-    }
 
 
 def test_a_line_is_declined_once_wherever_one_try_overtakes_another(dag_run, ledger):
-    dag_run.plan([stated("0.01", f"e{number:02}") for number in range(MANY)])
+    dag_run.plan([stated(EACH, f"e{number:02}") for number in range(MANY)])
     for number in count():
         run = Overtaken(dag_run, number)
         dag_run.link(number)
         dag_run.park(number)
         assert run("payment", number, event=declined) == SKIPPED
-        if not run.overtaken_at:
+        if not run.disturbed_at:
             break
     assert 3 < number < MANY - 1
     assert Counter(line.state for line in ledger.lines()) == {
@@ -133,7 +87,7 @@ def test_a_line_is_declined_once_wherever_one_try_overtakes_another(dag_run, led
 def test_what_is_missing_is_planned_once_wherever_one_try_overtakes_another(airflow, ledger):
     for number in count():
         month = f"{2000 + number}-01"
-        emissions = [stated("0.01", entity, month) for entity in ("linked", "planned", "unseen")]
+        emissions = [stated(EACH, entity, month) for entity in ("linked", "planned", "unseen")]
         first, second = DagRun(airflow, f"{number}-first"), DagRun(airflow, f"{number}-second")
         first.plan(emissions[:2])
         first.link(0)
@@ -147,6 +101,6 @@ def test_what_is_missing_is_planned_once_wherever_one_try_overtakes_another(airf
             State.LINK_MADE,
         }
         assert len(ledger.lines(month=month)) == 4
-        if not run.overtaken_at:
+        if not run.disturbed_at:
             break
     assert number > 3

@@ -1,0 +1,74 @@
+"""Lines that are bought one after the other while something happens to each of their tasks, every time one point later."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_carbonmark.offsets.ledger import Ledger, State
+from tests.integration.airflow.model import Buyer, DagRun, paid, stated
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox import SandboxServer
+
+EACH = "0.01"
+
+
+class Disturbed(Protocol):
+    """
+    Runs tasks of a run so that something happens to each at the point of a number.
+
+    :ivar disturbed_at: where it happened, by task and point.
+    """
+
+    disturbed_at: list[str]
+
+    def __call__(self, task_id: str, index: int = 0, **arguments: Any) -> Any:
+        """Run a task, whatever happens to it, and return its result."""
+
+    def park(self, index: int) -> None:
+        """Run the task that awaits the payment, which parks."""
+
+
+def buy_lines(
+    disturb: Callable[[DagRun, int], Disturbed],
+    dag_run: DagRun,
+    ledger: Ledger,
+    buyer: Buyer,
+    sandbox: SandboxServer,
+    *,
+    planned: int,
+) -> tuple[int, Counter[str]]:
+    """
+    Plan lines, and buy one after the other until nothing happens to any of its tasks; each is bought once, and no other.
+
+    :param disturb: gives what runs the tasks of a line, for the point of a number.
+    :return: how many lines were bought, and how often something happened where.
+    """
+    dag_run.plan([stated(EACH, f"e{number:02}") for number in range(planned)])
+    seen: Counter[str] = Counter()
+    for number in count():
+        run = disturb(dag_run, number)
+        run("quote", number)
+        checkout = run("checkout", number)
+        assert checkout == ledger.line(checkout["purchase_line"]).checkout
+        run.park(number)
+        # What the return URL could not tell the ledger is for the task to tell.
+        payment_id = buyer.pay(checkout, knows_ledger=False)
+        assert run("payment", number, event=paid) == payment_id
+        run("retirement", number)
+        recorded = run("record", number)
+        assert (recorded["state"], recorded["payment_id"]) == ("retired", payment_id)
+        seen.update(run.disturbed_at)
+        if not run.disturbed_at:
+            break
+    bought = number + 1
+    assert bought < planned, "there are more points than lines"
+    assert sum(bool(each.payment) for each in sandbox.state.checkouts.values()) == bought
+    assert Counter(line.state for line in ledger.lines()) == {
+        State.RETIRED: bought,
+        State.PLANNED: planned - bought,
+    }
+    return bought, seen
