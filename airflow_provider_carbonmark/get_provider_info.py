@@ -95,6 +95,6 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],
-        "plugins": [{"name": "carbonmark", "plugin-class": f"{PACKAGE}.return_url.plugin.CarbonmarkPlugin"}],
+        "plugins": [{"name": "carbonmark", "plugin-class": f"{PACKAGE}.web.plugin.CarbonmarkPlugin"}],
         "config": CONFIG,
     }

@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-    from airflow_provider_carbonmark.offsets.ledger import Ledger
+    from airflow_provider_carbonmark.ledger import Ledger
 
 DEFAULT_FILE = "carbonmark-ledger.db"
 
@@ -35,7 +35,7 @@ def open_ledger() -> Iterator[Ledger]:
     :raises LedgerError: when the connection is none of a database.
     """
     # Imported late: a DAG file needs none of SQLAlchemy.
-    from airflow_provider_carbonmark.offsets.ledger import Ledger
+    from airflow_provider_carbonmark.ledger import Ledger
 
     engine = _engine()
     try:
@@ -52,7 +52,8 @@ def keeping_books() -> Iterator[Ledger]:
     :raises AirflowSkipException: when another run carries the line on.
     :raises AirflowFailException: when the ledger refuses for another reason, or what it is given is bad input.
     """
-    from airflow_provider_carbonmark.offsets.ledger import HandledElsewhereError, LedgerError
+    from airflow_provider_carbonmark.ledger import LedgerError
+    from airflow_provider_carbonmark.ledger.schema import HandledElsewhereError
 
     try:
         with failing_without_retry(), open_ledger() as ledger:
@@ -70,7 +71,7 @@ def reading_ledger() -> Iterator[Connection | None]:
 
     :raises LedgerError: as :func:`open_ledger`, and when another version of this package made the ledger.
     """
-    from airflow_provider_carbonmark.offsets.ledger_database import has_schema, is_there
+    from airflow_provider_carbonmark.ledger.database import has_schema, is_there
 
     engine = _engine()
     if not is_there(engine):
@@ -105,7 +106,7 @@ def _engine() -> Engine:
         return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    from airflow_provider_carbonmark.offsets.ledger_schema import LedgerError
+    from airflow_provider_carbonmark.ledger import LedgerError
 
     hook = BaseHook.get_hook(conn_id)
     if not isinstance(hook, DbApiHook):

@@ -13,7 +13,7 @@ from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_carbonmark.offsets.ledger import PurchaseLine, Run
+    from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run
 
 #: Where a checkout holds the number of its line; absent when it belongs to none.
 LINE_KEY = "purchase_line"
@@ -36,7 +36,7 @@ def parse_line(line: Any) -> int:
 
 def run_of(context: Context) -> Run:
     """Return the run that a task belongs to."""
-    from airflow_provider_carbonmark.offsets.ledger import Run
+    from airflow_provider_carbonmark.ledger.schema import Run
 
     return Run(context["ti"].dag_id, context["ti"].run_id)
 
@@ -68,7 +68,7 @@ def find_line(checkout: Mapping[str, Any]) -> PurchaseLine | None:
 
 def find_line_of_link(link: Mapping[str, Any]) -> PurchaseLine | None:
     """Return the line whose link a task made, by ``dag_id``, ``run_id``, ``task_id`` and ``map_index``; None when there is none."""
-    from airflow_provider_carbonmark.offsets.ledger import Run
+    from airflow_provider_carbonmark.ledger.schema import Run
 
     with open_ledger() as ledger:
         run = Run(link["dag_id"], link["run_id"])

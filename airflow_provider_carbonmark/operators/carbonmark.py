@@ -21,7 +21,7 @@ from airflow_provider_carbonmark.api.inputs import (
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.links import CheckoutLink
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink, refuse_unless_unpaid
-from airflow_provider_carbonmark.return_url.link import (
+from airflow_provider_carbonmark.web.link import (
     CONNECTION_KEY,
     PAYMENT_KEY,
     RECORD_KEY,
@@ -201,7 +201,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             # Signed anew, they would make another request of what an earlier try asked for.
             return asked | given
         # Imported late: a DAG file doesn't need it.
-        from airflow_provider_carbonmark.return_url.urls import return_urls
+        from airflow_provider_carbonmark.web.urls import return_urls
 
         return return_urls(self.carbonmark_conn_id, self.hook.connection, LinkKey.of(context["ti"])) | given
 

@@ -36,14 +36,16 @@ from airflow_provider_carbonmark.operators.carbonmark import (
 )
 from airflow_provider_carbonmark.operators.ledger_link_store import LedgerLinkStore
 from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
-from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, LinkKey
+from airflow_provider_carbonmark.web.link import CONNECTION_KEY, LinkKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
-    from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine
-    from airflow_provider_carbonmark.offsets.purchase import Coverage, Limits, ListingFilter, Plan
+    from airflow_provider_carbonmark.emissions import EntityEmissions
+    from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+    from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
 #: Updated with each retirement that is recorded in the ledger.
 CARBONMARK_RETIREMENTS = Asset(name="carbonmark_retirements", uri="x-carbonmark://retirements")
@@ -106,8 +108,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        from airflow_provider_carbonmark.offsets.emissions import EmissionsError
-        from airflow_provider_carbonmark.offsets.purchase import NoListingError, PlanLimitError
+        from airflow_provider_carbonmark.emissions import EmissionsError
+        from airflow_provider_carbonmark.planning import NoListingError, PlanLimitError
 
         try:
             with keeping_books() as ledger:
@@ -141,12 +143,8 @@ class CarbonmarkPlanOperator(BaseOperator):
     def _planner(
         self, context: Context, emissions: list[EntityEmissions], hook: CarbonmarkHook
     ) -> Callable[[Coverage], Plan]:
-        from airflow_provider_carbonmark.offsets.purchase import (
-            Dedication,
-            Limits,
-            ListingFilter,
-            plan_purchases,
-        )
+        from airflow_provider_carbonmark.planning import Limits, ListingFilter, plan_purchases
+        from airflow_provider_carbonmark.planning.dedication import Dedication
 
         listings = hook.list_prices()
         dedication = Dedication(self.beneficiary_name, self.retirement_message)
@@ -180,7 +178,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         return make
 
     def _read_emissions(self, context: Context) -> Iterable[EntityEmissions]:
-        from airflow_provider_carbonmark.offsets.emissions import stated_emissions
+        from airflow_provider_carbonmark.emissions.sums import stated_emissions
 
         return self._emissions_of(context) if self._emissions_of else stated_emissions(self.emissions)
 
@@ -267,7 +265,7 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
         self._links: LedgerLinkStore | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
+        from airflow_provider_carbonmark.ledger.schema import HasLinkError
 
         with keeping_books() as ledger:
             line = ledger.line(parse_line(self.line))

@@ -14,7 +14,8 @@ from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_carbonmark.offsets.ledger import Ledger, LedgerError, PurchaseLine
+    from airflow_provider_carbonmark.ledger import Ledger, LedgerError
+    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
 
 
 class LedgerLinkStore(LinkStore):
@@ -59,6 +60,6 @@ class LedgerLinkStore(LinkStore):
 
 def _overtaken(line: PurchaseLine) -> LedgerError:
     # Imported late: a DAG file needs none of SQLAlchemy.
-    from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
+    from airflow_provider_carbonmark.ledger.schema import HasLinkError
 
     return HasLinkError(f"{line} got its link from another try meanwhile: deliver that")

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import NotFoundError
 from airflow_provider_carbonmark.api.retirement import is_unpaid
-from airflow_provider_carbonmark.return_url.link import RECORD_KEY, PaymentRecord
+from airflow_provider_carbonmark.web.link import RECORD_KEY, PaymentRecord
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -32,13 +32,13 @@ from airflow_provider_carbonmark.hooks.purchase_line import (
     record_declined,
     record_paid,
 )
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey
+from airflow_provider_carbonmark.web.link import PAYMENT_KEY, RECORD_KEY, LinkKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
-    from airflow_provider_carbonmark.offsets.ledger import PurchaseLine
+    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
 
 PAID = "I have paid"
 DECLINE = "Decline"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.hooks.ledger import DEFAULT_FILE
-from airflow_provider_carbonmark.offsets.ledger import Ledger
+from airflow_provider_carbonmark.ledger import Ledger
 from tests.e2e.buyer import pay
 from tests.e2e.conftest import checkouts_for
 from tests.e2e.processes import wait_until

@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.hooks.ledger import DEFAULT_FILE
-from airflow_provider_carbonmark.offsets.ledger_schema import OPEN, PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.schema import OPEN, PurchaseLine, Run, State
 from tests.e2e.browser import NARROW, WIDE, Person, chromium, heading, pay_with
 from tests.e2e.processes import Process, free_ports, wait_until
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
-from tests.unit.ledger_page.rows import write
-from tests.unit.offsets.report_sample import a_year
+from tests.unit.ledger.rows import write
+from tests.unit.reporting.sample import a_year
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_carbonmark.return_url.link import LinkKey
-from airflow_provider_carbonmark.return_url.token import Token, sign
+from airflow_provider_carbonmark.web.link import LinkKey
+from airflow_provider_carbonmark.web.token import Token, sign
 from tests.e2e.buyer import pay
 from tests.e2e.processes import free_ports
 from tests.e2e.proxy import NAME, Proxy, Upstream, nginx, upstream

@@ -14,22 +14,22 @@ import pytest
 from sqlalchemy import StaticPool, create_engine
 from starlette.datastructures import QueryParams
 
-from airflow_provider_carbonmark.ledger_page import pages
-from airflow_provider_carbonmark.ledger_page.views import MOST_ROWS, Wanted, view
-from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run, State
-from airflow_provider_carbonmark.offsets.report import make_report
+from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.pages import TEMPLATES
+from airflow_provider_carbonmark.web import pages
+from airflow_provider_carbonmark.web.views import MOST_ROWS, Wanted, view
 from tests.integration.sandbox.conftest import Shopper
-from tests.unit.ledger_page.rows import planned_by, write
-from tests.unit.offsets.report_sample import NASTY, REPORTS, RUN, a_line, a_year
+from tests.unit.ledger.rows import planned_by, write
+from tests.unit.reporting.sample import NASTY, REPORTS, RUN, a_line, a_year
 
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
     warnings.simplefilter("ignore")
-    from airflow_provider_carbonmark.return_url import visits
-    from airflow_provider_carbonmark.return_url.app import MAX_LOOKS, create_app
-    from airflow_provider_carbonmark.return_url.visits import Page, Visit
+    from airflow_provider_carbonmark.web import visits
+    from airflow_provider_carbonmark.web.buyers import MAX_LOOKS, create_app
+    from airflow_provider_carbonmark.web.visits import Page, Visit
 
 WORST = (
     f"\x00\x0b\x85\ufdd0\ufffe\U0010ffff {NASTY} </style></title></bdi></table>-->]]><!-- \r\n\t" + "x" * 300

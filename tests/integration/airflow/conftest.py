@@ -14,7 +14,7 @@ import pytest
 import time_machine
 from sqlalchemy import NullPool, create_engine
 
-from airflow_provider_carbonmark.offsets.ledger import Ledger
+from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_carbonmark.offsets.ledger import Ledger, State
+from airflow_provider_carbonmark.ledger.schema import State
 from tests.integration.airflow.model import Buyer, DagRun, paid, stated
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.sandbox import SandboxServer
 
 EACH = "0.01"

@@ -32,9 +32,9 @@ from airflow_provider_carbonmark.operators.payment import (
     PARKING,
     CarbonmarkAwaitPaymentOperator,
 )
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey, PaymentRecord
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
+from airflow_provider_carbonmark.web.link import PAYMENT_KEY, RECORD_KEY, LinkKey, PaymentRecord
 from tests.integration.airflow.parts import fire, stored
 from tests.integration.airflow.points import Reach, watching
 

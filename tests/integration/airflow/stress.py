@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
-from airflow_provider_carbonmark.return_url.link import LinkKey
+from airflow_provider_carbonmark.web.link import LinkKey
 from tests.integration.airflow.model import (
     CHAIN,
     DAG_ID,

@@ -24,7 +24,7 @@ from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import Worker, make_operator
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.return_url.link import LinkKey
+    from airflow_provider_carbonmark.web.link import LinkKey
 
 SUCCESS, SKIPPED, FAILED, AWAITING, RETRY = "success", "skipped", "failed", "awaiting", "retry"
 
@@ -93,9 +93,9 @@ def _warm_up() -> None:
     for late in (
         "airflow.sdk.execution_time.supervisor",
         "airflow_provider_carbonmark.api.client",
-        "airflow_provider_carbonmark.offsets.emissions",
-        "airflow_provider_carbonmark.offsets.ledger",
-        "airflow_provider_carbonmark.return_url.urls",
+        "airflow_provider_carbonmark.emissions.sums",
+        "airflow_provider_carbonmark.ledger.book",
+        "airflow_provider_carbonmark.web.urls",
         "encodings.idna",
         "psycopg2",
     ):

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from airflow_provider_carbonmark.offsets.ledger import COVERING
+from airflow_provider_carbonmark.ledger.schema import COVERING
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.disturbed import EACH, buy_lines
 from tests.integration.airflow.model import DagRun, stated

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
-from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.ledger.schema import State
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
 from tests.integration.airflow.model import CHAIN, MONTH, make_operator, paid
 

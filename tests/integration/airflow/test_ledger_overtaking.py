@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.ledger.schema import State
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.disturbed import EACH, buy_lines
 from tests.integration.airflow.model import DagRun, declined, stated

@@ -8,9 +8,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from sqlalchemy import create_engine, inspect, text
 
-from airflow_provider_carbonmark.offsets.emissions import entity_emissions
-from airflow_provider_carbonmark.offsets.ledger import State
-from airflow_provider_carbonmark.offsets.purchase import Limits, ListingFilter
+from airflow_provider_carbonmark.emissions.sums import entity_emissions
+from airflow_provider_carbonmark.ledger.schema import State
+from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
 from tests.integration.airflow.parts import sqlite_only
 

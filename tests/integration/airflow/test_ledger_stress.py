@@ -11,7 +11,7 @@ from random import Random
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.offsets.ledger import COVERING, OPEN, State
+from airflow_provider_carbonmark.ledger.schema import COVERING, OPEN, State
 from tests.integration.airflow.model import CHAIN, ledger_environment
 from tests.integration.airflow.parts import HAS_STATE_STORE
 from tests.integration.airflow.stress import Deployment

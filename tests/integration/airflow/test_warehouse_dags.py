@@ -11,7 +11,7 @@ import pytest
 from airflow import __version__ as airflow_version
 from sqlalchemy import Date, NullPool, Numeric, String, column, create_engine, insert, make_url, table, text
 
-from airflow_provider_carbonmark.offsets.emissions import EmissionsError
+from airflow_provider_carbonmark.emissions import EmissionsError
 from tests.integration.airflow.model import ledger_environment
 from tests.unit.test_dags import DAGS, emissions_of, load
 

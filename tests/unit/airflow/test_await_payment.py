@@ -23,7 +23,7 @@ from airflow_provider_carbonmark.operators.payment import (
     default_body,
     default_subject,
 )
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, LinkKey
+from airflow_provider_carbonmark.web.link import PAYMENT_KEY, LinkKey
 
 LINK = {"dag_id": "offset", "run_id": "2026-10", "task_id": "checkout", "map_index": 2}
 AWAITS_KEY = LinkKey(**LINK).awaits_key

@@ -19,8 +19,8 @@ import airflow_provider_carbonmark
 from airflow_provider_carbonmark.get_provider_info import get_provider_info
 from airflow_provider_carbonmark.hooks import connection_form
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
-from airflow_provider_carbonmark.return_url.link import PREFIX
-from airflow_provider_carbonmark.return_url.urls import DEFAULT_TOKEN_DAYS
+from airflow_provider_carbonmark.web.link import PREFIX
+from airflow_provider_carbonmark.web.urls import DEFAULT_TOKEN_DAYS
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
