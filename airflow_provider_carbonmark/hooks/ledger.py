@@ -16,9 +16,11 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
+from airflow_provider_carbonmark.hooks.runs import deployment
+from airflow_provider_carbonmark.ledger.purchase import HandledElsewhereError, LedgerError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from airflow_provider_carbonmark.ledger import Ledger
 
@@ -39,7 +41,7 @@ def open_ledger() -> Iterator[Ledger]:
 
     engine = _engine()
     try:
-        yield Ledger(engine)
+        yield Ledger(engine, deployment())
     finally:
         engine.dispose()
 
@@ -47,14 +49,11 @@ def open_ledger() -> Iterator[Ledger]:
 @contextmanager
 def keeping_books() -> Iterator[Ledger]:
     """
-    Give the ledger to a task: what it refuses fails the task without a retry, and a line of another run's skips it.
+    Give the ledger to a task: what it refuses fails the task without a retry, and a purchase of another run's skips it.
 
-    :raises AirflowSkipException: when another run carries the line on.
+    :raises AirflowSkipException: when another run carries the purchase on.
     :raises AirflowFailException: when the ledger refuses for another reason, or what it is given is bad input.
     """
-    from airflow_provider_carbonmark.ledger import LedgerError
-    from airflow_provider_carbonmark.ledger.schema import HandledElsewhereError
-
     try:
         with failing_without_retry(), open_ledger() as ledger:
             yield ledger
@@ -62,26 +61,6 @@ def keeping_books() -> Iterator[Ledger]:
         raise AirflowSkipException(str(elsewhere)) from elsewhere
     except LedgerError as refusal:
         raise AirflowFailException(str(refusal)) from refusal
-
-
-@contextmanager
-def reading_ledger() -> Iterator[Connection | None]:
-    """
-    Give a connection to the ledger's database, to ask it in SQL; None where nothing was ever written down.
-
-    :raises LedgerError: as :func:`open_ledger`, and when another version of this package made the ledger.
-    """
-    from airflow_provider_carbonmark.ledger.database import has_schema, is_there
-
-    engine = _engine()
-    if not is_there(engine):
-        yield None
-        return
-    try:
-        with engine.connect() as connection:
-            yield connection if has_schema(connection) else None
-    finally:
-        engine.dispose()
 
 
 def ledger_path() -> Path:
@@ -105,8 +84,6 @@ def _engine() -> Engine:
     if not conn_id:
         return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook
-
-    from airflow_provider_carbonmark.ledger import LedgerError
 
     hook = BaseHook.get_hook(conn_id)
     if not isinstance(hook, DbApiHook):

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_carbonmark.ledger.purchase import LedgerError
+
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.schema import LedgerError
 
 __all__ = ["Ledger", "LedgerError"]
 
 if not TYPE_CHECKING:  # or mypy would take any name for one of this module
 
     def __getattr__(name: str) -> Any:
-        """Load a name on its first use: planning needs the values only, and DAG files are not to wait for SQLAlchemy."""
-        if name == "Ledger":
-            from airflow_provider_carbonmark.ledger.book import Ledger
+        """Load the ledger on its first use: DAG files are not to wait for SQLAlchemy."""
+        if name != "Ledger":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from airflow_provider_carbonmark.ledger.book import Ledger
 
-            return Ledger
-        if name == "LedgerError":
-            from airflow_provider_carbonmark.ledger.schema import LedgerError
-
-            return LedgerError
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return Ledger

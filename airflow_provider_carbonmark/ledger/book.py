@@ -1,81 +1,105 @@
 """
-What was planned, bought and retired, in SQL: a row per purchase line, which is never deleted.
+What was planned, linked, paid and retired, in SQL. Nothing is ever deleted, and nothing is bought twice or forgotten.
 
-Nothing is planned twice. A planner reads, in one select, what is covered and the highest line number of each entity and month, works
+Nothing is planned twice: a planner reads, in one select, what is covered and the highest line number of each entity and month, works
 out what is missing, and inserts it numbered from there on. Of two planners that saw the same, the unique constraint turns one away;
 it reads again and finds the tonnes covered.
 
 Every write, and a crash in the middle of it or right after it:
 
-- Making the tables: one transaction, behind a lock. Where the database commits after each table, as MySQL does, the row that tells
-  the version comes last; before it the ledger counts as not there, and the next write makes what is missing.
-- :meth:`Ledger.plan` closes the lines that dead runs left without a link and plans them anew in one transaction: before its end
+- :meth:`Ledger.plan` closes the purchases that dead runs left without a link and plans them anew in one transaction: before its end
   nothing has happened, and the tonnes still count as covered; after it, the same run planning again finds what it planned.
   Taking up the links of dead runs is a second transaction; cut off before it, the same run does it when it plans again. What the
   run could not carry on, Airflow mapping only so many tasks, is refused in the first and left alone in the second.
-- :meth:`Ledger.intend_link` comes before asking Carbonmark. A crash between the two, or before the answer is stored, leaves the request
+- :meth:`Ledger.order` is one transaction: a task that is tried again finds its order.
+- :meth:`Ledger.ask_link` comes before asking Carbonmark. A crash between the two, or before the answer is stored, leaves the request
   and its idempotency key, with which the next try asks again and gets the same link.
-- :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a line whose link is stored
-  is never planned again, only taken up. A run that was declared dead and wakes up can't store its link any more.
-- :meth:`Ledger.retired` marks the line as one to announce; :meth:`Ledger.announced` comes after Airflow has taken the asset's event. A
-  crash between the two announces it once more, in the next run if this one is over; never not at all.
-- Every other change sets state and facts of one line in one statement, if the line is still as it was read. A task that is
-  cut off before it finds the line as it was and says it again; one that is cut off after it says it again without effect.
+- :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a purchase whose link is
+  stored is never planned again, only taken up. A run that was declared dead and wakes up can't store its link any more.
+- :meth:`Ledger.bring` is one transaction, before anything else is told of a payment. Cut off before it, the buyer's next visit, or the
+  task that follows the payment, brings it again; after it, the task that waits finds it whenever it runs.
+- :meth:`Ledger.retired` marks the purchase as one to announce; :meth:`Ledger.announced` comes after Airflow has taken the asset's
+  event. A crash between the two announces it once more, in the next run if this one is over; never not at all.
+- Every other change is one transaction that first locks the purchase. A task that is cut off before its end finds the purchase as it
+  was and says it again; one that is cut off after it says it again without effect.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import ColumnElement, Connection, Engine, insert, or_, select, update
 
 from airflow_provider_carbonmark.ledger import planning, transitions
-from airflow_provider_carbonmark.ledger.database import (
-    OutrunError,
-    has_schema,
-    is_deadlock,
-    is_there,
-    make_schema,
-    sqlite_file,
-)
-from airflow_provider_carbonmark.ledger.schema import (
+from airflow_provider_carbonmark.ledger.bringing import Brought, bring
+from airflow_provider_carbonmark.ledger.columns import rounded_up
+from airflow_provider_carbonmark.ledger.database import Database, outrun_if_taken
+from airflow_provider_carbonmark.ledger.purchase import (
     LedgerError,
+    Link,
+    Order,
+    Payment,
+    Purchase,
     PurchaseLine,
     Run,
+    Source,
     State,
-    purchases,
-    rounded_up,
+    Task,
 )
+from airflow_provider_carbonmark.ledger.rows import (
+    LINE_COLUMNS,
+    LINES,
+    line_of,
+    new_id,
+    read_payments,
+    read_purchases,
+    run_values,
+    task_of,
+    task_values,
+)
+from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases, waits
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
-
-log = logging.getLogger(__name__)
-
-_ATTEMPTS = 20
-_BUSY_MILLISECONDS = 30_000
-
-_Result = TypeVar("_Result")
 
 
 class Ledger:
     """
     The ledger in a database. Tables are made by the first write; before it, all reading gives nothing.
 
-    :param engine: of a database with transactions that enforces unique keys; the first write tries that out. It is tested with
-        PostgreSQL, SQLite and MariaDB. Every call takes a connection for its own time only.
+    :param engine: of a database with transactions that enforces unique keys; tested with PostgreSQL, SQLite and MariaDB.
+    :param deployment: which Airflow opens it, of several that may share it.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._has_schema = False
+    def __init__(self, engine: Engine, deployment: str = "") -> None:
+        self._database = Database(engine, deployment)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self._database.place
+
+    @property
+    def id(self) -> str:
+        """What tells it from other ledgers; empty where nothing was ever written."""
+        identity = self._database.identity()
+        return identity.ledger if identity else ""
+
+    def signing_key(self) -> bytes | None:
+        """Return what the addresses that buyers come back to are signed with; None where nothing was ever written."""
+        identity = self._database.identity()
+        return identity.signing_key if identity else None
+
+    def reading(self) -> AbstractContextManager[Connection | None]:
+        """Give a connection to ask in SQL (:mod:`~airflow_provider_carbonmark.ledger.queries`); None where nothing was ever written."""
+        return self._database.reading()
 
     def plan(
         self,
@@ -84,54 +108,37 @@ class Ledger:
         run: Run,
         months: Collection[str],
         test_mode: bool,
-        is_over: Callable[[Run], bool],
+        is_over: Callable[[Run, datetime], bool],
         now: datetime,
         at_most: int = sys.maxsize,
-    ) -> list[PurchaseLine]:
+    ) -> list[Purchase]:
         """
         Write down what is to be bought, once, and take up what dead runs of the same DAG left open.
 
         :param make: works the plan out; called again when another planner was faster. What it raises passes, and nothing is written.
         :param run: the planning run.
         :param months: those whose emissions are planned, ``YYYY-MM``.
-        :param test_mode: lines of the other mode are left alone.
-        :param is_over: whether a run of the same DAG carries nothing on any more.
-        :param at_most: lines that a run can carry on. Links of dead runs that don't fit are left to a later run, and the log says so.
-        :return: the lines that this run planned, whatever became of them, then those it took up. Planning again moves none of the first.
-        :raises LedgerError: when the run would have planned more lines than it can carry on, or others were faster 20 times: in
-            either case nothing is written.
+        :param test_mode: purchases of the other mode are left alone.
+        :param is_over: whether a run of the same DAG, which holds purchases since that time, carries nothing on any more.
+        :param at_most: purchases that a run can carry on. Links of dead runs that don't fit are left to a later run, and the log
+            says so.
+        :return: the purchases that this run planned, whatever became of them, then those it took up. Planning again moves none of
+            the first.
+        :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either
+            case nothing is written.
         """
         planning.check_months(months)
-        self._make_schema()
-        dead = self._dead(run, test_mode, is_over)
-        scope = planning.Scope(run, tuple(months), test_mode, dead, at_most)
+        scope = planning.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
         doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
-        self._in_transaction(lambda connection: self._plan_once(connection, scope, make, now), doing)
+        self._database.in_transaction(
+            lambda connection: planning.plan_once(connection, scope, make, now), doing
+        )
 
-        def take_up(connection: Connection) -> list[PurchaseLine]:
+        def take_up(connection: Connection) -> list[Purchase]:
             planning.take_up(connection, scope, now)
-            return planning.lines_of_run(connection, scope)
+            return planning.purchases_of_run(connection, self._database.ledger, scope)
 
-        return self._in_transaction(take_up, doing)
-
-    def _plan_once(
-        self,
-        connection: Connection,
-        scope: planning.Scope,
-        make: Callable[[Coverage], Plan],
-        now: datetime,
-    ) -> None:
-        reading = planning.close_and_read(connection, scope, now)
-        made = planning.make_plan(make, scope, reading)
-        try:
-            planning.insert_plan(connection, scope, reading, made, now)
-        except IntegrityError as clash:
-            connection.rollback()
-            if planning.was_outrun(connection, scope, reading):
-                raise OutrunError(
-                    "Another planner wrote lines of the same entities and months first"
-                ) from clash
-            raise
+        return self._database.in_transaction(take_up, doing)
 
     def preview(
         self,
@@ -140,39 +147,42 @@ class Ledger:
         run: Run,
         months: Collection[str],
         test_mode: bool,
-        is_over: Callable[[Run], bool],
+        is_over: Callable[[Run, datetime], bool],
         at_most: int = sys.maxsize,
     ) -> Plan:
         """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
         planning.check_months(months)
-        dead = self._dead(run, test_mode, is_over)
-        scope = planning.Scope(run, tuple(months), test_mode, dead, at_most)
-        with self._reading() as connection:
+        scope = planning.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
+        with self._database.reading() as connection:
             reading = planning.read_only(connection, scope) if connection else planning.Reading()
         return planning.make_plan(make, scope, reading)
 
-    def _dead(self, run: Run, test_mode: bool, is_over: Callable[[Run], bool]) -> tuple[str, ...]:
-        """Return which runs of the DAG hold open lines and are over; asked before any lock is held."""
-        with self._reading() as connection:
-            holders = planning.holders(connection, run, test_mode) if connection else []
-        return tuple(run_id for run_id in holders if is_over(Run(run.dag_id, run_id)))
+    def _dead(self, run: Run, test_mode: bool, is_over: Callable[[Run, datetime], bool]) -> tuple[Run, ...]:
+        """Return which runs of the DAG hold open purchases and are over; asked before any lock is held."""
+        with self._database.reading() as connection:
+            holders = planning.holders(connection, run, test_mode) if connection else {}
+        return tuple(holder for holder, since in holders.items() if is_over(holder, since))
 
-    def line(self, id: int) -> PurchaseLine:
-        """Return a line. :raises LedgerError: when there is none with that id."""
-        with self._reading() as connection:
-            return _line(connection, id)
+    def purchase(self, id: int) -> Purchase:
+        """Return a purchase. :raises LedgerError: when there is none with that number."""
+        with self._database.reading() as connection:
+            return self._purchase(connection, id)
 
-    def line_of_link(self, run: Run, task_id: str, map_index: int) -> PurchaseLine | None:
-        """Return the line whose link a task made; None when it made none."""
-        its_run = purchases.c.dag_id == run.dag_id, purchases.c.run_id == run.run_id
-        query = select(purchases).where(*its_run, purchases.c.checkout.is_not(None))
-        with self._reading() as connection:
-            rows = connection.execute(query).all() if connection else []
-        for line in map(PurchaseLine.from_row, rows):
-            made = line.checkout or {}
-            if (made.get("task_id"), made.get("map_index")) == (task_id, map_index):
-                return line
-        return None
+    def purchase_of(self, task: Task) -> Purchase | None:
+        """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""
+        with self._database.reading() as connection:
+            return self._ordered(connection, task) if connection else None
+
+    def payments(self, id: int) -> list[Payment]:
+        """Return the payment ids that were brought for a purchase, in the order that they came."""
+        with self._database.reading() as connection:
+            return read_payments(connection, id) if connection else []
+
+    def waiting(self, id: int) -> list[Task]:
+        """Return the tasks that said that they wait for a purchase's payment."""
+        with self._database.reading() as connection:
+            query = select(waits).where(waits.c.purchase_id == id)
+            return [task_of(row) for row in connection.execute(query).mappings()] if connection else []
 
     def lines(
         self,
@@ -189,192 +199,286 @@ class Ledger:
         :param year: all its months, such as 2026.
         :param dag_ids: the DAGs whose runs planned them.
         """
-        c = purchases.c
+        c = allocations.c
         wanted = (
             None if month is None else c.month == month,
             None if year is None else c.month.between(f"{year:04}-01", f"{year:04}-12"),
             None if test_mode is None else c.test_mode == test_mode,
-            None if states is None else c.state.in_(states),
+            None if states is None else _in_states(states),
             None if dag_ids is None else c.dag_id.in_(dag_ids),
         )
-        query = select(purchases).where(*(one for one in wanted if one is not None))
-        with self._reading() as connection:
+        query = select(*LINE_COLUMNS).select_from(LINES).where(*(one for one in wanted if one is not None))
+        with self._database.reading() as connection:
             rows = connection.execute(query).all() if connection else []
         # Sorted here: the databases don't agree on the order of letters.
-        found = [PurchaseLine.from_row(row) for row in rows]
-        return sorted(found, key=lambda line: (line.month, line.entity, line.test_mode, line.line))
+        return sorted(
+            map(line_of, rows), key=lambda line: (line.month, line.entity, line.test_mode, line.line)
+        )
 
-    def quoted(self, id: int, run: Run, cost_usd: Decimal) -> PurchaseLine:
-        """Write down what the line costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
+    def order(
+        self, task: Task, order: Order, *, test_mode: bool, now: datetime, instead_of: Purchase | None = None
+    ) -> Purchase:
+        """
+        Write down what a task is to buy where no plan says so; what it ordered before, if it did, stays its order.
+
+        :param instead_of: what it ordered before, which is unpaid and to be given up for this.
+        :return: the task's order.
+        """
+
+        def write(connection: Connection) -> Purchase:
+            known = self._ordered(connection, task)
+            if known and instead_of and known.id == instead_of.id:
+                connection.execute(
+                    update(purchases).where(purchases.c.id == known.id).values(ordered_by=None)
+                )
+                self._give_up(connection, self._locked(connection, known.id), task.run, order, now)
+            elif known:
+                return known
+            values = {
+                "id": new_id(),
+                "test_mode": test_mode,
+                **asdict(order),
+                "state": State.PLANNED,
+                "planned_at": now,
+                **task_values(task),
+                "ordered_by": task.key,
+                **run_values(task.run, "handler_"),
+                "handled_since": now,
+            }
+            with outrun_if_taken("Another try of the task ordered first"):
+                connection.execute(insert(purchases).values(values))
+            return self._purchase(connection, values["id"])
+
+        return self._database.in_transaction(write, f"Ordering for task {task.task_id!r}")
+
+    def _give_up(
+        self, connection: Connection, purchase: Purchase, run: Run, order: Order, now: datetime
+    ) -> None:
+        reason = f"Its task was given other input: {order}"
+        if purchase.payment_id is not None:
+            raise LedgerError(
+                f"{purchase} was paid meanwhile ({purchase.payment_id}), so its task can't buy something else instead: start a new run"
+            )
+        if purchase.state is State.PLANNED:
+            self._write(connection, purchase, transitions.failed(purchase, reason, now, run))
+        elif purchase.state is State.LINK_MADE:
+            self._write(connection, purchase, transitions.declined(purchase, run, reason, now))
+
+    def quoted(self, id: int, run: Run, cost_usd: Decimal) -> Purchase:
+        """Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
         # Whether Carbonmark rounds is not documented: price times quantity in floats has 17 digits.
         cost = rounded_up(cost_usd)
-        return self._change(id, lambda line: transitions.quoted(line, run, cost))
+        return self._change(id, lambda purchase: transitions.quoted(purchase, run, cost))
 
-    def intend_link(
-        self, id: int, run: Run, request: Mapping[str, Any], idempotency_key: str
-    ) -> PurchaseLine:
-        """Write down what Carbonmark is about to be asked for; only while the line is planned."""
-        return self._change(id, lambda line: transitions.link_intended(line, run, request, idempotency_key))
+    def ask_link(
+        self,
+        id: int,
+        task: Task,
+        request_of: Callable[[int], Mapping[str, Any]],
+        *,
+        conn_id: str,
+        now: datetime,
+    ) -> Link:
+        """
+        Write down what Carbonmark is about to be asked for; only while the purchase is planned.
 
-    def link_made(self, id: int, run: Run, checkout: Mapping[str, Any], *, now: datetime) -> PurchaseLine:
+        :param request_of: makes the request for a link's number; the same number gives the same request.
+        :param conn_id: the connection that it will be asked with.
+        :return: the link to ask for. Its key is that of an earlier try when that sent the same and never saw an answer: a service
+            that honours the key would refuse it with another request.
+        :raises HasLinkError: when the purchase has its link.
+        """
+
+        def ask(connection: Connection) -> Link:
+            purchase = self._locked(connection, id)
+            transitions.link_asked(purchase, task.run)
+            known = purchase.link
+            request = dict(request_of(known.number if known else 1))
+            if known and (known.request, known.conn_id) == (request, conn_id):
+                return known
+            values = {
+                "request": request,
+                "idempotency_key": str(uuid.uuid4()),
+                "conn_id": conn_id,
+                "asked_at": now,
+                **task_values(task),
+            }
+            if known:
+                connection.execute(update(links).where(links.c.current_of == id).values(values))
+            else:
+                first = {"purchase_id": id, "number": 1, "current_of": id}
+                connection.execute(insert(links).values(first | values))
+            link = self._purchase(connection, id).link
+            if link is None:
+                raise AssertionError(f"The link of purchase {id} is not there right after it was written")
+            return link
+
+        return self._database.in_transaction(ask, f"Asking for the link of purchase {id}")
+
+    def link_made(
+        self,
+        id: int,
+        run: Run,
+        asked: Link,
+        *,
+        url: str,
+        payment_id: str | None = None,
+        expires_at: datetime | None = None,
+        now: datetime,
+    ) -> Purchase:
         """
         Write down the link before it is delivered.
 
-        :param checkout: the dict of ``CarbonmarkCreateCheckoutOperator``.
-        :return: the line; if it had a link, whoever made it, then with that one: deliver what the line says.
+        :param asked: what :meth:`ask_link` returned.
+        :return: the purchase; if it had a link, whoever made it, then with that one: deliver what the purchase says.
         """
-        return self._change(id, lambda line: transitions.link_made(line, run, checkout, now))
 
-    def claimed(self, id: int, payment_id: str) -> PurchaseLine:
-        """Write down with which payment a person says to have paid, for the runs that come after; without effect on a paid line."""
-        return self._change(id, lambda line: transitions.claimed(line, payment_id))
+        def make(connection: Connection) -> Purchase:
+            purchase = self._locked(connection, id)
+            changes = transitions.link_made(purchase, run)
+            if not changes:
+                return purchase
+            # As it was asked for: another try may have asked otherwise since, and its answer comes too late.
+            names = ("request", "idempotency_key", "conn_id", "asked_at")
+            made = {name: getattr(asked, name) for name in names} | task_values(asked.made_by)
+            made |= {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
+            connection.execute(update(links).where(links.c.current_of == id).values(made))
+            return self._write(connection, purchase, changes)
 
-    def paid(self, id: int, payment_id: str, *, now: datetime) -> PurchaseLine:
-        """Write down that somebody paid; the first payment id stays."""
-        return self._pay(id, payment_id, lambda line: transitions.paid(line, payment_id, now))
+        return self._database.in_transaction(make, f"Storing the link of purchase {id}")
+
+    def awaits(self, id: int, task: Task, *, now: datetime) -> None:
+        """Write down that a task waits for a purchase's payment, to be woken when it comes."""
+
+        def say(connection: Connection) -> None:
+            is_it = waits.c.purchase_id == id, waits.c.task == task.key
+            if connection.execute(select(waits.c.task).where(*is_it)).one_or_none() is None:
+                with outrun_if_taken("Another try of the task said so first"):
+                    row = {"purchase_id": id, "task": task.key, "waits_since": now, **task_values(task)}
+                    connection.execute(insert(waits).values(row))
+
+        self._database.in_transaction(say, f"Waiting for the payment of purchase {id}")
+
+    def bring(
+        self,
+        id: int,
+        link: int,
+        payment_id: str,
+        *,
+        source: Source,
+        brought_by: str | None = None,
+        verified: bool,
+        now: datetime,
+    ) -> Brought:
+        """
+        Write down a payment that somebody brought for a link, and what it means for the purchase, in one transaction.
+
+        :param link: the link's number.
+        :param verified: whether Carbonmark said that it is for this link: then, if it is the first, the purchase is paid with it.
+        """
+        payment = Payment(
+            payment_id=payment_id,
+            link=link,
+            source=source,
+            brought_by=brought_by,
+            brought_at=now,
+            verified_at=now if verified else None,
+        )
+
+        def write(connection: Connection) -> Brought:
+            purchase = self._locked(connection, id)
+            brought = bring(connection, purchase, payment)
+            changes = transitions.paid(purchase, payment_id, now) if brought.is_first else {}
+            with outrun_if_taken("The payment was recorded for another purchase first"):
+                return brought.of(self._write(connection, purchase, changes))
+
+        return self._database.in_transaction(write, f"Recording payment {payment_id!r} of purchase {id}")
+
+    def paid(self, id: int, payment_id: str, *, now: datetime) -> Purchase:
+        """
+        Write down that a purchase's link is paid, as Carbonmark says to a task that follows the payment; the first payment id stays.
+
+        :raises LedgerError: when it is paid with another payment, or the payment is another purchase's.
+        """
+        purchase = self.purchase(id)
+        transitions.paid(purchase, payment_id, now)
+        if purchase.payment_id == payment_id:
+            return purchase
+        number = purchase.link.number if purchase.link else 0
+        brought = self.bring(id, number, payment_id, source=Source.WATCHED, verified=True, now=now)
+        return brought.checked()
 
     def retired(
         self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False
-    ) -> PurchaseLine:
+    ) -> Purchase:
         """
         Write down a proven retirement.
 
         :param retirement: what ``CarbonmarkRetirementSensor`` returned.
         :param announcing: whether the caller is about to tell others, and then says :meth:`announced`. If it never does, a later run
-            takes the line up and announces it.
-        :raises LedgerError: when it is of another payment, quantity or mode than the line.
+            takes the purchase up and announces it.
+        :raises LedgerError: when it is of another payment, quantity or mode than the purchase.
         """
-        payment_id = str(retirement.get("payment_id"))
-        return self._pay(
-            id, payment_id, lambda line: transitions.retired(line, retirement, now, announcing=announcing)
+        purchase = self.purchase(id)
+        if transitions.retired(purchase, retirement, now, announcing=announcing):
+            self.paid(id, str(retirement.get("payment_id")), now=now)
+        return self._change(
+            id, lambda purchase: transitions.retired(purchase, retirement, now, announcing=announcing)
         )
 
-    def announced(self, id: int) -> PurchaseLine:
+    def announced(self, id: int) -> Purchase:
         """Write down that whoever waits for retirements was told of this one."""
         return self._change(id, transitions.announced)
 
-    def failed(self, id: int, reason: str, *, now: datetime, run: Run | None = None) -> PurchaseLine:
+    def failed(self, id: int, reason: str, *, now: datetime, run: Run | None = None) -> Purchase:
         """
-        Write down that nothing will come of the line; its tonnes are no longer covered.
+        Write down that nothing will come of the purchase; its tonnes are no longer covered.
 
-        :param run: the run that gives up a line that has no link; None says that Carbonmark failed a paid one.
+        :param run: the run that gives up a purchase that has no link; None says that Carbonmark failed a paid one.
         """
-        return self._change(id, lambda line: transitions.failed(line, reason, now, run))
+        return self._change(id, lambda purchase: transitions.failed(purchase, reason, now, run))
 
-    def declined(self, id: int, run: Run, reason: str, *, now: datetime) -> PurchaseLine:
+    def declined(self, id: int, run: Run, reason: str, *, now: datetime) -> Purchase:
         """Write down that somebody declined to pay; its tonnes are no longer covered."""
-        return self._change(id, lambda line: transitions.declined(line, run, reason, now))
+        return self._change(id, lambda purchase: transitions.declined(purchase, run, reason, now))
 
-    def _pay(
-        self, id: int, payment_id: str, rule: Callable[[PurchaseLine], transitions.Changes]
-    ) -> PurchaseLine:
-        try:
-            return self._change(id, rule)
-        except IntegrityError as error:
-            with self._reading() as connection:
-                query = select(purchases).where(purchases.c.payment_id == payment_id)
-                row = connection.execute(query).one_or_none() if connection else None
-            if row is None:
-                raise
-            other = PurchaseLine.from_row(row)
-            raise transitions.for_a_person(
-                f"Line {id} can't have payment {payment_id!r}: it is that of {other}, which is {other.state}, and one payment "
-                "buys one line; check at Carbonmark what it bought"
-            ) from error
+    def _change(self, id: int, rule: Callable[[Purchase], transitions.Changes]) -> Purchase:
+        def change(connection: Connection) -> Purchase:
+            purchase = self._locked(connection, id)
+            return self._write(connection, purchase, rule(purchase))
 
-    def _change(self, id: int, rule: Callable[[PurchaseLine], transitions.Changes]) -> PurchaseLine:
-        """Change a line by a rule, as one compare-and-set: if another was faster, the rule is asked again."""
-        self._make_schema()
+        return self._database.in_transaction(change, f"Changing purchase {id}")
 
-        def change(connection: Connection) -> PurchaseLine:
-            line = _line(connection, id)
-            changes = rule(line)
-            if not changes:
-                return line
-            unchanged = (
-                purchases.c.id == id,
-                purchases.c.state == line.state,
-                purchases.c.handler_run_id == line.handler.run_id,
-            )
-            if connection.execute(update(purchases).where(*unchanged).values(**changes)).rowcount != 1:
-                raise OutrunError(f"Line {id} was changed meanwhile")
-            return _line(connection, id)
+    def _write(self, connection: Connection, purchase: Purchase, changes: transitions.Changes) -> Purchase:
+        """Write a locked purchase's changes; what came of its link goes with them."""
+        if not changes:
+            return purchase
+        connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
+        outcomes = {State.PAID: "paid", State.DECLINED: "declined", State.FAILED: "failed"}
+        if outcome := outcomes.get(changes.get("state", State.PLANNED)):
+            connection.execute(update(links).where(links.c.current_of == purchase.id).values(outcome=outcome))
+        return self._purchase(connection, purchase.id)
 
-        return self._in_transaction(change, f"Changing line {id}")
+    def _locked(self, connection: Connection, id: int) -> Purchase:
+        """Return a purchase that nobody else changes until the transaction ends."""
+        counted = update(purchases).where(purchases.c.id == id).values(revision=purchases.c.revision + 1)
+        connection.execute(counted)
+        return self._purchase(connection, id)
 
-    def _make_schema(self) -> None:
-        if self._has_schema:
-            return
-        with self._reading() as connection:
-            found = connection is not None
+    def _purchase(self, connection: Connection | None, id: int) -> Purchase:
+        found = read_purchases(connection, self._database.ledger, purchases.c.id == id) if connection else []
         if not found:
-            if file := sqlite_file(self._engine):
-                file.parent.mkdir(parents=True, exist_ok=True)
-            self._use_wal()
-            with self._writing() as connection:
-                make_schema(connection)
-        self._has_schema = True
+            raise LedgerError(
+                f"The ledger in {self.place} has no purchase {id}. Either that is no number of a purchase, or it was planned in another "
+                "ledger: all workers and API servers must share one ([carbonmark] ledger_conn_id)"
+            )
+        return found[0]
 
-    def _use_wal(self) -> None:
-        """Let SQLite's readers go on while somebody writes; the file remembers."""
-        if self._engine.dialect.name == "sqlite":
-            # Another process may be at it already, and SQLite doesn't always wait for that.
-            with self._connected() as connection, suppress(OperationalError):
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                # Python's driver would begin a transaction only at the first change, after what it was based on was read.
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-            else:
-                # A planner that is turned away must see, on reading again, what turned it away.
-                connection.execution_options(isolation_level="READ COMMITTED")
-            yield connection
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection | None]:
-        """Give a connection, or None where there are no tables yet; makes none, nor a file for them."""
-        if not is_there(self._engine):
-            yield None
-            return
-        with self._connected() as connection:
-            self._has_schema = self._has_schema or has_schema(connection)
-            yield connection if self._has_schema else None
-
-    def _in_transaction(self, act: Callable[[Connection], _Result], doing: str) -> _Result:
-        """Act in a transaction; if another process was faster, once more, from the start."""
-        for _ in range(_ATTEMPTS):
-            try:
-                with self._writing() as connection:
-                    return act(connection)
-            except OutrunError as outrun:
-                log.info("%s; reading again", outrun)
-        raise LedgerError(
-            f"{doing}: others were faster {_ATTEMPTS} times; try again, with fewer runs at once"
-        )
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that is all or nothing; on SQLite with the write lock from its start."""
-        with self._connected() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.commit()
-            except BaseException as error:
-                connection.rollback()
-                if isinstance(error, DBAPIError) and is_deadlock(error):
-                    raise OutrunError("Another process held what was to be changed") from error
-                raise
+    def _ordered(self, connection: Connection, task: Task) -> Purchase | None:
+        found = read_purchases(connection, self._database.ledger, purchases.c.ordered_by == task.key)
+        return found[0] if found else None
 
 
-def _line(connection: Connection | None, id: int) -> PurchaseLine:
-    query = select(purchases).where(purchases.c.id == id)
-    row = connection.execute(query).one_or_none() if connection else None
-    if row is None:
-        raise LedgerError(f"The ledger has no line {id}: give the id of a line that it returned")
-    return PurchaseLine.from_row(row)
+def _in_states(states: Collection[State]) -> ColumnElement[bool]:
+    bought = purchases.c.state.in_([state for state in states if state is not State.RESTATED])
+    return or_(bought, allocations.c.purchase_id.is_(None)) if State.RESTATED in states else bought

@@ -1,113 +1,169 @@
-"""Whether the ledger's database and tables are there, how they are made, and what is asked of the database."""
+"""The ledger's database: connections, and transactions that are all or nothing on every database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, func, insert, inspect, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from airflow_provider_carbonmark.ledger.schema import MYSQL, LedgerError, metadata, purchases, versions
+from airflow_provider_carbonmark.ledger import versions
+from airflow_provider_carbonmark.ledger.purchase import LedgerError
 
-SCHEMA_VERSION: Final = 1
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
-# Names the lock that processes take while they make the tables: any number that nobody else uses.
-_SCHEMA_LOCK: Final = 0x6361726264
-_SCHEMA_LOCK_SECONDS: Final = 30
+    from airflow_provider_carbonmark.ledger.versions import Identity
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS: Final = 20
+_BUSY_MILLISECONDS: Final = 30_000
 # What a database says that ended a transaction, of two that waited for each other: the SQL standard's code, PostgreSQL's, MySQL's.
 _DEADLOCK: Final = frozenset({"40001", "40P01", 1213})
+
+_Result = TypeVar("_Result")
 
 
 class OutrunError(Exception):
     """Another process was faster. Nothing was written; doing it again helps."""
 
 
-def is_deadlock(error: DBAPIError) -> bool:
-    """Tell whether the database ended the transaction, because it and another one waited for each other."""
-    said = {getattr(error.orig, name, None) for name in ("sqlstate", "pgcode")}
-    return bool(_DEADLOCK & {*said, *error.orig.args[:1]}) if error.orig else False
+class Database:
+    """
+    A database that a ledger is in, or will be: the tables are made by the first write, and before it all reading gives nothing.
+
+    :param engine: of a database with transactions that enforces unique keys; the first write tries that out. It is tested with
+        PostgreSQL, SQLite and MariaDB. Every call takes a connection for its own time only.
+    :param deployment: the Airflow that opens it, whose rows those of a ledger of version 1 become.
+    """
+
+    def __init__(self, engine: Engine, deployment: str) -> None:
+        self._engine = engine
+        self._deployment = deployment
+        self._identity: Identity | None = None
+
+    @property
+    def place(self) -> str:
+        """Name it for a message; without a password."""
+        file = _sqlite_file(self._engine)
+        return f"SQLite file {file}" if file else self._engine.url.render_as_string(hide_password=True)
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's id, once anything was read of it."""
+        return self._identity.ledger if self._identity else ""
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection | None]:
+        """Give a connection, or None where there are no tables yet; makes none, nor a file for them."""
+        if not self._is_there():
+            yield None
+            return
+        with self._connected() as connection:
+            if self._identity is None:
+                self._identity = versions.identity(connection)
+            is_old = self._identity is not None and self._identity.version != versions.LATEST
+            if not is_old:
+                yield connection if self._identity else None
+                return
+        self.make_tables()
+        with self._connected() as connection:
+            yield connection
+
+    def identity(self) -> Identity | None:
+        """Return what tells this ledger from others; None where there are no tables yet."""
+        with self.reading():
+            return self._identity
+
+    def make_tables(self) -> Identity:
+        """Make the tables where they are not there, or bring those of an older version up to date."""
+        if self._identity is None or self._identity.version != versions.LATEST:
+            if file := _sqlite_file(self._engine):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            self._use_wal()
+            with self._writing() as connection:
+                self._identity = versions.make_tables(connection, self._deployment)
+        return self._identity
+
+    def in_transaction(self, act: Callable[[Connection], _Result], doing: str) -> _Result:
+        """
+        Act in a transaction; if another process was faster, once more, from the start.
+
+        :raises LedgerError: when others were faster 20 times.
+        """
+        self.make_tables()
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._writing() as connection:
+                    return act(connection)
+            except OutrunError as outrun:
+                log.info("%s; reading again", outrun)
+        raise LedgerError(
+            f"{doing}: others were faster {_ATTEMPTS} times; try again, with fewer runs at once"
+        )
+
+    def _is_there(self) -> bool:
+        # To connect to an SQLite file makes it.
+        file = _sqlite_file(self._engine)
+        return file is None or file.exists()
+
+    def _use_wal(self) -> None:
+        """Let SQLite's readers go on while somebody writes; the file remembers."""
+        if self._engine.dialect.name == "sqlite":
+            # Another process may be at it already, and SQLite doesn't always wait for that.
+            with self._connected() as connection, suppress(OperationalError):
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                # Python's driver would begin a transaction only at the first change, after what it was based on was read.
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+                connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+            else:
+                # A planner that is turned away must see, on reading again, what turned it away.
+                connection.execution_options(isolation_level="READ COMMITTED")
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Give a connection in a transaction; on SQLite with the write lock from its start."""
+        with self._connected() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException as error:
+                connection.rollback()
+                if isinstance(error, DBAPIError) and _is_deadlock(error):
+                    raise OutrunError("Another process held what was to be changed") from error
+                raise
 
 
-def sqlite_file(engine: Engine) -> Path | None:
+@contextmanager
+def outrun_if_taken(what: str) -> Iterator[None]:
+    """Take it for another process's being faster when the database refuses a key as taken."""
+    try:
+        yield
+    except IntegrityError as clash:
+        raise OutrunError(what) from clash
+
+
+def _sqlite_file(engine: Engine) -> Path | None:
     """Return the file that the database is in; None when it is not in one, or in one that only SQLite can tell."""
     path = engine.url.database or ":memory:"
     is_path = engine.dialect.name == "sqlite" and not path.startswith((":memory:", "file:"))
     return Path(path) if is_path else None
 
 
-def is_there(engine: Engine) -> bool:
-    """Tell whether there is a database to ask: to connect to an SQLite file makes it."""
-    file = sqlite_file(engine)
-    return file is None or file.exists()
-
-
-def has_schema(connection: Connection) -> bool:
-    """
-    Tell whether the tables are there, all of them; writes nothing.
-
-    :raises LedgerError: when another version of this package made them.
-    """
-    if not inspect(connection).has_table(versions.name):
-        return False
-    found: Sequence[int] = connection.scalars(select(versions.c.version)).all()
-    # Nothing is written before the version is: where nothing is, the tables are still being made.
-    is_begun = not found and connection.execute(select(purchases.c.id).limit(1)).first() is None
-    if not is_begun and list(found) != [SCHEMA_VERSION]:
-        raise LedgerError(
-            f"Table {versions.name} says {', '.join(map(str, found)) or 'nothing'} where this version of "
-            f"airflow-provider-carbonmark knows {SCHEMA_VERSION} only: install the version that made the ledger, or a newer one"
-        )
-    return not is_begun
-
-
-def make_schema(connection: Connection) -> None:
-    """
-    Make the tables where they are not there, and commit; whoever comes second waits, then finds them.
-
-    Some databases, such as MySQL, commit after each table and index. The row that says the version comes last, so that what was cut
-    off is not taken for the whole, and is finished by the next one.
-
-    :param connection: one in a transaction that, on SQLite, already holds the write lock.
-    :raises LedgerError: when the database takes the same key twice.
-    """
-    with _alone(connection):
-        if not has_schema(connection):
-            metadata.create_all(connection)
-            for index in purchases.indexes:
-                index.create(connection, checkfirst=True)
-            _say_version(connection)
-        connection.commit()
-
-
-@contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Hold the lock of those who make tables, where it takes one: CREATE TABLE IF NOT EXISTS alone fails when two do it at once."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-    if connection.dialect.name not in MYSQL:
-        yield
-        return
-    name = str(_SCHEMA_LOCK)
-    connection.execute(select(func.get_lock(name, _SCHEMA_LOCK_SECONDS)))
-    try:
-        yield
-    finally:
-        connection.execute(select(func.release_lock(name)))
-
-
-def _say_version(connection: Connection) -> None:
-    """Write down the version, twice: a database that takes it can't be trusted to keep two planners apart."""
-    row = insert(versions).values(only_row=1, version=SCHEMA_VERSION)
-    connection.execute(row)
-    try:
-        with connection.begin_nested():
-            connection.execute(row)
-    except IntegrityError:
-        return
-    raise LedgerError(
-        f"The database ({connection.dialect.name}) took the key of table {versions.name} twice. The ledger needs one that enforces "
-        "unique keys, as data warehouses don't: name another connection in [carbonmark] ledger_conn_id, such as one of PostgreSQL"
-    )
+def _is_deadlock(error: DBAPIError) -> bool:
+    """Tell whether the database ended the transaction, because it and another one waited for each other."""
+    said = {getattr(error.orig, name, None) for name in ("sqlstate", "pgcode")}
+    return bool(_DEADLOCK & {*said, *error.orig.args[:1]}) if error.orig else False

@@ -26,13 +26,13 @@ from sqlalchemy import (
     type_coerce,
 )
 
+from airflow_provider_carbonmark.ledger.columns import Amount
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.schema import Amount, PurchaseLine, State, purchases
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, line_of
+from airflow_provider_carbonmark.ledger.schema import allocations, purchases
 
 _NOTHING: ColumnElement[Any] = literal_column("0")
-# What was asked and answered word for word: long, and nobody looks at it.
-_LEFT_OUT = {"checkout", "link_request", "idempotency_key"}
-_SHOWN = [column for column in purchases.columns if column.name not in _LEFT_OUT]
 _FIGURES = (
     "emitted_tonnes",
     "retired_tonnes",
@@ -43,7 +43,8 @@ _FIGURES = (
     "cost_usd",
 )
 
-_c = purchases.c
+_c = allocations.c
+_p = purchases.c
 
 
 @dataclass(frozen=True)
@@ -115,18 +116,19 @@ def entities(connection: Connection, rows: Rows, *, most: int, skip: int) -> lis
 
 
 def lines(connection: Connection, rows: Rows, *, most: int, skip: int) -> list[PurchaseLine]:
-    """Return some of the rows, by month, entity and line; without what was asked and answered word for word."""
-    query = select(*_SHOWN).where(*rows.conditions).order_by(_c.month, _c.entity, _c.line)
-    return [PurchaseLine.from_row(row) for row in connection.execute(query.limit(most).offset(skip))]
+    """Return some of the rows, by month, entity and line."""
+    query = select(*LINE_COLUMNS).select_from(LINES).where(*rows.conditions)
+    in_order = query.order_by(_c.month, _c.entity, _c.line).limit(most).offset(skip)
+    return [line_of(row) for row in connection.execute(in_order)]
 
 
 def lines_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[PurchaseLine]:
     """Return the first rows with a link that nobody has paid, by month, entity and line."""
-    query = select(*_SHOWN).where(_c.state == State.LINK_MADE, *rows.conditions)
+    query = select(*LINE_COLUMNS).select_from(LINES).where(_p.state == State.LINK_MADE, *rows.conditions)
     # As an expression, so that PostgreSQL doesn't go through its index on months until it has found enough: the first month with an
     # open link is mostly one of the last.
     in_order = query.order_by(_c.month.concat(""), _c.entity, _c.line).limit(most)
-    return [PurchaseLine.from_row(row) for row in connection.execute(in_order)]
+    return [line_of(row) for row in connection.execute(in_order)]
 
 
 def _each(connection: Connection, column: Column[str]) -> Select[Any]:
@@ -154,8 +156,9 @@ def _pairs(connection: Connection, rows: Rows, *more: ColumnElement[bool]) -> Su
             _in_state(State.PLANNED, _c.quantity_tonnes).label("planned_tonnes"),
             _in_state(State.LINK_MADE, _c.quantity_tonnes).label("link_made_tonnes"),
             _in_state(State.PAID, _c.quantity_tonnes).label("paid_tonnes"),
-            _in_state(State.RETIRED, _c.cost_usd).label("cost_usd"),
+            _in_state(State.RETIRED, _p.cost_usd).label("cost_usd"),
         )
+        .select_from(allocations.outerjoin(purchases, _c.purchase_id == _p.id))
         .where(*rows.conditions, *more)
         .group_by(_c.month, _c.entity)
         .subquery()
@@ -180,7 +183,7 @@ def _stated_last(sums: Subquery, rows: Rows) -> ColumnElement[Decimal]:
 
 
 def _in_state(state: State, amount: ColumnElement[Decimal]) -> ColumnElement[Decimal]:
-    return func.coalesce(func.sum(case((_c.state == state, amount))), _NOTHING)
+    return func.coalesce(func.sum(case((_p.state == state, amount))), _NOTHING)
 
 
 def _rounded_up(connection: Connection, tonnes: ColumnElement[Decimal]) -> ColumnElement[Any]:

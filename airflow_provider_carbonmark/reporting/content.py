@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.figures import Figures
-    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.figures import Problem
 
 

@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Context, Decimal, Inexact
 from functools import reduce
 
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.schema import COVERING, PurchaseLine, State
+from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, State
 
 _STEP = Decimal("0.001")  # the smallest quantity that is retired, 1 kg (doc)
 _ZERO = Decimal(0)

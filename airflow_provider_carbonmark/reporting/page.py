@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
-from airflow_provider_carbonmark.ledger.schema import State
+from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.reporting.chart import Bars, image, picture
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from airflow_provider_carbonmark.ledger.figures import Figures
-    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.content import Content
 
 _MONTHS: Final = (

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.reporting.content import Content
 from airflow_provider_carbonmark.reporting.figures import Problem, figures_of, problems_of
 

@@ -20,11 +20,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id
+from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
     Outcome,
+    RetirementRequest,
     describes,
     is_not_paid,
 )
@@ -37,8 +38,8 @@ from airflow_provider_carbonmark.api.waiting import (
     weigh,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
-from airflow_provider_carbonmark.hooks.payment_check import asked_for
-from airflow_provider_carbonmark.hooks.purchase_line import find_line, record_failed, record_paid
+from airflow_provider_carbonmark.hooks.checkout import PURCHASE_KEY, find_purchase
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -130,7 +131,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         checkout = None if self.checkout is None else _parse_checkout(self.checkout, payment_id)
         return WaitTerms(
             payment_id=payment_id,
-            asked=None if checkout is None else asked_for(checkout),
+            asked=None if checkout is None else _asked_for(checkout),
             is_ours=checkout is not None and _is_known(checkout, payment_id),
             test_mode=bool(checkout and checkout.get("test_mode")),
             allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
@@ -174,9 +175,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
         if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
             self.log.info("%s", verdict.reason)
-            self._note_paid()
-            self.certificate_url = answer.certificate_url
-            return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))
+            return PokeReturnValue(True, self._retired(retirement_result(answer, terms, test_mode=test_mode)))
         if verdict.outcome is not Outcome.WAITING:
             raise self._ended(verdict.outcome, verdict.reason)
         if not isinstance(answer, CarbonmarkError) and self._is_ours(answer):
@@ -191,9 +190,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """Take over what the trigger found."""
         outcome = event.get("outcome")
         if outcome == Outcome.RETIRED:
-            self._note_paid()
-            self.certificate_url = event["retirement"]["certificate_url"]
-            return dict(event["retirement"])
+            return self._retired(dict(event["retirement"]))
         if outcome == TIMEOUT:
             raise AirflowSensorTimeout(
                 f"Payment {self.payment_id!r} had no proven retirement within {self.timeout:g} s. Last seen: {event['reason']}"
@@ -208,10 +205,21 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
 
         A retirement of something else isn't, nor what nobody can tell: somebody may have paid, and a person has to look at it.
         """
-        if outcome == Outcome.FAILED and self.checkout is not None:
-            payment_id = self.terms.payment_id
-            record_failed(_parse_checkout(self.checkout, payment_id), payment_id, reason)
+        if outcome == Outcome.FAILED and self._is_of_ledger:
+            payment_id, now = self.terms.payment_id, pendulum.now("UTC")
+            with keeping_books() as ledger:
+                purchase = ledger.paid(find_purchase(ledger, self._checkout).id, payment_id, now=now)
+                ledger.failed(purchase.id, reason, now=now)
         return AirflowFailException(reason)
+
+    @property
+    def _checkout(self) -> Mapping[str, Any] | None:
+        return None if self.checkout is None else _parse_checkout(self.checkout, self.terms.payment_id)
+
+    @property
+    def _is_of_ledger(self) -> bool:
+        """Whether the ledger knows of what is waited for: payments may also be followed that nobody here asked for."""
+        return PURCHASE_KEY in (self._checkout or {})
 
     def _is_ours(self, answer: Payment) -> bool:
         asked = self.terms.asked
@@ -219,10 +227,22 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
 
     def _note_paid(self) -> None:
         """Write into the ledger, once, that the checkout is paid: now it isn't only a person who says so."""
-        if self.checkout is not None and not self._is_noted:
-            payment_id = self.terms.payment_id
-            record_paid(_parse_checkout(self.checkout, payment_id), payment_id)
+        if self._is_of_ledger and not self._is_noted:
+            with keeping_books() as ledger:
+                purchase = find_purchase(ledger, self._checkout)
+                ledger.paid(purchase.id, self.terms.payment_id, now=pendulum.now("UTC"))
             self._is_noted = True
+
+    def _retired(self, retirement: dict[str, Any]) -> dict[str, Any]:
+        """Take a proven retirement: a planned one is recorded by the task that announces it, any other here."""
+        self._note_paid()
+        if self._is_of_ledger:
+            with keeping_books() as ledger:
+                purchase = find_purchase(ledger, self._checkout)
+                if not purchase.allocations:
+                    ledger.retired(purchase.id, retirement, now=pendulum.now("UTC"))
+        self.certificate_url = retirement["certificate_url"]
+        return retirement
 
     def _poll(self) -> Payment | CarbonmarkError:
         try:
@@ -250,10 +270,23 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         return min(pause, max(0.0, self.timeout - waited))
 
 
+def _asked_for(checkout: Mapping[str, Any]) -> RetirementRequest:
+    return RetirementRequest(
+        beneficiary_name=checkout["beneficiary_name"],
+        quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
+        asset_price_source_id=checkout.get("asset_price_source_id"),
+        retirement_message=checkout.get("retirement_message"),
+    )
+
+
 def _is_known(checkout: Mapping[str, Any], payment_id: str) -> bool:
     """Tell whether Carbonmark said before that a payment is the checkout's: when it made the link, or to the ledger."""
-    line = find_line(checkout)
-    return payment_id in (checkout.get("payment_id"), line and line.payment_id)
+    if checkout.get("payment_id") == payment_id:
+        return True
+    if PURCHASE_KEY not in checkout:
+        return False
+    with keeping_books() as ledger:
+        return find_purchase(ledger, checkout).payment_id == payment_id
 
 
 def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from starlette.datastructures import QueryParams
 
-    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 # Rows of a table, in one page.
 MOST_ROWS = 200

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 from sqlalchemy import Engine, event
 
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine, Restated
 
 if TYPE_CHECKING:
