@@ -37,6 +37,7 @@ _FORMULA_START = re.compile(
 #: The link to pay and what belongs to it is left out: reports are passed on, and whoever has the link can pay.
 COLUMNS: Final = (
     "id",
+    "purchase",
     "entity",
     "month",
     "line",
@@ -66,8 +67,10 @@ COLUMNS: Final = (
     "retired_at",
     "failed_at",
     "declined_at",
+    "deployment",
     "dag_id",
     "run_id",
+    "handler_deployment",
     "handler_dag_id",
     "handler_run_id",
 )
@@ -134,10 +137,8 @@ class Report(Content):
                 "counted_emitted_tonnes": line.emitted_tonnes if is_last else Decimal(0),
                 "counted_retired_tonnes": line.quantity_tonnes if is_retired else Decimal(0),
                 "counted_cost_usd": line.cost_usd if is_retired else Decimal(0),
-                "dag_id": line.run.dag_id,
-                "run_id": line.run.run_id,
-                "handler_dag_id": line.handler.dag_id,
-                "handler_run_id": line.handler.run_id,
+                **vars(line.run),
+                **{f"handler_{name}": value for name, value in vars(line.handler).items()},
             }
             yield {name: derived[name] if name in derived else getattr(line, name) for name in COLUMNS}
 

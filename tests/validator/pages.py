@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import StaticPool, create_engine
 from starlette.datastructures import QueryParams
 
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.pages import TEMPLATES

@@ -13,10 +13,10 @@ import pytest
 
 from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, State, Task
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.reporting import make_report
-from tests.integration.ledger.parts import NOW, checkout, line, payment_id, plan, retirement
+from tests.integration.ledger.parts import NOW, line, payment_id, plan, retirement
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -43,7 +43,9 @@ DECIMALS = Dialect("ceil(greatest(e.emitted, 0) * 1000) / 1000", "greatest(0, {}
 
 FIGURES = """
 WITH real_rows AS (
-    SELECT * FROM carbonmark_purchases WHERE test_mode = {false} AND month LIKE '{months}' AND entity LIKE '{entities}'
+    SELECT a.entity, a.month, a.line, a.emitted_tonnes, a.quantity_tonnes, p.state, p.cost_usd
+    FROM carbonmark_allocations AS a LEFT JOIN carbonmark_purchases AS p ON p.id = a.purchase_id
+    WHERE a.test_mode = {false} AND a.month LIKE '{months}' AND a.entity LIKE '{entities}'
 ), emitted AS (
     SELECT entity, month, emitted_tonnes AS emitted FROM real_rows AS one
     WHERE NOT EXISTS (SELECT 1 FROM real_rows AS later
@@ -108,16 +110,16 @@ class Buyers:
                 )
         return Plan(tuple(lines), tuple(restated))
 
-    def _carry_on(self, made: PurchaseLine, run: Run) -> None:
+    def _carry_on(self, made: Purchase, run: Run) -> None:
         ledger, later = self.ledger, NOW + timedelta(hours=1)
         end = self.random.choice([*State, State.RETIRED, State.RETIRED, State.RETIRED])
-        if made.state is State.RESTATED or end in (State.PLANNED, State.RESTATED):
+        if end in (State.PLANNED, State.RESTATED):
             return
-        ledger.quoted(made.id, run, made.cost_usd + Decimal("0.01"))
+        ledger.quoted(made.id, run, (made.cost_usd or 0) + Decimal("0.01"))
         if end is State.FAILED and self.random.random() < 0.5:
             ledger.failed(made.id, "Sold out", now=later, run=run)
             return
-        ledger.link_made(made.id, run, checkout(made), now=NOW)
+        make_link(ledger, made, run)
         if end is State.DECLINED:
             ledger.declined(made.id, run, "Too dear", now=later)
         elif end is not State.LINK_MADE:
@@ -126,6 +128,12 @@ class Buyers:
                 ledger.failed(made.id, "Reverted", now=later)
             elif end is State.RETIRED:
                 ledger.retired(made.id, retirement(made), now=later)
+
+
+def make_link(ledger: Ledger, made: Purchase, run: Run) -> None:
+    task = Task(run, "checkout", -1)
+    asked = ledger.ask_link(made.id, task, lambda number: {}, conn_id="carbonmark_default", now=NOW)
+    ledger.link_made(made.id, run, asked, url=f"https://pay.example/{made.id}", now=NOW)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -158,7 +166,7 @@ def test_a_month_goes_from_open_to_retired(ledger: Ledger) -> None:
 
     nothing_yet = {"emitted_tonnes": "12.345", "open_tonnes": "12.345"}
     assert figures() == nothing_yet | {"planned_tonnes": "12.345"}
-    ledger.link_made(made.id, run, checkout(made), now=NOW)
+    make_link(ledger, made, run)
     assert figures() == nothing_yet | {"link_made_tonnes": "12.345"}
     ledger.paid(made.id, payment_id(made), now=NOW)
     assert figures() == nothing_yet | {"paid_tonnes": "12.345"}

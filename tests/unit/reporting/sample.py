@@ -8,9 +8,9 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import count
 from typing import Any
 
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
 
-RUN = Run("carbonmark_monthly_offset", "scheduled__2026-11-21T06:00:00+00:00")
+RUN = Run("carbonmark_monthly_offset", "scheduled__2026-11-21T06:00:00+00:00", "us")
 PLANNED_AT = datetime(2026, 11, 21, 6, 2, tzinfo=UTC)
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\u202eevil"
 CREDITS = (("VCS-191", 2019, "3.78"), ("ICR-112", 2021, "5.4"), ("TVER-0044", 2020, "2.155"))
@@ -35,6 +35,7 @@ def a_line(
     id = next(_ids)
     line = PurchaseLine(
         id=id,
+        purchase=None if state is State.RESTATED else 10**14 + id,
         entity="ml-training",
         month="2026-10",
         test_mode=False,
@@ -53,7 +54,6 @@ def a_line(
         planned_at=PLANNED_AT,
         run=RUN,
         handler=RUN,
-        handled_since=PLANNED_AT,
         **{name: PLANNED_AT + timedelta(hours=hours) for hours, name in enumerate(_STATES_BEFORE[state], 1)},
         **_proof(id) if state is State.RETIRED else {},
     )

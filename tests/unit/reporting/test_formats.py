@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.reporting.report import COLUMNS
 from tests.unit.reporting.sample import a_line, a_year
@@ -46,7 +46,8 @@ def test_the_counted_columns_add_up_to_the_totals() -> None:
 
 
 def test_a_row_says_plainly_what_it_is() -> None:
-    (row,) = rows(a_line(State.LINK_MADE, "12.5", test_mode=True, vintage=None))
+    line = a_line(State.LINK_MADE, "12.5", test_mode=True, vintage=None)
+    (row,) = rows(line)
     assert (row["state"], row["test_mode"], row["vintage"], row["retired_at"]) == (
         "link_made",
         "true",
@@ -56,6 +57,8 @@ def test_a_row_says_plainly_what_it_is() -> None:
     assert (row["quantity_tonnes"], row["counted_retired_tonnes"]) == ("12.5", "0")
     assert row["planned_at"] == "2026-11-21T06:02:00+00:00"
     assert row["run_id"] == row["handler_run_id"] == "scheduled__2026-11-21T06:00:00+00:00"
+    assert row["deployment"] == row["handler_deployment"] == "us"
+    assert row["purchase"] == str(line.purchase)
 
 
 @pytest.mark.parametrize("start", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
@@ -109,13 +112,7 @@ def test_numbers_stay_numbers_below_zero_too() -> None:
 
 
 def test_no_format_gives_the_link_to_pay_away() -> None:
-    line = a_line(
-        State.LINK_MADE,
-        checkout_url="https://pay.example/secret",
-        checkout={"checkout_url": "https://pay.example/secret"},
-        idempotency_key="secret",
-    )
-    report = make_report([line], "2026-10")
+    report = make_report([a_line(State.LINK_MADE, checkout_url="https://pay.example/secret")], "2026-10")
     for text in (report.to_html(), report.to_csv(), report.to_json()):
         assert "secret" not in text
 

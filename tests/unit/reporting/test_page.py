@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 import html5lib
 import pytest
 
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.reporting import make_report
 from tests.unit.reporting.sample import NASTY, REPORTS, a_line
 

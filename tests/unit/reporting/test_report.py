@@ -11,7 +11,7 @@ from hypothesis import given, strategies
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.reporting import make_report
 from tests.unit.reporting.sample import a_line, a_year
 
