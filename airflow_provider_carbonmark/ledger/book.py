@@ -27,22 +27,19 @@ Every write, and a crash in the middle of it or right after it:
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, or_, select
 
-from airflow_provider_carbonmark.ledger import planning, transitions
-from airflow_provider_carbonmark.ledger.bringing import Brought, bring
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
+from airflow_provider_carbonmark.ledger import bringing, coverage, linking, planning, transitions
 from airflow_provider_carbonmark.ledger.columns import rounded_up
-from airflow_provider_carbonmark.ledger.database import Database, outrun_if_taken
+from airflow_provider_carbonmark.ledger.database import Database
 from airflow_provider_carbonmark.ledger.purchase import (
-    LedgerError,
     Link,
     Order,
     Payment,
@@ -56,17 +53,17 @@ from airflow_provider_carbonmark.ledger.purchase import (
 from airflow_provider_carbonmark.ledger.rows import (
     LINE_COLUMNS,
     LINES,
+    change_purchase,
+    find_purchase,
     line_of,
-    new_id,
+    lock_purchase,
+    no_purchase,
     read_payments,
-    read_purchases,
-    run_values,
-    task_of,
-    task_values,
 )
-from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases, waits
+from airflow_provider_carbonmark.ledger.schema import allocations, purchases
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.bringing import Brought
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
 
@@ -127,8 +124,8 @@ class Ledger:
         :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either
             case nothing is written.
         """
-        planning.check_months(months)
-        scope = planning.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
+        coverage.check_months(months)
+        scope = coverage.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
         doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
         self._database.in_transaction(
             lambda connection: planning.plan_once(connection, scope, make, now), doing
@@ -136,7 +133,7 @@ class Ledger:
 
         def take_up(connection: Connection) -> list[Purchase]:
             planning.take_up(connection, scope, now)
-            return planning.purchases_of_run(connection, self._database.ledger, scope)
+            return planning.purchases_of_run(connection, scope)
 
         return self._database.in_transaction(take_up, doing)
 
@@ -151,27 +148,29 @@ class Ledger:
         at_most: int = sys.maxsize,
     ) -> Plan:
         """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
-        planning.check_months(months)
-        scope = planning.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
+        coverage.check_months(months)
+        scope = coverage.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
         with self._database.reading() as connection:
-            reading = planning.read_only(connection, scope) if connection else planning.Reading()
+            reading = coverage.read_only(connection, scope) if connection else coverage.Reading()
         return planning.make_plan(make, scope, reading)
 
     def _dead(self, run: Run, test_mode: bool, is_over: Callable[[Run, datetime], bool]) -> tuple[Run, ...]:
         """Return which runs of the DAG hold open purchases and are over; asked before any lock is held."""
         with self._database.reading() as connection:
-            holders = planning.holders(connection, run, test_mode) if connection else {}
+            holders = coverage.holders(connection, run, test_mode) if connection else {}
         return tuple(holder for holder, since in holders.items() if is_over(holder, since))
 
     def purchase(self, id: int) -> Purchase:
         """Return a purchase. :raises LedgerError: when there is none with that number."""
         with self._database.reading() as connection:
-            return self._purchase(connection, id)
+            if connection is None:
+                raise no_purchase(id, self.place)
+            return find_purchase(connection, id)
 
     def purchase_of(self, task: Task) -> Purchase | None:
         """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""
         with self._database.reading() as connection:
-            return self._ordered(connection, task) if connection else None
+            return linking.ordered(connection, task) if connection else None
 
     def payments(self, id: int) -> list[Payment]:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
@@ -181,8 +180,7 @@ class Ledger:
     def waiting(self, id: int) -> list[Task]:
         """Return the tasks that said that they wait for a purchase's payment."""
         with self._database.reading() as connection:
-            query = select(waits).where(waits.c.purchase_id == id)
-            return [task_of(row) for row in connection.execute(query).mappings()] if connection else []
+            return bringing.waiting(connection, id) if connection else []
 
     def lines(
         self,
@@ -223,46 +221,14 @@ class Ledger:
 
         :param instead_of: what it ordered before, which is unpaid and to be given up for this.
         :return: the task's order.
+        :raises LedgerError: when somebody brought a payment for that meanwhile.
         """
-
-        def write(connection: Connection) -> Purchase:
-            known = self._ordered(connection, task)
-            if known and instead_of and known.id == instead_of.id:
-                connection.execute(
-                    update(purchases).where(purchases.c.id == known.id).values(ordered_by=None)
-                )
-                self._give_up(connection, self._locked(connection, known.id), task.run, order, now)
-            elif known:
-                return known
-            values = {
-                "id": new_id(),
-                "test_mode": test_mode,
-                **asdict(order),
-                "state": State.PLANNED,
-                "planned_at": now,
-                **task_values(task),
-                "ordered_by": task.key,
-                **run_values(task.run, "handler_"),
-                "handled_since": now,
-            }
-            with outrun_if_taken("Another try of the task ordered first"):
-                connection.execute(insert(purchases).values(values))
-            return self._purchase(connection, values["id"])
-
-        return self._database.in_transaction(write, f"Ordering for task {task.task_id!r}")
-
-    def _give_up(
-        self, connection: Connection, purchase: Purchase, run: Run, order: Order, now: datetime
-    ) -> None:
-        reason = f"Its task was given other input: {order}"
-        if purchase.payment_id is not None:
-            raise LedgerError(
-                f"{purchase} was paid meanwhile ({purchase.payment_id}), so its task can't buy something else instead: start a new run"
-            )
-        if purchase.state is State.PLANNED:
-            self._write(connection, purchase, transitions.failed(purchase, reason, now, run))
-        elif purchase.state is State.LINK_MADE:
-            self._write(connection, purchase, transitions.declined(purchase, run, reason, now))
+        return self._database.in_transaction(
+            lambda connection: linking.order_once(
+                connection, task, order, test_mode=test_mode, now=now, instead_of=instead_of
+            ),
+            f"Ordering for task {task.task_id!r}",
+        )
 
     def quoted(self, id: int, run: Run, cost_usd: Decimal) -> Purchase:
         """Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
@@ -288,32 +254,10 @@ class Ledger:
             that honours the key would refuse it with another request.
         :raises HasLinkError: when the purchase has its link.
         """
-
-        def ask(connection: Connection) -> Link:
-            purchase = self._locked(connection, id)
-            transitions.link_asked(purchase, task.run)
-            known = purchase.link
-            request = dict(request_of(known.number if known else 1))
-            if known and (known.request, known.conn_id) == (request, conn_id):
-                return known
-            values = {
-                "request": request,
-                "idempotency_key": str(uuid.uuid4()),
-                "conn_id": conn_id,
-                "asked_at": now,
-                **task_values(task),
-            }
-            if known:
-                connection.execute(update(links).where(links.c.current_of == id).values(values))
-            else:
-                first = {"purchase_id": id, "number": 1, "current_of": id}
-                connection.execute(insert(links).values(first | values))
-            link = self._purchase(connection, id).link
-            if link is None:
-                raise AssertionError(f"The link of purchase {id} is not there right after it was written")
-            return link
-
-        return self._database.in_transaction(ask, f"Asking for the link of purchase {id}")
+        return self._database.in_transaction(
+            lambda connection: linking.ask_link(connection, id, task, request_of, conn_id=conn_id, now=now),
+            f"Asking for the link of purchase {id}",
+        )
 
     def link_made(
         self,
@@ -332,32 +276,19 @@ class Ledger:
         :param asked: what :meth:`ask_link` returned.
         :return: the purchase; if it had a link, whoever made it, then with that one: deliver what the purchase says.
         """
-
-        def make(connection: Connection) -> Purchase:
-            purchase = self._locked(connection, id)
-            changes = transitions.link_made(purchase, run)
-            if not changes:
-                return purchase
-            # As it was asked for: another try may have asked otherwise since, and its answer comes too late.
-            names = ("request", "idempotency_key", "conn_id", "asked_at")
-            made = {name: getattr(asked, name) for name in names} | task_values(asked.made_by)
-            made |= {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
-            connection.execute(update(links).where(links.c.current_of == id).values(made))
-            return self._write(connection, purchase, changes)
-
-        return self._database.in_transaction(make, f"Storing the link of purchase {id}")
+        return self._database.in_transaction(
+            lambda connection: linking.store_link(
+                connection, id, run, asked, url=url, payment_id=payment_id, expires_at=expires_at, now=now
+            ),
+            f"Storing the link of purchase {id}",
+        )
 
     def awaits(self, id: int, task: Task, *, now: datetime) -> None:
         """Write down that a task waits for a purchase's payment, to be woken when it comes."""
-
-        def say(connection: Connection) -> None:
-            is_it = waits.c.purchase_id == id, waits.c.task == task.key
-            if connection.execute(select(waits.c.task).where(*is_it)).one_or_none() is None:
-                with outrun_if_taken("Another try of the task said so first"):
-                    row = {"purchase_id": id, "task": task.key, "waits_since": now, **task_values(task)}
-                    connection.execute(insert(waits).values(row))
-
-        self._database.in_transaction(say, f"Waiting for the payment of purchase {id}")
+        self._database.in_transaction(
+            lambda connection: bringing.say_waits(connection, id, task, now),
+            f"Waiting for the payment of purchase {id}",
+        )
 
     def bring(
         self,
@@ -375,24 +306,20 @@ class Ledger:
 
         :param link: the link's number.
         :param verified: whether Carbonmark said that it is for this link: then, if it is the first, the purchase is paid with it.
+        :raises LedgerError: when the purchase never had such a link.
         """
         payment = Payment(
-            payment_id=payment_id,
+            payment_id=parse_payment_id(payment_id),
             link=link,
             source=source,
             brought_by=brought_by,
             brought_at=now,
             verified_at=now if verified else None,
         )
-
-        def write(connection: Connection) -> Brought:
-            purchase = self._locked(connection, id)
-            brought = bring(connection, purchase, payment)
-            changes = transitions.paid(purchase, payment_id, now) if brought.is_first else {}
-            with outrun_if_taken("The payment was recorded for another purchase first"):
-                return brought.of(self._write(connection, purchase, changes))
-
-        return self._database.in_transaction(write, f"Recording payment {payment_id!r} of purchase {id}")
+        return self._database.in_transaction(
+            lambda connection: bringing.bring(connection, id, payment, now),
+            f"Recording payment {payment_id!r} of purchase {id}",
+        )
 
     def paid(self, id: int, payment_id: str, *, now: datetime) -> Purchase:
         """
@@ -444,39 +371,10 @@ class Ledger:
 
     def _change(self, id: int, rule: Callable[[Purchase], transitions.Changes]) -> Purchase:
         def change(connection: Connection) -> Purchase:
-            purchase = self._locked(connection, id)
-            return self._write(connection, purchase, rule(purchase))
+            purchase = lock_purchase(connection, id)
+            return change_purchase(connection, purchase, rule(purchase))
 
         return self._database.in_transaction(change, f"Changing purchase {id}")
-
-    def _write(self, connection: Connection, purchase: Purchase, changes: transitions.Changes) -> Purchase:
-        """Write a locked purchase's changes; what came of its link goes with them."""
-        if not changes:
-            return purchase
-        connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
-        outcomes = {State.PAID: "paid", State.DECLINED: "declined", State.FAILED: "failed"}
-        if outcome := outcomes.get(changes.get("state", State.PLANNED)):
-            connection.execute(update(links).where(links.c.current_of == purchase.id).values(outcome=outcome))
-        return self._purchase(connection, purchase.id)
-
-    def _locked(self, connection: Connection, id: int) -> Purchase:
-        """Return a purchase that nobody else changes until the transaction ends."""
-        counted = update(purchases).where(purchases.c.id == id).values(revision=purchases.c.revision + 1)
-        connection.execute(counted)
-        return self._purchase(connection, id)
-
-    def _purchase(self, connection: Connection | None, id: int) -> Purchase:
-        found = read_purchases(connection, self._database.ledger, purchases.c.id == id) if connection else []
-        if not found:
-            raise LedgerError(
-                f"The ledger in {self.place} has no purchase {id}. Either that is no number of a purchase, or it was planned in another "
-                "ledger: all workers and API servers must share one ([carbonmark] ledger_conn_id)"
-            )
-        return found[0]
-
-    def _ordered(self, connection: Connection, task: Task) -> Purchase | None:
-        found = read_purchases(connection, self._database.ledger, purchases.c.ordered_by == task.key)
-        return found[0] if found else None
 
 
 def _in_states(states: Collection[State]) -> ColumnElement[bool]:

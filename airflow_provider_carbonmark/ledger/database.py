@@ -49,45 +49,45 @@ class Database:
     @property
     def place(self) -> str:
         """Name it for a message; without a password."""
-        file = _sqlite_file(self._engine)
-        return f"SQLite file {file}" if file else self._engine.url.render_as_string(hide_password=True)
-
-    @property
-    def ledger(self) -> str:
-        """The ledger's id, once anything was read of it."""
-        return self._identity.ledger if self._identity else ""
+        return place(self._engine)
 
     @contextmanager
     def reading(self) -> Iterator[Connection | None]:
-        """Give a connection, or None where there are no tables yet; makes none, nor a file for them."""
+        """
+        Give a connection, or None where there are no tables yet; makes none, nor a file for them.
+
+        Those of an older version are brought up to date first: a reader needs today's.
+        """
         if not self._is_there():
             yield None
             return
+        if self._identity is None:
+            with self._connected() as connection:
+                found = versions.identity(connection)
+            if found is not None and found.version != versions.LATEST:
+                self.make_tables()
+            else:
+                self._identity = found
         with self._connected() as connection:
-            if self._identity is None:
-                self._identity = versions.identity(connection)
-            is_old = self._identity is not None and self._identity.version != versions.LATEST
-            if not is_old:
-                yield connection if self._identity else None
-                return
-        self.make_tables()
-        with self._connected() as connection:
-            yield connection
+            yield connection if self._identity else None
 
     def identity(self) -> Identity | None:
         """Return what tells this ledger from others; None where there are no tables yet."""
-        with self.reading():
-            return self._identity
+        if self._identity is None:
+            with self.reading():
+                pass
+        return self._identity
 
-    def make_tables(self) -> Identity:
+    def make_tables(self) -> None:
         """Make the tables where they are not there, or bring those of an older version up to date."""
-        if self._identity is None or self._identity.version != versions.LATEST:
+        if self._identity is None:
             if file := _sqlite_file(self._engine):
                 file.parent.mkdir(parents=True, exist_ok=True)
             self._use_wal()
-            with self._writing() as connection:
-                self._identity = versions.make_tables(connection, self._deployment)
-        return self._identity
+            self._identity = self._until_first(
+                lambda connection: versions.make_tables(connection, self._deployment),
+                "Making the ledger's tables",
+            )
 
     def in_transaction(self, act: Callable[[Connection], _Result], doing: str) -> _Result:
         """
@@ -96,6 +96,9 @@ class Database:
         :raises LedgerError: when others were faster 20 times.
         """
         self.make_tables()
+        return self._until_first(act, doing)
+
+    def _until_first(self, act: Callable[[Connection], _Result], doing: str) -> _Result:
         for _ in range(_ATTEMPTS):
             try:
                 with self._writing() as connection:
@@ -145,6 +148,12 @@ class Database:
                 if isinstance(error, DBAPIError) and _is_deadlock(error):
                     raise OutrunError("Another process held what was to be changed") from error
                 raise
+
+
+def place(engine: Engine) -> str:
+    """Name a database for a message; without a password."""
+    file = _sqlite_file(engine)
+    return f"SQLite file {file}" if file else engine.url.render_as_string(hide_password=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The ledger's rows as values, and values as rows."""
+"""The ledger's rows as values, and values as rows; and a purchase inside a transaction: found, locked, changed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, select
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, select, update
 
+from airflow_provider_carbonmark.ledger.database import place
 from airflow_provider_carbonmark.ledger.purchase import (
     Allocation,
+    LedgerError,
     Link,
     Payment,
     Purchase,
     PurchaseLine,
     Run,
     Source,
+    State,
     Task,
 )
-from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases
+from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
 
 #: How many rows one statement names; SQL Server takes 2,100 values.
 ROWS_NAMED: Final = 1_000
 
 _HIDDEN = {"revision", "ordered_by"}
-_PURCHASE = [column for column in purchases.columns if column.name not in _HIDDEN]
+_PURCHASE = (
+    *(column for column in purchases.columns if column.name not in _HIDDEN),
+    select(versions.c.ledger).scalar_subquery().label("ledger"),
+)
+_OUTCOMES = {State.PAID: "paid", State.DECLINED: "declined", State.FAILED: "failed"}
 _LINE_NAMES = (
     "asset_price_source_id",
     "project_id",
@@ -65,9 +72,14 @@ LINE_COLUMNS: Final = (
 )
 
 
-def new_id() -> int:
-    """Return a number for a purchase: a random one, which every program's JSON keeps exact."""
-    return secrets.randbelow(2**52 - 1) + 1
+def new_ids(count: int) -> Sequence[int]:
+    """
+    Return numbers for purchases: random ones below 2^52, which every program's JSON keeps exact.
+
+    Those that are asked for together follow each other, so that a database keeps side by side what a plan bought.
+    """
+    first = secrets.randbelow(2**52 - count) + 1
+    return range(first, first + count)
 
 
 def run_values(run: Run, role: str = "") -> dict[str, str]:
@@ -86,7 +98,7 @@ def task_of(row: RowMapping) -> Task:
     return Task(_run_of(row), row["task_id"], row["map_index"])
 
 
-def read_purchases(connection: Connection, ledger: str, condition: ColumnElement[bool]) -> list[Purchase]:
+def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> list[Purchase]:
     """Return purchases with their current links and allocations, by number."""
     found = [dict(row) for row in connection.execute(select(*_PURCHASE).where(condition)).mappings()]
     found.sort(key=lambda values: values["id"])
@@ -98,14 +110,52 @@ def read_purchases(connection: Connection, ledger: str, condition: ColumnElement
         of_purchases = select(allocations).where(allocations.c.purchase_id.in_(ids))
         for row in connection.execute(of_purchases.order_by(allocations.c.id)).mappings():
             shares[row["purchase_id"]].append(_allocation_of(row))
-    return [
-        _purchase_of(values, ledger, made.get(values["id"]), tuple(shares[values["id"]])) for values in found
-    ]
+    return [_purchase_of(values, made.get(values["id"]), tuple(shares[values["id"]])) for values in found]
+
+
+def find_purchase(connection: Connection, id: int) -> Purchase:
+    """Return a purchase. :raises LedgerError: when there is none with that number."""
+    found = read_purchases(connection, purchases.c.id == id)
+    if not found:
+        raise no_purchase(id, place(connection.engine))
+    return found[0]
+
+
+def no_purchase(id: int, place: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger in {place} has no purchase {id}. Either that is no number of a purchase, or it was planned in another "
+        "ledger: all workers and API servers must share one ([carbonmark] ledger_conn_id)"
+    )
+
+
+def lock_purchase(connection: Connection, id: int) -> Purchase:
+    """Return a purchase that nobody else changes until the transaction ends."""
+    counted = update(purchases).where(purchases.c.id == id).values(revision=purchases.c.revision + 1)
+    connection.execute(counted)
+    return find_purchase(connection, id)
+
+
+def change_purchase(
+    connection: Connection, purchase: Purchase, changes: Mapping[str, Any], link: int | None = None
+) -> Purchase:
+    """
+    Write a locked purchase's changes, and what came of its link with them.
+
+    :param link: the number of the link that the changes come from; None for its current one.
+    """
+    if not changes:
+        return purchase
+    connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
+    if (outcome := _OUTCOMES.get(changes.get("state", State.PLANNED))) and purchase.link:
+        is_it = links.c.purchase_id == purchase.id, links.c.number == (link or purchase.link.number)
+        connection.execute(update(links).where(*is_it).values(outcome=outcome))
+    return find_purchase(connection, purchase.id)
 
 
 def read_payments(connection: Connection, purchase: int) -> list[Payment]:
     """Return what was brought for a purchase, in the order that it came."""
-    query = select(payments).where(payments.c.purchase_id == purchase).order_by(payments.c.brought_at)
+    c = payments.c
+    query = select(payments).where(c.purchase_id == purchase).order_by(c.brought_at, c.link, c.payment_id)
     return [_payment_of(row) for row in connection.execute(query).mappings()]
 
 
@@ -118,13 +168,11 @@ def _run_of(values: Mapping[str, Any] | RowMapping, role: str = "") -> Run:
     return Run(*(values[f"{role}{name}"] for name in ("dag_id", "run_id", "deployment")))
 
 
-def _purchase_of(
-    values: dict[str, Any], ledger: str, link: Link | None, shares: tuple[Allocation, ...]
-) -> Purchase:
+def _purchase_of(values: dict[str, Any], link: Link | None, shares: tuple[Allocation, ...]) -> Purchase:
     run, handler = _run_of(values), _run_of(values, "handler_")
     roles = [f"{role}{name}" for role in ("", "handler_") for name in ("deployment", "dag_id", "run_id")]
     facts = {name: value for name, value in values.items() if name not in roles}
-    return Purchase(ledger=ledger, run=run, handler=handler, link=link, allocations=shares, **facts)
+    return Purchase(run=run, handler=handler, link=link, allocations=shares, **facts)
 
 
 def _link_of(row: RowMapping) -> Link:

@@ -54,6 +54,7 @@ _IN_MYSQL: dict[str, Any] = {
     for name in MYSQL
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
+# In SQLite, a whole number of this type only is where a row is.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -72,7 +73,7 @@ def _task() -> list[Column[Any]]:
 purchases = Table(
     "carbonmark_purchases",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     # Counts the changes: the update that counts one locks the row, in whatever database.
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("test_mode", Boolean, nullable=False),

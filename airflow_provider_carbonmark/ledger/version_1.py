@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Inspector,
     Integer,
     MetaData,
     RowMapping,
@@ -54,15 +55,22 @@ _old = Table(
 
 
 def put_aside(connection: Connection) -> None:
-    """Give the old table its new name, and the version's table what it lacks; without effect where that was done before."""
+    """Give the old table its new name, and the version's table what it lacks; without effect where that was done, or nothing is there."""
     inspector = inspect(connection)
-    if not inspector.has_table(_old.name):
+    # The version's table first, which the processes of version 1 look into first as well: so no two wait for each other.
+    if has := _columns(inspector, versions.name):
+        for column in (versions.c.ledger, versions.c.signing_key):
+            if column.name not in has:
+                kind = column.type.compile(dialect=connection.dialect)
+                connection.execute(text(f"ALTER TABLE {versions.name} ADD COLUMN {column.name} {kind}"))
+    if "entity" in _columns(inspector, purchases.name):
         connection.execute(text(f"ALTER TABLE {purchases.name} RENAME TO {_old.name}"))
-    has = {column["name"] for column in inspector.get_columns(versions.name)}
-    for column in (versions.c.ledger, versions.c.signing_key):
-        if column.name not in has:
-            kind = column.type.compile(dialect=connection.dialect)
-            connection.execute(text(f"ALTER TABLE {versions.name} ADD COLUMN {column.name} {kind}"))
+
+
+def _columns(inspector: Inspector, table: str) -> set[str]:
+    return (
+        {column["name"] for column in inspector.get_columns(table)} if inspector.has_table(table) else set()
+    )
 
 
 def carry_over(connection: Connection, deployment: str) -> None:

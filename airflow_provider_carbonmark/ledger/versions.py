@@ -11,10 +11,10 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, func, insert, inspect, select, update
+from sqlalchemy import Connection, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_carbonmark.ledger import version_1
@@ -26,7 +26,7 @@ LATEST: Final = 2
 
 # Names the lock that processes take while they make the tables: any number that nobody else uses.
 _LOCK: Final = 0x6361726264
-_LOCK_SECONDS: Final = 30
+_LOCK_SECONDS: Final = 600
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,7 @@ class Identity:
 
     version: int
     ledger: str = ""
-    signing_key: bytes = b""
-
-    def __repr__(self) -> str:
-        """Leave out the key."""
-        return f"Identity(version={self.version}, ledger={self.ledger!r})"
+    signing_key: bytes = field(default=b"", repr=False)
 
 
 def identity(connection: Connection) -> Identity | None:
@@ -57,9 +53,8 @@ def identity(connection: Connection) -> Identity | None:
     inspector = inspect(connection)
     if not inspector.has_table(versions.name):
         return None
-    has = {column["name"] for column in inspector.get_columns(versions.name)}
-    known = versions.c.version, versions.c.ledger, versions.c.signing_key
-    found = connection.execute(select(*(column for column in known if column.name in has))).one_or_none()
+    # By name: version 1 has neither an id nor a key.
+    found = connection.execute(text(f"SELECT * FROM {versions.name}")).mappings().one_or_none()
     if found is None:
         # Nothing is written before the version is: where nothing is, the tables are still being made.
         if inspector.has_table(purchases.name) and connection.scalar(
@@ -69,14 +64,13 @@ def identity(connection: Connection) -> Identity | None:
                 f"Table {versions.name} is empty and {purchases.name} is not: restore the ledger"
             )
         return None
-    # Version 1 has neither an id nor a key.
-    version, ledger, key = (*found, None, None)[:3]
-    if version not in (1, LATEST):
+    if found["version"] not in (1, LATEST):
         raise LedgerError(
-            f"Table {versions.name} says {version} where this version of airflow-provider-carbonmark knows up to {LATEST}: "
+            f"Table {versions.name} says {found['version']} where this version of airflow-provider-carbonmark knows up to {LATEST}: "
             "install the version that made the ledger, or a newer one"
         )
-    return Identity(version, ledger or "", bytes.fromhex(key or ""))
+    key = bytes.fromhex(found.get("signing_key") or "")
+    return Identity(found["version"], found.get("ledger") or "", key)
 
 
 def make_tables(connection: Connection, deployment: str) -> Identity:
@@ -85,13 +79,13 @@ def make_tables(connection: Connection, deployment: str) -> Identity:
 
     :param connection: one in a transaction that, on SQLite, already holds the write lock.
     :param deployment: whose runs the rows of version 1 are, which knew of one Airflow only.
-    :raises LedgerError: when the database takes the same key twice.
+    :raises LedgerError: when the database takes the same key twice, or others make the tables for more than ten minutes.
     """
     with _alone(connection):
         found = identity(connection)
         if found is None or found.version != LATEST:
-            if found is not None:
-                version_1.put_aside(connection)
+            # Where version 1 was cut off while it made its tables, they are put aside as well.
+            version_1.put_aside(connection)
             metadata.create_all(connection)
             for table in metadata.tables.values():
                 for index in table.indexes:
@@ -115,7 +109,10 @@ def _alone(connection: Connection) -> Iterator[None]:
     if connection.dialect.name not in MYSQL:
         yield
         return
-    connection.execute(select(func.get_lock(str(_LOCK), _LOCK_SECONDS)))
+    if not connection.scalar(select(func.get_lock(str(_LOCK), _LOCK_SECONDS))):
+        raise LedgerError(
+            f"Another process has been making the ledger's tables for {_LOCK_SECONDS} s; try again when it is done"
+        )
     try:
         yield
     finally:
