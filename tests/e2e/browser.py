@@ -75,6 +75,15 @@ class Person:
     def close(self) -> None:
         self._context.close()
 
+    def open_offsets(self) -> Page:
+        """Click on the ledger's page in Airflow's menu; it opens in a tab of its own."""
+        self.page.goto(f"{self.airflow}/")
+        self.page.get_by_role("button", name="Browse").click()
+        with self.page.expect_popup() as opened:
+            self.page.get_by_role("menuitem", name="Carbon offsets").click()
+        opened.value.wait_for_load_state()
+        return opened.value
+
     def open_request(self, subject: str) -> None:
         """Go from the list of Required Actions to the one with this subject."""
         self.page.goto(f"{self.airflow}/required_actions")
