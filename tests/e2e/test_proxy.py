@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from airflow_provider_carbonmark.hooks.return_url import Token, sign
 
+from airflow_provider_carbonmark.hooks.return_url import Token, sign
 from tests.e2e.buyer import pay
 from tests.e2e.processes import free_ports
 from tests.e2e.proxy import NAME, Proxy, Upstream, nginx, upstream
