@@ -172,6 +172,11 @@ class Ledger:
         with self._database.reading() as connection:
             return linking.ordered(connection, task) if connection else None
 
+    def given_up(self, task: Task) -> list[Purchase]:
+        """Return what a task ordered before, and gave up for what it orders now."""
+        with self._database.reading() as connection:
+            return linking.given_up(connection, task) if connection else []
+
     def payments(self, id: int) -> list[Payment]:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
         with self._database.reading() as connection:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, and_, insert, update
 
 from airflow_provider_carbonmark.ledger import transitions
 from airflow_provider_carbonmark.ledger.database import outrun_if_taken
@@ -30,6 +30,12 @@ def ordered(connection: Connection, task: Task) -> Purchase | None:
     """Return what a task ordered last; None when it ordered nothing."""
     found = read_purchases(connection, purchases.c.ordered_by == task.key)
     return found[0] if found else None
+
+
+def given_up(connection: Connection, task: Task) -> list[Purchase]:
+    """Return what a task ordered before its last order."""
+    is_task = (purchases.c[name] == value for name, value in task_values(task).items())
+    return read_purchases(connection, and_(purchases.c.ordered_by.is_(None), *is_task))
 
 
 def order_once(

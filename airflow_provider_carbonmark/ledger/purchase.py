@@ -15,6 +15,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, Self
 
+#: The longest name of a deployment: four of these names make a key that MySQL still takes.
+LONGEST_DEPLOYMENT: Final = 100
+
 #: How many payment ids that Carbonmark has not confirmed are kept for one link: its holder could bring any number of them.
 MOST_UNVERIFIED: Final = 20
 

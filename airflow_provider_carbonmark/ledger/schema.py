@@ -40,12 +40,9 @@ from sqlalchemy import (
 )
 
 from airflow_provider_carbonmark.ledger.columns import MYSQL, Amount, JsonText, StateName, UtcTime
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, State
 
 metadata = MetaData()
-
-#: The longest name of a deployment: four of these names make a key that MySQL still takes.
-LONGEST_DEPLOYMENT: Final = 100
 
 _STATES = ", ".join(f"'{state}'" for state in State if state is not State.RESTATED)
 # Elsewhere letters are told apart anyway; MySQL would take Web for web.
