@@ -22,7 +22,7 @@ class LedgerLinkStore(LinkStore):
     """
     The link of a line that has none yet: into the ledger first, then into the task state store, where the return URL looks for it.
 
-    So it survives on Airflow 3.1 and 3.2 as well, and the runs that come after.
+    So it survives on Airflow 3.2 as well, and the runs that come after.
 
     :raises HasLinkError: here or in any method, when the line got its link from another try since it was read.
     :raises AirflowFailException: when the task made another line's link: buyers of both would come back to the same task, and nobody
