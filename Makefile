@@ -1,7 +1,7 @@
 # What a newcomer needs is `make demo` and `make test`. Everything is made on the way, below .venv.
 PYTHON ?= python3
 AIRFLOW ?= 3.3.2
-OLDER_AIRFLOWS := 3.2.2 3.1.8
+OLDER_AIRFLOWS := 3.2.2
 # With a later one, Airflow 3.2.2 can't make its own API; 3.3.2 says so itself.
 PINS_3.2.2 := "fastapi<0.137"
 

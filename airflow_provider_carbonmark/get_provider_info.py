@@ -57,7 +57,6 @@ CONFIG = {
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, which holds to ``airflow/provider_info.schema.json``."""
-    behaviour = connection_form.ui_field_behaviour()
     return {
         "package-name": "airflow-provider-carbonmark",
         "name": "Carbonmark",
@@ -90,8 +89,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": f"{PACKAGE}.hooks.carbonmark.CarbonmarkHook",
                 "hook-name": connection_form.HOOK_NAME,
                 "conn-fields": connection_form.conn_fields(),
-                # The metadata spells the keys with dashes, the hook method of Airflow 3.1 with underscores.
-                "ui-field-behaviour": {key.replace("_", "-"): value for key, value in behaviour.items()},
+                "ui-field-behaviour": connection_form.ui_field_behaviour(),
             }
         ],
         "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],

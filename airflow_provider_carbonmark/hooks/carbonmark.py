@@ -171,16 +171,6 @@ class CarbonmarkHook(BaseHook):
         super().__init__()
         self.carbonmark_conn_id = carbonmark_conn_id
 
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields for Airflow 3.1; later versions read the provider's metadata."""
-        return connection_form.form_widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders for Airflow 3.1; later versions read the provider's metadata."""
-        return connection_form.ui_field_behaviour()
-
     @cached_property
     def connection(self) -> CarbonmarkConnection:
         """The connection, read once per hook."""

@@ -1,9 +1,7 @@
 """
-The connection form, defined once.
+The connection form, as it stands in the provider's metadata.
 
-Airflow 3.2 and later read it from the provider's metadata (``conn-fields``, ``ui-field-behaviour``), Airflow 3.1 only
-from the hook's form methods. Both are rendered from what stands here. Airflow reads the metadata while it is being
-imported itself, so nothing of Airflow is imported here.
+Airflow reads the metadata while it is being imported itself, so nothing of Airflow is imported here.
 """
 
 from __future__ import annotations
@@ -90,30 +88,8 @@ def _conn_field(field: ExtraField) -> dict[str, Any]:
 
 
 def ui_field_behaviour() -> dict[str, Any]:
-    """Return what the form does to Airflow's standard fields, in the hook method's spelling."""
+    """Return what the form does to Airflow's standard fields, as the provider metadata's ``ui-field-behaviour``."""
     placeholders = PLACEHOLDERS | {
         field.name: field.placeholder for field in EXTRA_FIELDS if field.placeholder
     }
-    return {"hidden_fields": HIDDEN_FIELDS, "relabeling": RELABELING, "placeholders": placeholders}
-
-
-def form_widgets() -> dict[str, Any]:
-    """
-    Return the extra fields as WTForms fields, which only Airflow 3.1 reads.
-
-    Airflow 3.1 calls this with WTForms and Flask-AppBuilder replaced by stand-ins, so they are imported here.
-    """
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-    from flask_babel import lazy_gettext
-    from wtforms import PasswordField, StringField
-    from wtforms.validators import Optional, any_of
-
-    return {
-        field.name: (PasswordField if field.secret else StringField)(
-            lazy_gettext(field.label),
-            widget=BS3PasswordFieldWidget() if field.secret else BS3TextFieldWidget(),
-            description=field.description,
-            validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
-        )
-        for field in EXTRA_FIELDS
-    }
+    return {"hidden-fields": HIDDEN_FIELDS, "relabeling": RELABELING, "placeholders": placeholders}

@@ -102,7 +102,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             raise InvalidInputError(
                 "on_declined", "is unknown", value=on_declined, remedy="Pass skip or fail"
             )
-        # Airflow hands each task the DAG's params, which are not what the form asks for.
+        # Airflow hands each task the DAG's params, and the form is to ask for the payment id alone.
         kwargs.pop("params", None)
         form = {PAYMENT_KEY: _payment_id_field()}
         super().__init__(

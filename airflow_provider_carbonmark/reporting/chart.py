@@ -112,6 +112,8 @@ def svg(bars: Sequence[Bars], *, width: int = _WIDE, is_dark: bool = False, lyin
 def _pygal() -> Any:
     import pygal  # type: ignore[import-untyped]  # late: only who draws a chart pays for it
 
+    # With lxml installed, as the Amazon provider has it, pygal would build elements of another kind, which are written as other bytes.
+    pygal.etree.etree.to_etree()
     # Its finder for plugins is of a kind that Python 3.12 and later pass over, and at which 3.11 warns whenever an import fails.
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
     return pygal

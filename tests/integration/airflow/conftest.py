@@ -168,7 +168,7 @@ def ledger(url, connect, sandbox, monkeypatch):
 
 @pytest.fixture(params=["state store", "no state store"])
 def has_store(request):
-    """Whether there is a task state store (Airflow 3.3) or not (Airflow 3.1 and 3.2)."""
+    """Whether there is a task state store (Airflow 3.3) or not (Airflow 3.2)."""
     if request.param == "state store" and not HAS_STATE_STORE:
         pytest.skip("the task state store came with Airflow 3.3")
     return request.param == "state store"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk.definitions.connection import Connection as AirflowConnection
-from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import Worker, make_operator
@@ -101,8 +100,6 @@ def _warm_up() -> None:
     ):
         import_module(late)
     AirflowConnection(conn_id="books", conn_type="postgres").get_hook()
-    # Airflow 3.1 imports all of its models to read a connection from the environment.
-    EnvironmentVariablesBackend().deserialize_connection("books", '{"conn_type": "postgres"}')
     gc.freeze()
 
 

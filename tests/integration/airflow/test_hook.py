@@ -221,9 +221,7 @@ def test_an_unusable_connection_is_an_answer_too(connect, changes):
     assert "gehe" not in message
 
 
-@pytest.mark.filterwarnings(
-    "ignore:ProvidersManager.hooks is deprecated"
-)  # Airflow 3.2 and 3.3 about themselves
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # Airflow about itself
 def test_airflow_itself_can_test_the_connection(connect, sandbox):
     # What the button in the connection form does.
     from airflow.models import Connection

@@ -138,7 +138,7 @@ def test_an_unknown_environment_is_refused(read, environment):
 
 @pytest.mark.parametrize("extra", ["[1]", '"text"', "5"])
 def test_an_extra_that_is_no_object_is_refused(extra):
-    # Airflow 3.1 refuses it in the environment itself, but not where other backends bring it.
+    # As any secrets backend may bring it.
     connection = Connection(conn_id="mine", conn_type="carbonmark", extra=extra)
     with pytest.raises(InvalidInputError, match="connection 'mine', extra is not a JSON object"):
         CarbonmarkConnection.of(connection)

@@ -116,6 +116,23 @@ def test_paper_gets_the_wide_and_light_one() -> None:
     assert base64.b64encode(svg(MONTHS, lying=True)).decode() in image(MONTHS, "alt", lying=True)
 
 
+def drawn_apart(setting: str) -> bytes:
+    """Return the drawings of an interpreter of its own that was set up so."""
+    code = (
+        f"import sys; {setting}\n"
+        "from decimal import Decimal; from airflow_provider_carbonmark.reporting.chart import Bars, svg\n"
+        "bars = [Bars('a <b>', Decimal(4), Decimal(0)), Bars('Übersee', None, None)]\n"
+        "sys.stdout.buffer.write(svg(bars) + svg(bars, lying=True))"
+    )
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True).stdout
+
+
+def test_with_lxml_and_without_the_bytes_are_the_same() -> None:
+    with_lxml = drawn_apart("import lxml.etree")
+    assert with_lxml.startswith(b"<?xml")
+    assert with_lxml == drawn_apart("sys.modules['lxml'] = None")
+
+
 def test_only_who_draws_loads_the_library_and_imports_that_fail_stay_quiet() -> None:
     code = (
         "import sys; from airflow_provider_carbonmark.reporting import chart; assert 'pygal' not in sys.modules\n"
