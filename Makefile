@@ -1,9 +1,17 @@
 # What a newcomer needs is `make demo` and `make test`. Everything is made on the way, below .venv.
 PYTHON ?= python3
+# The main version. On the lowest, everything else that pyproject.toml asks for is as old as it allows, too.
 AIRFLOW ?= 3.3.2
-OLDER_AIRFLOWS := 3.2.2
+LOWEST := 3.2.2
+NEWEST := 3.4.0
+# Tests that run at the same time.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+
 # With a later one, Airflow 3.2.2 can't make its own API; 3.3.2 says so itself.
 PINS_3.2.2 := "fastapi<0.137"
+# A pre-release of it until there is the version itself. uv takes pre-releases only of what is asked for by one.
+PINS_3.4.0 := "apache-airflow-core>=3.4.0b2" "apache-airflow-task-sdk>=1.4.0b2"
+IS_3.4.0 := >=3.4.0b2,<=3.4.0
 
 export CHROMIUM ?= /usr/bin/chromium
 export NGINX ?= .venv/tools/nginx/usr/sbin/nginx
@@ -11,22 +19,37 @@ export MARIADBD ?= /usr/sbin/mariadbd
 
 UV := .venv/tools/bin/uv
 BIN := .venv/airflow-$(AIRFLOW)/bin
+INSTALL = $(UV) pip install --quiet --python $(@D)/bin/python
 export UV_PYTHON_DOWNLOADS := never
+# The tests start Airflow's programs a hundred times: compiling them each time takes longer than the tests.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-older lint bench clean
+# Neighbours, since those have servers and an Airflow in common; whoever is done first takes over half of another's rest.
+PYTEST := -m pytest -n $(WORKERS) --dist worksteal
+EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py
+
+.PHONY: demo test test-lowest test-newest test-next test-image lint bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) test-older ## all tests on $(AIRFLOW), most of them on the older versions
-	$(BIN)/python -m pytest
+test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) ## all tests, on the main version
+	$(BIN)/python $(PYTEST)
 
-test-older: $(OLDER_AIRFLOWS:%=test-on-%)
+test-lowest: .venv/lowest/ready $(CHROMIUM) $(MARIADBD) ## what must work everywhere, on the lowest version of everything
+	.venv/lowest/bin/python $(PYTEST) $(EVERY_VERSION)
 
-test-on-%: .venv/airflow-%/ready $(CHROMIUM) $(MARIADBD)
-	.venv/airflow-$*/bin/python -m pytest tests/unit tests/integration tests/e2e/test_every_version.py
+test-newest: .venv/airflow-$(NEWEST)/ready $(CHROMIUM) $(MARIADBD) ## what can differ, on the newest version
+	.venv/airflow-$(NEWEST)/bin/python $(PYTEST) --airflow-side $(EVERY_VERSION)
+
+test-image: .venv/image/ready $(CHROMIUM) $(MARIADBD) ## what must work everywhere, beside the providers of Airflow's official image
+	.venv/image/bin/python $(PYTEST) $(EVERY_VERSION)
+
+test-next: .venv/next/ready $(CHROMIUM) $(MARIADBD) ## what can differ, on the newest pre-release that can be had now
+	$(UV) pip list --python .venv/next/bin/python | grep "^apache-airflow "
+	.venv/next/bin/python $(PYTEST) --airflow-side $(EVERY_VERSION)
 
 # The end-to-end tests drive a real browser.
 $(CHROMIUM):
@@ -67,11 +90,33 @@ $(UV):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .venv/tools uv
 
+define environment
+@echo "Making the environment $(@D)"
+$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(@D)
+endef
+
 .venv/airflow-%/ready: pyproject.toml $(UV)
-	@echo "Making the environment for Airflow $* in .venv/airflow-$*"
-	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv/airflow-$*
-	$(UV) pip install --quiet --python .venv/airflow-$*/bin/python "apache-airflow==$*" $(PINS_$*) --group lint --group test --editable .
+	$(environment)
+	$(INSTALL) "apache-airflow$(or $(IS_$*),==$*)" $(PINS_$*) --group lint --group test --editable .
 	touch $@
+
+# The tools of the tests must not lift what they test.
+.venv/lowest/ready: pyproject.toml $(UV)
+	$(environment)
+	$(INSTALL) --resolution lowest-direct "apache-airflow==$(LOWEST)" $(PINS_$(LOWEST)) --editable .
+	$(UV) pip freeze --quiet --python $(@D)/bin/python --exclude-editable > $(@D)/lowest.txt
+	$(INSTALL) --constraint $(@D)/lowest.txt --group test --editable .
+	touch $@
+
+.venv/image/ready: pyproject.toml $(UV)
+	$(environment)
+	$(INSTALL) "apache-airflow==$(AIRFLOW)" --group image --group test --editable .
+	touch $@
+
+.PHONY: .venv/next/ready
+.venv/next/ready: $(UV)
+	$(environment)
+	$(INSTALL) "apache-airflow>=3.4.0a0" "apache-airflow-core>=3.4.0a0" "apache-airflow-task-sdk>=1.4.0a0" --group test --editable .
 
 clean: ## remove the environments, caches, and the demo's ledger and reports
 	rm -rf .venv .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -6,6 +6,11 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_side import needs_airflow
 
 # Airflow reads its home and its configuration when it is imported, so this can't wait for a fixture.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="carbonmark-tests-")
@@ -13,3 +18,17 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 for name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "AIRFLOW__CARBONMARK__"))]:
     del os.environ[name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--airflow-side",
+        action="store_true",
+        help="leave out the test files that can't differ by Airflow's version, since nothing they import imports it",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what ``--airflow-side`` says, before it is imported."""
+    is_test = collection_path.match("test_*.py")
+    return True if is_test and config.getoption("airflow_side") and not needs_airflow(collection_path) else None

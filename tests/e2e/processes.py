@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,13 +28,21 @@ class RunFailed(StackError):
     """A DAG run ended badly; the message holds the end of its failed tasks' logs."""
 
 
+# Below those that Linux gives to connections: a port found free stays free while what listens there starts, or is started again.
+_PORTS = range(20_000, 32_000)
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports nobody listens on, all different."""
+    """Return ports nobody listens on, all different; at random, since other tests look for some at the same time."""
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        free = []
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            if len(free) == count:
+                break
+            with suppress(OSError):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                free.append(port)
+        return free
 
 
 def wait_until(
