@@ -8,6 +8,7 @@ PINS_3.2.2 := "fastapi<0.137"
 export CHROMIUM ?= /usr/bin/chromium
 export NGINX ?= .venv/tools/nginx/usr/sbin/nginx
 export MARIADBD ?= /usr/sbin/mariadbd
+export REDIS_SERVER ?= /usr/bin/redis-server
 
 UV := .venv/tools/bin/uv
 BIN := .venv/airflow-$(AIRFLOW)/bin
@@ -20,7 +21,7 @@ export UV_PYTHON_DOWNLOADS := never
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) test-older ## all tests on $(AIRFLOW), most of them on the older versions
+test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) $(REDIS_SERVER) test-older ## all tests on $(AIRFLOW), most of them on the older versions
 	$(BIN)/python -m pytest
 
 test-older: $(OLDER_AIRFLOWS:%=test-on-%)
@@ -52,6 +53,13 @@ $(MARIADBD):
 	@echo "Where that can't be: install MariaDB and say where it is, make test MARIADBD=/path/to/mariadbd"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mariadb-server-core mariadb-client-core
+
+# The test of an Airflow on several machines starts a server of its own. --no-install-recommends: the programs, nothing else.
+$(REDIS_SERVER):
+	@echo "There is no Redis at $(REDIS_SERVER): installing Debian's package redis-server with apt-get."
+	@echo "Where that can't be: install Redis and say where it is, make test REDIS_SERVER=/path/to/redis-server"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server
 
 lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
 	$(BIN)/ruff check .
