@@ -37,7 +37,7 @@ CONFIG = {
             },
             "ledger_path": {
                 "description": "SQLite file that holds the ledger where ledger_conn_id is empty. "
-                "Default: carbonmark-ledger.db in AIRFLOW_HOME.",
+                "Default: carbonmark-ledger.db in AIRFLOW_HOME, refused unless the executor is LocalExecutor.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "/srv/airflow/carbonmark-ledger.db",

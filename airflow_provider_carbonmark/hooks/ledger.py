@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "carbonmark-ledger.db"
 
+#: The executor whose tasks run on the machine of the scheduler, by the names that the configuration may give it.
+_LOCAL = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})
+#: What executors tell the containers that they start for a task. Airflow's pod templates configure LocalExecutor in their pods.
+_CONTAINERS = {
+    "AIRFLOW_IS_K8S_EXECUTOR_POD": "KubernetesExecutor",
+    "AIRFLOW_IS_EXECUTOR_CONTAINER": "An executor of containers",
+}
+
 
 @contextmanager
 def open_ledger() -> Iterator[Ledger]:
@@ -34,7 +43,7 @@ def open_ledger() -> Iterator[Ledger]:
 
     It is in the database of the connection ``[carbonmark] ledger_conn_id``, else in the SQLite file ``[carbonmark] ledger_path``.
 
-    :raises LedgerError: when the connection is none of a database.
+    :raises LedgerError: when the connection is none of a database, and when neither is configured and tasks run on several machines.
     """
     # Imported late: a DAG file needs none of SQLAlchemy.
     from airflow_provider_carbonmark.ledger import Ledger
@@ -64,13 +73,37 @@ def keeping_books() -> Iterator[Ledger]:
 
 
 def ledger_path() -> Path:
-    """Return the SQLite file that holds the ledger where no connection is configured."""
-    configured = (conf.get("carbonmark", "ledger_path", fallback=None) or "").strip()
-    return (
-        Path(configured).expanduser()
-        if configured
-        else Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / DEFAULT_FILE
-    )
+    """
+    Return the SQLite file that holds the ledger where no connection is configured.
+
+    :raises LedgerError: when no file is configured either, and tasks run where the default one would not be seen.
+    """
+    if configured := (conf.get("carbonmark", "ledger_path", fallback=None) or "").strip():
+        return Path(configured).expanduser()
+    default = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / DEFAULT_FILE
+    if executor := _executor_elsewhere():
+        from airflow_provider_carbonmark.offsets.ledger_schema import LedgerError
+
+        raise LedgerError(
+            f"{executor} runs tasks on more than one machine, and each would keep a ledger of its own in {default}: what one bought, "
+            "another would buy again. Set [carbonmark] ledger_conn_id to the connection of a database, such as PostgreSQL, "
+            "or ledger_path to a file that all machines mount"
+        )
+    return default
+
+
+def _executor_elsewhere() -> str | None:
+    """Return the first executor of this deployment that may run tasks on other machines; None when there is none."""
+    for marker, executor in _CONTAINERS.items():
+        if os.environ.get(marker):
+            return executor
+    # Such as "LocalExecutor,K8S:KubernetesExecutor;team1=my.package.MyExecutor": lists of executors, by team, with an alias or without.
+    configured = conf.get("core", "executor", fallback=None) or "LocalExecutor"
+    for entry in re.split("[,;]", configured):
+        executor = re.sub(".*[=:]", "", entry).strip()
+        if executor and executor not in _LOCAL:
+            return executor.rpartition(".")[2]
+    return None
 
 
 def _conn_id() -> str:

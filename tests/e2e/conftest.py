@@ -75,8 +75,8 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Show the end of every process's log beside a failure."""
     report = yield
-    running = getattr(item, "funcargs", {}).get("stand")
-    if report.failed and running is not None:
+    stands = [used for used in getattr(item, "funcargs", {}).values() if isinstance(used, Stand)]
+    for running in stands if report.failed else []:
         report.sections.append(("processes", f"{running.airflow.tails()}\n{running.sandbox.process.tail()}"))
     return report
 
