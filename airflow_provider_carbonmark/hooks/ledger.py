@@ -82,8 +82,6 @@ def ledger_path() -> Path:
         return Path(configured).expanduser()
     default = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / DEFAULT_FILE
     if executor := _executor_elsewhere():
-        from airflow_provider_carbonmark.offsets.ledger_schema import LedgerError
-
         raise LedgerError(
             f"{executor} runs tasks on more than one machine, and each would keep a ledger of its own in {default}: what one bought, "
             "another would buy again. Set [carbonmark] ledger_conn_id to the connection of a database, such as PostgreSQL, "
