@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.api.models import Payment
 
-# A person waits for the answer.
+# Seconds for the whole request: a person waits for the answer.
 LONGEST_CHECK = 10.0
 
 
