@@ -62,7 +62,7 @@ EXTRA_FIELDS = (
         "environment",
         "Environment",
         "production or test. Nothing that comes from test counts as a retirement. When empty: test for a key that starts "
-        "with cm_api_sandbox or a host outside carbonmark.com, else production.",
+        "with cm_api_sandbox, else production. A host outside carbonmark.com needs it said for any other key.",
         choices=ENVIRONMENTS,
         placeholder="production",
     ),
