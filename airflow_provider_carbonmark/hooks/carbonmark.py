@@ -141,9 +141,18 @@ def _return_url_secret(value: Any, field: str) -> SecretStr | None:
 
 def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:
     if environment is None:
+        if key.startswith(TEST_KEY_PREFIX):
+            return True
         host = urlsplit(checkout_url).hostname or ""
-        ours = host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}")
-        return key.startswith(TEST_KEY_PREFIX) or not ours
+        if host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}"):
+            return False
+        # Taken for a rehearsal, what a gateway sells would be paid and not counted; taken for real, a rehearsal would be counted.
+        raise InvalidInputError(
+            field,
+            "must be set, because a host outside carbonmark.com may be either",
+            value=checkout_url,
+            remedy="Give production for a gateway in front of Carbonmark, where payments are real, or test for a sandbox",
+        )
     if environment not in connection_form.ENVIRONMENTS:
         raise InvalidInputError(
             field, "is unknown", value=environment, remedy="Give production or test, or leave it empty"

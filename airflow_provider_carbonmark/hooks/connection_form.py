@@ -16,7 +16,7 @@ HOOK_NAME = "Carbonmark"
 DEFAULT_CHECKOUT_URL = "https://checkout.carbonmark.com"
 #: doc: the host carries the version; the unversioned host follows the latest one and breaks clients.
 DEFAULT_MARKET_URL = "https://v20.api.carbonmark.com"
-#: Seconds for one answer, from connecting to its last byte.
+#: Seconds for one request as a whole, from connecting to the last byte of its answer.
 DEFAULT_TIMEOUT = 30.0
 
 ENVIRONMENTS = ("production", "test")
@@ -45,7 +45,7 @@ EXTRA_FIELDS = (
     ExtraField(
         "timeout",
         "Timeout (seconds)",
-        "How long one request may take. 30 when empty.",
+        "How long one request may take as a whole, from connecting to the last byte of its answer. 30 when empty.",
         kind="number",
         placeholder=f"{DEFAULT_TIMEOUT:g}",
     ),
@@ -60,7 +60,7 @@ EXTRA_FIELDS = (
         "environment",
         "Environment",
         "production or test. Nothing that comes from test counts as a retirement. When empty: test for a key that starts "
-        "with cm_api_sandbox or a host outside carbonmark.com, else production.",
+        "with cm_api_sandbox, else production. A host outside carbonmark.com needs it said for any other key.",
         choices=ENVIRONMENTS,
         placeholder="production",
     ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Payment
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
-# A person waits for the answer.
+# Seconds for the whole request: a person waits for the answer.
 LONGEST_CHECK = 10.0
 
 

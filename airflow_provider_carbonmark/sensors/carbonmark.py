@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -70,8 +71,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     :param deferrable: wait in the triggerer, without a worker slot.
-    :param poll_interval: seconds between the first polls; the pauses grow from there, with jitter.
-    :param max_poll_interval: the longest pause between polls, seconds.
+    :param poke_interval: the first pause between polls, seconds or a timedelta; the pauses grow from there, with jitter.
+    :param max_wait: the longest pause between polls, seconds or a timedelta.
     :param success_states: retirement status words that mean done; letter case and separators don't matter.
     :param failed_states: words on either status that mean it never will be.
     :param allow_test_mode: whether something that retired nothing may succeed; the result still says ``test_mode``.
@@ -91,27 +92,27 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         checkout: Mapping[str, Any] | None = None,
         carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 1,
-        max_poll_interval: float = 300,
+        poke_interval: float | timedelta = 1,
+        max_wait: float | timedelta = 300,
         success_states: Sequence[str] = DEFAULT_SUCCESS_STATES,
         failed_states: Sequence[str] = DEFAULT_FAILED_STATES,
         allow_test_mode: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        if not 0 < poll_interval <= max_poll_interval:
+        first, longest = _parse_pause(poke_interval, "poke_interval"), _parse_pause(max_wait, "max_wait")
+        if first > longest:
             raise InvalidInputError(
-                "poll_interval",
-                "must be more than 0 and at most max_poll_interval",
-                value=(poll_interval, max_poll_interval),
-                remedy="Give both in seconds.",
+                "poke_interval",
+                "is longer than max_wait",
+                value=(first, longest),
+                remedy="Raise max_wait too",
             )
-        super().__init__(poke_interval=poll_interval, **kwargs)
+        super().__init__(poke_interval=first, max_wait=longest, **kwargs)
+        self._longest_pause = longest
         self.payment_id = payment_id
         self.checkout = checkout
         self.carbonmark_conn_id = carbonmark_conn_id
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.max_poll_interval = max_poll_interval
         self.success_states = success_states
         self.failed_states = failed_states
         self.allow_test_mode = allow_test_mode
@@ -159,8 +160,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 terms=self.terms.to_json(),
                 started_at=started.isoformat(),
                 deadline=(started + timedelta(seconds=self.timeout)).isoformat(),
-                poll_interval=self.poll_interval,
-                max_poll_interval=self.max_poll_interval,
+                poke_interval=self.poke_interval,
+                max_wait=self._longest_pause,
                 not_before=(started + timedelta(seconds=self._pause(0.0))).isoformat(),
             ),
             method_name="execute_complete",
@@ -265,7 +266,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         return self._pause(run_duration())
 
     def _pause(self, waited: float) -> float:
-        pause = max(next_pause(waited, self.poll_interval, self.max_poll_interval), self._asked_to_pause)
+        pause = max(next_pause(waited, self.poke_interval, self._longest_pause), self._asked_to_pause)
         # The last poll is at the deadline, whatever the service asks for.
         return min(pause, max(0.0, self.timeout - waited))
 
@@ -277,6 +278,16 @@ def _asked_for(checkout: Mapping[str, Any]) -> RetirementRequest:
         asset_price_source_id=checkout.get("asset_price_source_id"),
         retirement_message=checkout.get("retirement_message"),
     )
+
+
+def _parse_pause(value: object, field: str) -> float:
+    """Read a length of time as Airflow's sensors take it, and return its seconds."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise InvalidInputError(
+            field, "is no length of time above zero", value=value, remedy="Give seconds or a timedelta"
+        )
+    return seconds
 
 
 def _is_known(checkout: Mapping[str, Any], payment_id: str) -> bool:

@@ -108,7 +108,7 @@ def check() -> tuple[bool, str]:
     ("key", "environment", "mode"),
     [
         (KEY, "production", "production"),
-        (KEY, None, "test mode: nothing is retired"),
+        (KEY, "test", "test mode: nothing is retired"),
         ("cm_api_sandbox_1", None, "test mode: nothing is retired"),
     ],
 )
@@ -210,6 +210,7 @@ def test_a_wrong_market_api_is_told_from_a_wrong_checkout_service(connect, marke
         {"timeout": "soon"},
         {"market_url": 5},
         {"environment": "staging"},
+        {"environment": None},
         {"key": "gehe im"},
     ],
 )
@@ -231,7 +232,7 @@ def test_airflow_itself_can_test_the_connection(connect, sandbox):
         conn_type="carbonmark",
         host=sandbox.url,
         password=KEY,
-        extra=json.dumps({"market_url": sandbox.url}),
+        extra=json.dumps({"market_url": sandbox.url, "environment": "production"}),
     )
     works, message = connection.test_connection()
     assert works, message

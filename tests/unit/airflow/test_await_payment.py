@@ -88,7 +88,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     # Carbonmark is out of reach.
     monkeypatch.setenv(
         "AIRFLOW_CONN_CARBONMARK_DEFAULT",
-        json.dumps({"conn_type": "carbonmark", "host": "http://127.0.0.1:9"}),
+        json.dumps(
+            {"conn_type": "carbonmark", "host": "http://127.0.0.1:9", "extra": {"environment": "test"}}
+        ),
     )
     monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", run.ask)
     return run
