@@ -43,6 +43,14 @@ CONFIG = {
                 "example": "/srv/airflow/carbonmark-ledger.db",
                 "default": None,
             },
+            "deployment": {
+                "description": "Short name of this Airflow. Airflows that share a ledger must each have another one, so that the runs "
+                "of one are never taken for those of another.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "europe",
+                "default": None,
+            },
             "max_concurrent_polls": {
                 "description": "How many payments of one connection a triggerer asks about at the same moment.",
                 "version_added": "0.1.0",

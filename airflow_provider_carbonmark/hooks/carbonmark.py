@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 TEST_KEY_PREFIX = "cm_api_sandbox"
 CARBONMARK_DOMAIN = "carbonmark.com"
 
-MIN_SECRET_LENGTH = 32
-
 #: Well formed, and no payment has it: a right key gets 404 for it, a wrong one 401 or 403.
 IMPOSSIBLE_PAYMENT_ID = "airflow-connection-test"
 
@@ -48,12 +46,10 @@ class CarbonmarkConnection:
 
     :param settings: the two base URLs, the API key and the timeout.
     :param test_mode: whether what comes from this connection retires nothing.
-    :param return_url_secret: what return URLs are signed with; None means with a key derived from the API key.
     """
 
     settings: ClientSettings
     test_mode: bool
-    return_url_secret: SecretStr | None = None
 
     @classmethod
     def of(cls, connection: Connection) -> CarbonmarkConnection:
@@ -84,11 +80,7 @@ class CarbonmarkConnection:
             problem = str(error).removeprefix(f"{error.field} ").removesuffix(f". {error.remedy}")
             raise InvalidInputError(field(_FIELDS[error.field]), problem, remedy=error.remedy) from None
         environment = _or_default(extra.get("environment"), None)
-        return cls(
-            settings,
-            _test_mode(environment, key, settings.checkout_url, field("extra environment")),
-            _return_url_secret(extra.get("return_url_secret"), field("extra return_url_secret")),
-        )
+        return cls(settings, _test_mode(environment, key, settings.checkout_url, field("extra environment")))
 
 
 # Where the form has what the client's settings are made of.
@@ -125,18 +117,6 @@ def _timeout(value: Any, field: str) -> float:
             field, "is not a number of seconds", value=value, remedy="Give more than 0 and at most 3600"
         )
     return seconds
-
-
-def _return_url_secret(value: Any, field: str) -> SecretStr | None:
-    secret = str(_or_default(value, ""))
-    # Whoever has a link has a signature to try guesses on, as often as they like.
-    if secret and len(secret) < MIN_SECRET_LENGTH:
-        raise InvalidInputError(
-            field,
-            f"has {len(secret)} characters",
-            remedy=f"Give {MIN_SECRET_LENGTH} random ones or more, or leave it empty",
-        )
-    return SecretStr(secret) if secret else None
 
 
 def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:

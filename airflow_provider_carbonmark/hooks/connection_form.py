@@ -32,7 +32,6 @@ class ExtraField:
     kind: str = "string"
     choices: tuple[str, ...] = ()
     placeholder: str = ""
-    secret: bool = False
 
 
 EXTRA_FIELDS = (
@@ -48,13 +47,6 @@ EXTRA_FIELDS = (
         "How long one request may take as a whole, from connecting to the last byte of its answer. 30 when empty.",
         kind="number",
         placeholder=f"{DEFAULT_TIMEOUT:g}",
-    ),
-    ExtraField(
-        "return_url_secret",
-        "Return URL secret",
-        "Signs the addresses that buyers come back to; 32 random characters or more. When empty, the signature is derived from the "
-        "API key, and changing the key ends the links made before.",
-        secret=True,
     ),
     ExtraField(
         "environment",
@@ -82,8 +74,6 @@ def _conn_field(field: ExtraField) -> dict[str, Any]:
         schema["enum"] = [*field.choices, None]
     if field.kind == "number":
         schema["exclusiveMinimum"] = 0
-    if field.secret:
-        schema["format"] = "password"
     return {"label": field.label, "description": field.description, "schema": schema}
 
 

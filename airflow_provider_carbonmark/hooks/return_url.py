@@ -15,13 +15,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import conf
-from itsdangerous import BadData, URLSafeSerializer
-from itsdangerous.encoding import base64_decode, base64_encode
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_url
 
 if TYPE_CHECKING:
+    from itsdangerous import URLSafeSerializer
+
     from airflow_provider_carbonmark.ledger.book import Ledger
 
 #: Where Airflow's API server serves what buyers come back to.
@@ -111,6 +111,9 @@ def read(text: str, key: bytes) -> Token:
     :param text: the token, from anybody.
     :raises InvalidTokenError: whatever is wrong with it.
     """
+    from itsdangerous import BadData
+    from itsdangerous.encoding import base64_decode, base64_encode
+
     if not _TOKEN.fullmatch(text):
         raise InvalidTokenError
     try:
@@ -128,6 +131,9 @@ def read(text: str, key: bytes) -> Token:
 
 
 def _serializer(key: bytes) -> URLSafeSerializer:
+    # Imported late here and above: every Airflow process imports the plugin, which needs the prefix alone.
+    from itsdangerous import URLSafeSerializer
+
     strong = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     return URLSafeSerializer(key, salt=_SALT, signer_kwargs=strong)
 

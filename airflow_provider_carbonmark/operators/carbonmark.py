@@ -183,7 +183,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             changed = _changes(known, order, terms)
             if not changed:
                 return known
-            refuse_unless_unpaid(ledger, known, self.hook, ", ".join(changed))
+            refuse_unless_unpaid(ledger, [*ledger.given_up(task), known], self.hook, ", ".join(changed))
         return ledger.order(task, order, test_mode=test_mode, now=pendulum.now("UTC"), instead_of=known)
 
     def _deliver(self, purchase: Purchase) -> dict[str, Any]:
@@ -204,8 +204,14 @@ def _changes(known: Purchase, order: Order, terms: LinkTerms) -> list[str]:
         before |= {"carbonmark_conn_id": known.link.conn_id, "metadata": known.link.request.get("metadata")}
         after |= {"carbonmark_conn_id": terms.hook.carbonmark_conn_id, "metadata": terms.metadata_of(known)}
     return [
-        f"{name} from {before[name]!s} to {value!s}" for name, value in after.items() if before[name] != value
+        f"{name} from {_shown(before[name])} to {_shown(value)}"
+        for name, value in after.items()
+        if before[name] != value
     ]
+
+
+def _shown(value: object) -> str:
+    return repr(f"{value:f}" if isinstance(value, Decimal) else value)
 
 
 def _parse_money(value: object, field: str) -> Decimal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundEr
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retirement import is_unpaid
 from airflow_provider_carbonmark.hooks.runs import task_of
-from airflow_provider_carbonmark.ledger.purchase import HasLinkError, State
+from airflow_provider_carbonmark.ledger.purchase import HasLinkError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -130,30 +130,38 @@ def parse_metadata(value: object) -> dict[str, Any]:
     return metadata
 
 
-def refuse_unless_unpaid(ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook, changed: str) -> None:
+def refuse_unless_unpaid(
+    ledger: Ledger, ordered: Sequence[Purchase], hook: CarbonmarkHook, changed: str
+) -> None:
     """
-    Allow a task to order something else only while Carbonmark says that what it ordered before is unpaid, and nobody brought a payment.
+    Allow a task to order something else only while Carbonmark says that all it ordered before is unpaid, and nobody brought a payment.
 
-    :param purchase: what it ordered before.
+    :param ordered: what it ordered before.
     :param changed: what is to be bought now, in words.
-    :raises AirflowFailException: when it is paid, or nobody can tell.
+    :raises AirflowFailException: when something of it is paid, or nobody can tell.
     """
-    if purchase.link is None or purchase.link.url is None:
-        return
-    if doubt := _why_not_unpaid(ledger, purchase, purchase.link.payment_id, hook):
-        raise AirflowFailException(
-            f"This task made the link {purchase.link.url} before, for {purchase}, and since then its input changed: {changed}. A new "
-            f"link could buy twice, because {doubt}. To buy with the new input as well, start a new run."
+    made = [purchase for purchase in ordered if purchase.has_link]
+    for purchase in made:
+        if doubt := _why_not_unpaid(ledger, purchase, hook):
+            raise AirflowFailException(
+                f"This task made the link {_url(purchase)} before, and since then its input changed: {changed}. A new link could buy "
+                f"twice, because {doubt}. To buy with the new input as well, start a new run."
+            )
+    if made:
+        log.warning(
+            "The input changed (%s) and what was made before is unpaid, so a new link is made. Don't pay the old one: %s",
+            *(changed, ", ".join(map(_url, made))),
         )
-    log.warning(
-        "The input changed (%s) and what was made before is unpaid, so a new link is made. Don't pay the old one: %s",
-        *(changed, purchase.link.url),
-    )
 
 
-def _why_not_unpaid(ledger: Ledger, purchase: Purchase, told: str | None, hook: CarbonmarkHook) -> str:
+def _url(purchase: Purchase) -> str:
+    return str(purchase.link and purchase.link.url)
+
+
+def _why_not_unpaid(ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> str:
     """Return why the purchase may have been paid; empty when Carbonmark says that it hasn't."""
-    if purchase.state in (State.PAID, State.RETIRED):
+    told = purchase.link.payment_id if purchase.link else None
+    if purchase.payment_id:
         return f"it is {purchase.state} with payment {purchase.payment_id!r}"
     if brought := ledger.payments(purchase.id):
         return f"somebody brought payment {brought[0].payment_id!r} for it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ from airflow_provider_carbonmark.hooks.checkout import find_purchase, parse_chec
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
 from airflow_provider_carbonmark.hooks.runs import run_of, task_of
-from airflow_provider_carbonmark.ledger.purchase import Source
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Source
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -49,9 +50,11 @@ PARKING = (TaskDeferred, getattr(airflow.sdk.exceptions, "TaskAwaitingInput", Ta
 #: The field of the form in which a person enters a payment id.
 PAYMENT_KEY = "payment_id"
 
-# What rules a brought id out, when a person can say more: one that was typed wrong, and one that a person had better look at again.
 _SURELY_WRONG = frozenset({Finding.OTHER, Finding.NOT_PAID})
-_ASK_ONCE_MORE = _SURELY_WRONG | {Finding.UNTOLD}
+# What rules an id out, by how it came. One that was typed, and of which Carbonmark says too little, a person had better look at again.
+_RETURNED = {Source.RETURNED: _SURELY_WRONG}
+_ENTERED = {Source.ENTERED: _SURELY_WRONG}
+_TO_ASK = _RETURNED | {Source.ENTERED: _SURELY_WRONG | {Finding.UNTOLD}}
 
 
 class CarbonmarkAwaitPaymentOperator(HITLOperator):
@@ -134,10 +137,11 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             purchase = find_purchase(ledger, checkout)
             if purchase.payment_id is None:
                 ledger.awaits(purchase.id, task_of(context), now=pendulum.now("UTC"))
-            if payment_id := self._known(ledger, purchase):
+            if payment_id := self._known(ledger, purchase.id, _TO_ASK):
                 return payment_id
             entered = [each for each in ledger.payments(purchase.id) if each.source is Source.ENTERED]
-        if purchase.state in ("declined", "failed"):
+        # What no plan buys anew may be paid after all, by somebody who clears this task.
+        if purchase.state in ("declined", "failed") and purchase.allocations:
             raise AirflowSkipException(f"{purchase} is {purchase.state}: {purchase.reason}")
         self.subject = self.subject or default_subject(checkout)
         claimed = entered[-1].payment_id if entered else None
@@ -147,7 +151,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             super().execute(context)
         except PARKING:
             with keeping_books() as ledger:
-                payment_id = self._known(ledger, ledger.purchase(purchase.id), only=Source.RETURNED)
+                payment_id = self._known(ledger, purchase.id, _RETURNED)
             if payment_id is None:
                 raise
         return payment_id
@@ -157,7 +161,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         with keeping_books() as ledger:
             self.checkout = parse_checkout(self.checkout)
             purchase = find_purchase(ledger, self.checkout)
-            payment_id = self._known(ledger, purchase, only=Source.RETURNED)
+            payment_id = self._known(ledger, purchase.id, _RETURNED)
         if payment_id and "error" in event:
             return payment_id
         answer = super().execute_complete(context, event)
@@ -186,28 +190,38 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             "HITLOperator.process_trigger_event_error returned, where it is documented to raise"
         )
 
-    def _known(self, ledger: Ledger, purchase: Purchase, only: Source | None = None) -> str | None:
+    def _known(
+        self, ledger: Ledger, id: int, ruled_out_by: Mapping[Source, Collection[Finding]]
+    ) -> str | None:
         """
-        Return the payment that the purchase is paid with, or else one that was brought for it and may be that.
+        Return the payment that a purchase is paid with, or else one that was brought for it and may be that.
 
         A buyer came back, or a person entered an id, while Carbonmark could not say what it is for; a task may have died since. It is
-        asked again, and what it can't rule out is passed on: the check of the retirement decides.
+        asked again, and what it can't rule out is passed on: the check of the retirement decides. What buyers came back with goes first.
 
-        :param only: the way in which the payment must have come.
+        :param ruled_out_by: what rules a payment out, by how it came; those that came otherwise are left alone.
         """
+        purchase = ledger.purchase(id)
         if purchase.payment_id is not None:
             self.log.info("%s is %s: %s", purchase, purchase.state, purchase.payment_id)
             return purchase.payment_id
-        for payment in ledger.payments(purchase.id):
-            if only in (None, payment.source) and self._may_be(ledger, purchase, payment):
+        candidates: dict[Source, list[Payment]] = {source: [] for source in ruled_out_by}
+        for payment in ledger.payments(id):
+            if payment.source in candidates:
+                candidates[payment.source].append(payment)
+        # What was typed last corrects what was typed before.
+        candidates.get(Source.ENTERED, []).reverse()
+        possible = None
+        for payment in chain.from_iterable(candidates.values()):
+            finding, why = self._check(ledger, purchase, payment)
+            self.log.info("Payment %s was %s before: %s", payment.payment_id, payment.source, why)
+            if finding is Finding.THIS_PURCHASE:
                 return payment.payment_id
-        return None
-
-    def _may_be(self, ledger: Ledger, purchase: Purchase, payment: Payment) -> bool:
-        wrong = _ASK_ONCE_MORE if payment.source is Source.ENTERED else _SURELY_WRONG
-        finding, why = self._check(ledger, purchase, payment)
-        self.log.info("Payment %s was brought before (%s): %s", payment.payment_id, payment.source, why)
-        return finding not in wrong
+            if finding not in ruled_out_by[payment.source]:
+                possible = possible or payment.payment_id
+            if finding is Finding.OUT_OF_REACH:
+                break
+        return possible
 
     def _entered(self, ledger: Ledger, purchase: Purchase, entered: str, user: str) -> str | None:
         """Take an id that a person entered; None when it has to be asked for again."""
@@ -219,6 +233,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             return None
         self.log.info("%s entered payment %s.", user, payment_id)
+        brought_before = {(each.payment_id, each.source) for each in ledger.payments(purchase.id)}
         # Before anything else: a run that dies from here on leaves it to the next.
         brought = ledger.bring(
             purchase.id,
@@ -230,14 +245,18 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             now=pendulum.now("UTC"),
         )
         finding, why = self._check(ledger, purchase, brought.payment)
-        if finding is Finding.OTHER:
+        if brought.other is not None:
+            finding, why = Finding.OTHER, brought.why
+        # What a person says may be paid a moment ago, and not be there yet; what a browser brought is ruled out by now.
+        is_late = finding is Finding.NOT_PAID and (payment_id, Source.RETURNED) in brought_before
+        if finding is Finding.OTHER or is_late:
             self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
             return None
         return payment_id
 
     def _check(self, ledger: Ledger, purchase: Purchase, payment: Payment) -> tuple[Finding, str]:
         """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
-        conn_id = purchase.link.conn_id if purchase.link else self.carbonmark_conn_id
+        conn_id = purchase.link.conn_id if purchase.link else None
         with failing_without_retry():
             settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
         finding, why = check_payment(settings, payment.payment_id, purchase)
@@ -256,7 +275,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         return (finding, why) if brought.is_its_own else (Finding.OTHER, brought.why)
 
     def _declined(self, context: Context, ledger: Ledger, purchase: Purchase, user: str) -> str:
-        if payment_id := self._entered_before(ledger, purchase):
+        if payment_id := self._known(ledger, purchase.id, _ENTERED):
             self.log.warning(
                 "%s declined, but payment %s was entered before: it is followed.", user, payment_id
             )
@@ -264,20 +283,17 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         checkout: Any = self.checkout
         reason = f"{user} declined to pay for {_tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
         # What no plan handles, whoever waits for it may decline.
-        run = run_of(context) if purchase.task_id is None else purchase.handler
-        ledger.declined(purchase.id, run, reason, now=pendulum.now("UTC"))
+        run = purchase.handler if purchase.task_id else run_of(context)
+        try:
+            ledger.declined(purchase.id, run, reason, now=pendulum.now("UTC"))
+        except LedgerError:
+            if payment_id := ledger.purchase(purchase.id).payment_id:
+                self.log.warning("%s declined, but %s was paid in this moment.", user, payment_id)
+                return payment_id
+            raise
         # Airflow logs why a task failed, but not why it was skipped.
         self.log.warning("%s", reason)
         raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
-
-    def _entered_before(self, ledger: Ledger, purchase: Purchase) -> str | None:
-        """Return an id that was entered before and that Carbonmark doesn't rule out, though it may not confirm it."""
-        for payment in ledger.payments(purchase.id):
-            if payment.source is Source.ENTERED:
-                finding, _ = self._check(ledger, purchase, payment)
-                if finding not in _SURELY_WRONG:
-                    return payment.payment_id
-        return None
 
 
 def default_subject(checkout: Mapping[str, Any]) -> str:

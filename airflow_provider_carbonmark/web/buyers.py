@@ -6,26 +6,24 @@ Two addresses, pages without scripts or anything from elsewhere, and no word abo
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable
 from http import HTTPStatus
 
-import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
-from airflow_provider_carbonmark.web import visits
-from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Page, Visit
+from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Limits, Page, Visit, Visits
 
 log = logging.getLogger(__name__)
 
-# Buyers at once. They have threads of their own, so that a slow Carbonmark doesn't hold up Airflow's API.
-MAX_AT_ONCE = 10
 # A page that can't say yet what became of the payment looks again: as long as the sensor would wait for an unknown payment.
 LOOK_AGAIN_SECONDS = 10
 MAX_LOOKS = 30
@@ -50,30 +48,34 @@ _HEADERS = {
 }
 
 
-def create_app() -> FastAPI:
+def create_app(limits: Limits | None = None) -> FastAPI:
     """Return the app, to be mounted at ``/carbonmark``."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    limiter = anyio.CapacityLimiter(MAX_AT_ONCE)
+    limits = limits or Limits()
+    visits = Visits(limits)
 
-    async def answer(
-        request: Request, visit: Callable[[], Visit], in_trouble: Page, payment_id: str | None = None
-    ) -> Response:
-        if _is_only_looking_ahead(request):
-            return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE, headers=_HEADERS)
+    async def within_its_time(visit: Awaitable[Visit], in_trouble: Page) -> Visit:
         try:
-            seen = await anyio.to_thread.run_sync(visit, limiter=limiter)
-        except Exception:
-            log.exception("A buyer's return could not be handled")
-            seen = Visit(in_trouble)
-        return _page(request, seen, payment_id)
+            async with asyncio.timeout(limits.page):
+                return await visit
+        except TimeoutError:
+            log.debug("A buyer's page gave up waiting")
+        except Exception as error:
+            log.debug("A buyer's page has nothing to tell: %r", error)
+        return Visit(in_trouble)
 
     @app.get("/return/{token}/{payment_id}")
     async def returned(request: Request, token: str, payment_id: str) -> Response:
-        return await answer(request, lambda: visits.returned(token, payment_id), Page.UNCHECKED, payment_id)
+        if _is_only_looking_ahead(request):
+            return _not_now()
+        visit = await within_its_time(visits.returned(token, payment_id), Page.UNCHECKED)
+        return _page(request, visit, payment_id)
 
     @app.get("/cancelled/{token}")
     async def cancelled(request: Request, token: str) -> Response:
-        return await answer(request, lambda: visits.cancelled(token), Page.CANCELLED)
+        if _is_only_looking_ahead(request):
+            return _not_now()
+        return _page(request, await within_its_time(visits.cancelled(token), Page.CANCELLED))
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> Response:
@@ -92,6 +94,10 @@ def _is_only_looking_ahead(request: Request) -> bool:
     )
 
 
+def _not_now() -> Response:
+    return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE, headers=_HEADERS)
+
+
 def _page(
     request: Request, visit: Visit, payment_id: str | None = None, status: int | None = None
 ) -> Response:
@@ -103,17 +109,24 @@ def _page(
             headers["Refresh"] = f"{LOOK_AGAIN_SECONDS}; url=?look={looks + 1}"
     html = _TEMPLATES.get_template(f"{visit.page}.html").render(
         style=_STYLE,
-        checkout=visit.checkout,
-        way_back=web_address(visit.checkout["checkout_url"])
-        if visit.page is Page.CANCELLED and visit.checkout
-        else None,
+        purchase=visit.purchase,
+        way_back=_way_back(visit),
         # A second payment's number is for nobody's eyes, and the first is not this buyer's business.
         payment_id=None if visit.page is Page.ALREADY_RECORDED else payment_id,
         recorded=visit.recorded,
+        told=visit.told,
         looks_again=looks_again,
     )
     known = HTTPStatus.NOT_FOUND if visit.page is Page.UNKNOWN_LINK else HTTPStatus.OK
     return HTMLResponse(writable(html), status_code=status or known, headers=headers)
+
+
+def _way_back(visit: Visit) -> str | None:
+    """Return the payment page, as long as somebody may still pay there."""
+    purchase = visit.purchase
+    if visit.page is not Page.CANCELLED or purchase is None or purchase.state is not State.LINK_MADE:
+        return None
+    return web_address(purchase.link.url) if purchase.link else None
 
 
 def _looks(request: Request) -> int:

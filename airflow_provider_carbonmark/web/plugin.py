@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
+from airflow_provider_carbonmark.hooks.return_url import PREFIX
 from airflow_provider_carbonmark.web import place
-from airflow_provider_carbonmark.web.link import PREFIX
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

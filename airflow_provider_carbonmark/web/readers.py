@@ -7,25 +7,29 @@ it hands a request on, so this does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from airflow_provider_carbonmark.hooks.ledger import reading_ledger
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.web import access, pages, views
 from airflow_provider_carbonmark.web.place import PREFIX
+from airflow_provider_carbonmark.web.threads import Threads
 from airflow_provider_carbonmark.web.views import NoAccessError, UnreadableRequestError, Wanted
 
 log = logging.getLogger(__name__)
 
 # Readers at once. They have threads of their own, so that a slow ledger doesn't hold up Airflow's API.
-MAX_AT_ONCE = 4
+_AT_ONCE = 4
+_HANGING = 16
+SECONDS = 30.0
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -40,16 +44,21 @@ _HEADERS = {
 }
 
 
-def create_app() -> FastAPI:
-    """Return the app, to be mounted at ``/carbonmark-offsets``."""
+def create_app(seconds: float = SECONDS) -> FastAPI:
+    """
+    Return the app, to be mounted at ``/carbonmark-offsets``.
+
+    :param seconds: how long a reader waits at most.
+    """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    limiter = anyio.CapacityLimiter(MAX_AT_ONCE)
+    threads = Threads(_AT_ONCE, hanging=_HANGING, seconds=seconds)
 
     @app.get("/")
     async def ledger(request: Request, user: Annotated[Any, Depends(access.get_user)]) -> Response:
         try:
             wanted = Wanted.of(request.query_params)
-            return _page(await anyio.to_thread.run_sync(_read, wanted, user, limiter=limiter))
+            async with asyncio.timeout(seconds):
+                return _page(await threads.run(partial(_read, wanted, user)))
         except UnreadableRequestError as refusal:
             return _message(HTTPStatus.BAD_REQUEST, "There is no such page", str(refusal))
         except NoAccessError:
@@ -81,7 +90,7 @@ def create_app() -> FastAPI:
 
 def _read(wanted: Wanted, user: Any) -> str:
     readable = access.readable_dag_ids(user)
-    with reading_ledger() as connection:
+    with open_ledger() as ledger, ledger.reading() as connection:
         return pages.ledger(views.view(connection, wanted, readable))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.processes import StackError, wait_until
+from tests.e2e.processes import PATIENCE, StackError, wait_until
 
 FINISHED = {"success", "failed"}
 # Of tasks. Before Airflow 3.3, a task that waits for a person is deferred.
@@ -104,7 +104,7 @@ class AirflowApi:
         :raises StackError: when it has not ended after ``timeout`` seconds.
         """
         seen: dict[str, str] | None = None
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while True:
             state = str(self.run(dag_id, run_id)["state"])
             now = {task_name(task): task["state"] for task in self.task_instances(dag_id, run_id)}

@@ -23,7 +23,7 @@ from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import Worker, make_operator
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.web.link import LinkKey
+    from airflow_provider_carbonmark.ledger.purchase import Task
 
 SUCCESS, SKIPPED, FAILED, AWAITING, RETRY = "success", "skipped", "failed", "awaiting", "retry"
 
@@ -38,10 +38,9 @@ class Order:
     :param kill_at: the number of the point at which the process kills itself; None never.
     """
 
-    key: LinkKey
+    task: Task
     arguments: dict[str, Any]
     environment: Mapping[str, str]
-    has_store: bool
     log: str
     event: dict[str, Any] | None = None
     kill_at: int | None = None
@@ -69,13 +68,13 @@ def run(order: Order, airflow: Connection) -> None:
         airflow.send((name, arguments))
         return airflow.recv()
 
-    worker = Worker(order.key, send, has_store=order.has_store, reach=_Killer(order.kill_at))
+    worker = Worker(order.task, send, reach=_Killer(order.kill_at))
     airflow.send(("over", _outcome(worker, order)))
 
 
 def _outcome(worker: Worker, order: Order) -> tuple[str, str]:
     try:
-        worker.run(make_operator(order.key.task_id, order.arguments), order.event)
+        worker.run(make_operator(order.task.task_id, order.arguments), order.event)
     except AirflowSkipException as skipped:
         return SKIPPED, str(skipped)
     except AirflowFailException as failed:
@@ -94,7 +93,7 @@ def _warm_up() -> None:
         "airflow_provider_carbonmark.api.client",
         "airflow_provider_carbonmark.emissions.sums",
         "airflow_provider_carbonmark.ledger.book",
-        "airflow_provider_carbonmark.web.urls",
+        "airflow_provider_carbonmark.hooks.return_url",
         "encodings.idna",
         "psycopg2",
     ):

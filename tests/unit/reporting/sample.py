@@ -35,7 +35,7 @@ def a_line(
     id = next(_ids)
     line = PurchaseLine(
         id=id,
-        purchase=None if state is State.RESTATED else 10**14 + id,
+        purchase=None if state is State.RESTATED else _purchase(id),
         entity="ml-training",
         month="2026-10",
         test_mode=False,
@@ -58,6 +58,10 @@ def a_line(
         **_proof(id) if state is State.RETIRED else {},
     )
     return replace(line, **changes)
+
+
+def _purchase(id: int) -> int:
+    return 10**14 + id
 
 
 def _proof(id: int) -> dict[str, str]:
@@ -147,9 +151,10 @@ def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
         changed.append(replace(line, **change) if line.quantity_tonnes != 80 else line)
     again = next(line for line in lines if (line.entity, line.month) == ("web-and-shops", "2026-09"))
     august = next(line for line in lines if (line.entity, line.month) == ("ml-training", "2026-08"))
+    number = next(_ids)
     return [
         *changed,
-        replace(again, id=next(_ids), line=2),
+        replace(again, id=number, purchase=_purchase(number), line=2),
         a_line(
             State.RESTATED,
             emitted="39.1",

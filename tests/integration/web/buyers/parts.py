@@ -1,240 +1,187 @@
-"""Tasks as Airflow's database knows them, and the buyer's browser."""
+"""Tasks as Airflow's database knows them, links as the ledger does, and the buyer's browser."""
 
 from __future__ import annotations
 
-import json
 import uuid
 import warnings
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import airflow.sdk
-import pytest
+import airflow.sdk.exceptions
+import httpx
 from airflow.models.dagrun import DagRun
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import delete, insert, inspect, select, text, update
 
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
     warnings.simplefilter("ignore")
-    import airflow_provider_carbonmark.web.buyers  # noqa: F401
+    from airflow.api_fastapi.core_api.routes.public import hitl  # noqa: F401
 
+    from airflow_provider_carbonmark.web import buyers as buyers
+
+from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
+from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
-from airflow_provider_carbonmark.web.link import LinkKey
 
 if TYPE_CHECKING:
-    import httpx
-
+    from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.sandbox import SandboxServer
 
-HAS_STATE_STORE = hasattr(airflow.sdk, "NEVER_EXPIRE")
-needs_state_store = pytest.mark.skipif(
-    not HAS_STATE_STORE, reason="the task state store came with Airflow 3.3"
-)
-PARKED = "awaiting_input" if HAS_STATE_STORE else "deferred"
-RUN = {"dag_id": "offset", "run_id": "scheduled__2026-08-21T00:00:00+00:00"}
-GOOD_CARD = "4242 4242 4242 4242"
+PARKED = "awaiting_input" if hasattr(airflow.sdk.exceptions, "TaskAwaitingInput") else "deferred"
+DAG_ID, RUN_ID = "offset", "scheduled__2026-08-21T00:00:00+00:00"
+GOOD_CARD = {"card_number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
+# From Airflow 3.4, a task's index is one within a region.
+_INDEX = "region_index" if "region_index" in TaskInstance.__table__.c else "map_index"
 
 
 def forget_all() -> None:
     """Empty the tables that a run leaves rows in."""
     with create_session(scoped=False) as session:
-        for model in (HITLDetail, XComModel, TaskInstance, DagRun):
-            session.execute(delete(model))
+        for model in (HITLDetail, TaskInstance, DagRun):
+            session.execute(delete(model.__table__))
 
 
-def everything_in_the_database() -> dict[str, list[Any]]:
-    """Return every row of every table."""
-    with create_session(scoped=False) as session:
-        tables = inspect(session.connection()).get_table_names()
-        return {table: session.execute(text(f'SELECT * FROM "{table}"')).all() for table in tables}
+def everything(ledger: Ledger) -> list[Any]:
+    """Return every row of every table of Airflow's database and the ledger's."""
+    with create_session(scoped=False) as session, ledger.reading() as connection:
+        databases = [each for each in (session.connection(), connection) if each is not None]
+        return [
+            database.execute(text(f'SELECT * FROM "{table}"')).all()
+            for database in databases
+            for table in sorted(inspect(database).get_table_names())
+        ]
 
 
-class StateStore:
-    """The task state store (3.3) as a worker reaches it, without the worker's pipe."""
-
-    def __init__(self, task: Task) -> None:
-        from airflow.state import TaskScope
-
-        self._scope = TaskScope(**task.where)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        from airflow.state import get_state_backend
-
-        kept = get_state_backend().get(self._scope, key)
-        return default if kept is None else json.loads(kept)
-
-    def delete(self, key: str) -> None:
-        from airflow.state import get_state_backend
-
-        get_state_backend().delete(self._scope, key)
-
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        from airflow.state import get_state_backend
-
-        get_state_backend().set(self._scope, key, json.dumps(value))
+def errors(caplog: Any) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
-class Task:
-    """A task instance in Airflow's database, and its run."""
+@dataclass(frozen=True)
+class Link:
+    """A link that an operator made, and what the ledger knows of its purchase."""
 
-    def __init__(self, task_id: str = "checkout", map_index: int = -1, run_id: str = RUN["run_id"]) -> None:
-        self.where: dict[str, Any] = {
-            "dag_id": RUN["dag_id"],
-            "run_id": run_id,
-            "task_id": task_id,
-            "map_index": map_index,
-        }
-        self.id = uuid.uuid4()
-        run = {"dag_id": RUN["dag_id"], "run_id": run_id}
-        with create_session(scoped=False) as session:
-            if session.scalar(select(DagRun.id).filter_by(**run)) is None:
-                session.execute(
-                    insert(DagRun).values(
-                        run_type="manual", state="running", run_after=datetime.now(UTC), **run
-                    )
-                )
-            # The older one's type is text.
-            column = TaskInstance.__table__.c.id.type.python_type
-            session.execute(
-                insert(TaskInstance.__table__).values(
-                    id=self.id if column is uuid.UUID else str(self.id),
-                    pool="default_pool",
-                    state="success",
-                    try_number=1,
-                    **self.where,
-                )
-            )
+    checkout: dict[str, Any]
+    ledger: Ledger
 
     @property
-    def checkout(self) -> dict[str, Any]:
-        checkout: dict[str, Any] = self.xcom("return_value")
-        return checkout
+    def number(self) -> int:
+        number: int = self.checkout["purchase"]
+        return number
 
-    def context(self) -> dict[str, Any]:
-        """Return what the task itself sees of Airflow when it runs."""
-        ti = SimpleNamespace(**self.where, xcom_push=self.push)
-        return {"ti": ti} | ({"task_state_store": StateStore(self)} if HAS_STATE_STORE else {})
+    @property
+    def purchase(self) -> Purchase:
+        return self.ledger.purchase(self.number)
 
-    def finish(self, result: Any) -> None:
-        self.push("return_value", result)
+    @property
+    def paid_with(self) -> str | None:
+        return self.purchase.payment_id
 
-    def push(self, key: str, value: Any) -> None:
-        """Write an XCom as Airflow's execution API does for a worker."""
-        with create_session(scoped=False) as session:
-            session.execute(delete(XComModel).filter_by(key=key, **self.where))
-            run = session.scalar(
-                select(DagRun.id).filter_by(dag_id=RUN["dag_id"], run_id=self.where["run_id"])
-            )
-            session.execute(insert(XComModel).values(dag_run_id=run, key=key, value=value, **self.where))
+    def was_asked_for(self, ago: timedelta) -> None:
+        """Let the link be as old as that by the ledger's account."""
+        with self.ledger.reading() as connection:
+            assert connection is not None
+            values = {"asked_at": datetime.now(UTC) - ago}
+            connection.execute(update(links).where(links.c.purchase_id == self.number).values(values))
 
-    def xcom(self, key: str) -> Any:
-        """Return what the database holds, as it is."""
-        with create_session(scoped=False) as session:
-            return session.scalar(select(XComModel.value).filter_by(key=key, **self.where))
-
-    def clear(self) -> None:
-        """Do what Airflow does when the task runs again: its XComs go, its state store stays."""
-        with create_session(scoped=False) as session:
-            session.execute(delete(XComModel).filter_by(**self.where))
-
-    def kept(self, key: str) -> Any:
-        return StateStore(self).get(key)
-
-    def record(self) -> dict[str, Any] | None:
-        """Return the record of the payment, which is the same wherever it is kept."""
-        recorded: dict[str, Any] | None = self.xcom("carbonmark_payment")
-        assert self.xcom("payment_id") == (recorded and recorded["payment_id"])
-        if HAS_STATE_STORE:
-            assert self.kept("carbonmark_payment") == recorded
-        return recorded
-
-    def forget_payment(self) -> None:
-        with create_session(scoped=False) as session:
-            mine = delete(XComModel).filter_by(**self.where)
-            session.execute(mine.where(XComModel.key.in_(("payment_id", "carbonmark_payment"))))
-        if HAS_STATE_STORE:
-            StateStore(self).delete("carbonmark_payment")
-
-    def remove(self) -> None:
-        with create_session(scoped=False) as session:
-            session.execute(delete(TaskInstance).filter_by(**self.where))
+    @property
+    def brought(self) -> dict[str, bool]:
+        """The payment ids that were brought, and whether Carbonmark knows them as this link's."""
+        return {each.payment_id: each.verified_at is not None for each in self.ledger.payments(self.number)}
 
 
-class WaitingTask(Task):
+def context_of(task_id: str = "checkout", map_index: int = -1, run_id: str = RUN_ID) -> dict[str, Any]:
+    """Return what a task sees of Airflow when it runs."""
+    return {"ti": SimpleNamespace(dag_id=DAG_ID, run_id=run_id, task_id=task_id, map_index=map_index)}
+
+
+class WaitingTask:
     """
-    A task that waits for the payment of a link, or is on its way to.
+    A task instance in Airflow's database that waits for the payment of a link, or is on its way to.
 
-    :param link: the task that made the link.
     :param assigned: who may answer; everybody when empty.
+    :param deployment: the Airflow that it is of.
+    :param columns: other columns of its row.
     """
 
     def __init__(
         self,
-        link: Task,
+        link: Link,
         *,
+        run_id: str = RUN_ID,
         map_index: int = -1,
-        run_id: str = RUN["run_id"],
         assigned: list[dict[str, str]] | None = None,
+        deployment: str = "",
+        **columns: Any,
     ) -> None:
-        super().__init__("await", map_index, run_id)
+        self.id = uuid.uuid4()
         self._assigned = assigned
-        self.push(LinkKey(**link.where).awaits_key, link.where)
+        self.task = Task(Run(DAG_ID, run_id, deployment), "await", map_index)
+        link.ledger.awaits(link.number, self.task, now=datetime.now(UTC))
+        run = {"dag_id": DAG_ID, "run_id": run_id}
+        row = {"pool": "default_pool", "state": "success", "try_number": 1, _INDEX: map_index} | columns
+        with create_session(scoped=False) as session:
+            if session.scalar(select(DagRun.id).filter_by(**run)) is None:
+                now = datetime.now(UTC)
+                session.execute(
+                    insert(DagRun).values(run_type="manual", state="running", run_after=now, **run)
+                )
+            id = self._id(TaskInstance.id)
+            session.execute(insert(TaskInstance.__table__).values(id=id, task_id="await", **run, **row))
+
+    def _id(self, column: Any) -> Any:
+        # The older one's type is text.
+        return self.id if column.type.python_type is uuid.UUID else str(self.id)
 
     def ask(self) -> WaitingTask:
-        ti_type = HITLDetail.__table__.c.ti_id.type.python_type
+        row = {
+            "options": [PAID, DECLINE],
+            "subject": "Pay",
+            "multiple": False,
+            "params": {"payment_id": {"value": None, "schema": {"type": ["null", "string"]}}},
+            "assignees": self._assigned,
+            "created_at": datetime.now(UTC),
+        }
         with create_session(scoped=False) as session:
-            session.execute(
-                insert(HITLDetail).values(
-                    ti_id=self.id if ti_type is uuid.UUID else str(self.id),
-                    options=[PAID, DECLINE],
-                    subject="Pay",
-                    multiple=False,
-                    params={"payment_id": {"value": None, "schema": {"type": ["null", "string"]}}},
-                    assignees=self._assigned,
-                    created_at=datetime.now(UTC),
-                )
-            )
+            session.execute(insert(HITLDetail).values(ti_id=self._id(HITLDetail.ti_id), **row))
         return self
 
     def park(self) -> WaitingTask:
+        parked = {"state": PARKED, "next_method": "execute_complete", "next_kwargs": {}}
+        table = TaskInstance.__table__
         with create_session(scoped=False) as session:
-            session.execute(
-                update(TaskInstance.__table__)
-                .filter_by(**self.where)
-                .values(state=PARKED, next_method="execute_complete", next_kwargs={})
-            )
+            session.execute(update(table).where(table.c.id == self._id(table.c.id)).values(**parked))
         return self
 
     @property
     def answer(self) -> Any:
         """The answer to its request; None while nobody has answered."""
-        names = (
-            HITLDetail.responded_at,
-            HITLDetail.chosen_options,
-            HITLDetail.params_input,
-            HITLDetail.responded_by,
-        )
-        of_task = (
-            select(*names)
-            .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
-            .where(*(getattr(TaskInstance, name) == value for name, value in self.where.items()))
-        )
+        table = HITLDetail.__table__
         with create_session(scoped=False) as session:
-            row = session.execute(of_task).first()
-        return (
-            None if row is None or row[0] is None else SimpleNamespace(options=row[1], form=row[2], by=row[3])
+            row = (
+                session.execute(select(table).where(table.c.ti_id == self._id(table.c.ti_id)))
+                .mappings()
+                .first()
+            )
+        if row is None or row["responded_at"] is None:
+            return None
+        return SimpleNamespace(
+            options=row["chosen_options"], form=row["params_input"], by=row["responded_by"]
         )
 
     @property
+    def answered_with(self) -> str | None:
+        return self.answer.form["payment_id"] if self.answer else None
+
+    @property
     def state(self) -> str | None:
+        table = TaskInstance.__table__
         with create_session(scoped=False) as session:
-            return session.scalar(select(TaskInstance.state).filter_by(**self.where))
+            return session.scalar(select(table.c.state).where(table.c.id == self._id(table.c.id)))
 
 
 @dataclass
@@ -244,22 +191,61 @@ class Buyer:
     browser: httpx.Client
     sandbox: SandboxServer
 
-    def pay(self, link: Task, card: str = GOOD_CARD) -> str:
+    def pay(self, link: Link) -> str:
         """Pay, and return the address the buyer is then sent to, without going there."""
-        form = {"card_number": card, "expiry": "12 / 34", "cvc": "123"}
-        answer = self.browser.post(link.checkout["checkout_url"], data=form)
+        answer = self.browser.post(link.checkout["checkout_url"], data=GOOD_CARD)
         assert answer.status_code == 303, answer.text
         return answer.headers["location"]
+
+    def pay_twice(self, link: Link) -> tuple[str, str]:
+        """Make two genuine payments for one link, as two browser tabs might, and return where each buyer goes."""
+        order = self.order_of(link)
+        first = self.pay(link)
+        twin = {
+            "asset_price_source_id": order.asset_price_source_id,
+            "quantity_tonnes": float(order.quantity_tonnes),
+            "metadata": dict(order.metadata),
+            "success_url": order.success_url,
+            "cancel_url": order.cancel_url,
+        }
+        page = self.browser.post(
+            f"{self.sandbox.url}/checkout", json=twin, headers={"authorization": "Bearer cm_api_1"}
+        )
+        return first, self.browser.post(page.json()["url"], data=GOOD_CARD).headers["location"]
+
+    def order_of(self, link: Link) -> Any:
+        """Return what the sandbox was asked for."""
+        (order,) = (
+            each.order
+            for each in self.sandbox.state.checkouts.values()
+            if link.checkout["checkout_url"].endswith(each.id)
+        )
+        return order
 
     def go(self, url: str, **headers: str) -> httpx.Response:
         return self.browser.get(url, headers=headers)
 
-    def come_back(self, link: Task) -> tuple[str, httpx.Response]:
+    def come_back(self, link: Link) -> tuple[str, httpx.Response]:
         """Pay and go where that leads: the payment id, and the page."""
         url = self.pay(link)
-        return url.rpartition("/")[2], self.go(url)
+        return id_of(url), self.go(url)
+
+    def leave(self, link: Link) -> httpx.Response:
+        """Leave the payment page without paying."""
+        return self.go(self.order_of(link).cancel_url)
+
+
+def id_of(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def title(page: httpx.Response) -> str:
     """Return the headline of a page."""
     return page.text.partition("<h1>")[2].partition("</h1>")[0]
+
+
+PAID_PAGE = "Thank you, your payment has arrived"
+ALREADY = "A payment is already recorded"
+UNCHECKED = "Your payment can’t be checked right now"
+UNKNOWN = "This link is unknown"
+CANCELLED = "Nothing was paid"

@@ -11,11 +11,11 @@ from urllib.parse import quote, urlsplit
 import pytest
 import time_machine
 from airflow import settings as airflow_settings
+from airflow_provider_carbonmark.web.link import LinkKey
+from airflow_provider_carbonmark.web.token import Token, sign, signing_key
 from sqlalchemy import event
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.web.link import LinkKey
-from airflow_provider_carbonmark.web.token import Token, sign, signing_key
 from tests.integration.web.buyers.conftest import KEY
 from tests.integration.web.buyers.parts import Task, WaitingTask, everything_in_the_database, title
 from tests.integration.web.buyers.test_return import PAID, UNKNOWN
