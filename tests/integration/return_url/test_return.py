@@ -145,7 +145,7 @@ def test_the_connection_may_come_from_the_database(make_link, buyer, connect, mo
     url = buyer.pay(link)
     monkeypatch.delenv("AIRFLOW_CONN_IN_DATABASE")
     assert title(buyer.go(url)) == UNKNOWN
-    extra = json.dumps({"market_url": sandbox.url})
+    extra = json.dumps({"market_url": sandbox.url, "environment": "production"})
     with create_session(scoped=False) as session:
         session.add(
             Connection(
