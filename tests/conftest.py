@@ -31,4 +31,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out what ``--airflow-side`` says, before it is imported."""
     is_test = collection_path.match("test_*.py")
-    return True if is_test and config.getoption("airflow_side") and not needs_airflow(collection_path) else None
+    return (
+        True if is_test and config.getoption("airflow_side") and not needs_airflow(collection_path) else None
+    )
