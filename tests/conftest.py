@@ -6,11 +6,14 @@ import atexit
 import os
 import shutil
 import tempfile
-from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.airflow_side import needs_airflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 # Airflow reads its home and its configuration when it is imported, so this can't wait for a fixture.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="carbonmark-tests-")
