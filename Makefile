@@ -16,6 +16,7 @@ IS_3.4.0 := >=3.4.0b2,<=3.4.0
 export CHROMIUM ?= /usr/bin/chromium
 export NGINX ?= .venv/tools/nginx/usr/sbin/nginx
 export MARIADBD ?= /usr/sbin/mariadbd
+export REDIS_SERVER ?= /usr/bin/redis-server
 
 UV := .venv/tools/bin/uv
 BIN := .venv/airflow-$(AIRFLOW)/bin
@@ -35,7 +36,7 @@ EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) ## all tests, on the main version
+test: .venv/airflow-$(AIRFLOW)/ready $(CHROMIUM) $(NGINX) $(MARIADBD) $(REDIS_SERVER) ## all tests, on the main version
 	$(BIN)/python $(PYTEST)
 
 test-lowest: .venv/lowest/ready $(CHROMIUM) $(MARIADBD) ## what must work everywhere, on the lowest version of everything
@@ -75,6 +76,13 @@ $(MARIADBD):
 	@echo "Where that can't be: install MariaDB and say where it is, make test MARIADBD=/path/to/mariadbd"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mariadb-server-core mariadb-client-core
+
+# The test of an Airflow on several machines starts a server of its own. --no-install-recommends: the programs, nothing else.
+$(REDIS_SERVER):
+	@echo "There is no Redis at $(REDIS_SERVER): installing Debian's package redis-server with apt-get."
+	@echo "Where that can't be: install Redis and say where it is, make test REDIS_SERVER=/path/to/redis-server"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server
 
 lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
 	$(BIN)/ruff check .

@@ -37,10 +37,18 @@ CONFIG = {
             },
             "ledger_path": {
                 "description": "SQLite file that holds the ledger where ledger_conn_id is empty. "
-                "Default: carbonmark-ledger.db in AIRFLOW_HOME.",
+                "Default: carbonmark-ledger.db in AIRFLOW_HOME, refused unless the executor is LocalExecutor.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "/srv/airflow/carbonmark-ledger.db",
+                "default": None,
+            },
+            "deployment": {
+                "description": "Short name of this Airflow. Airflows that share a ledger must each have another one, so that the runs "
+                "of one are never taken for those of another.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "europe",
                 "default": None,
             },
             "max_concurrent_polls": {
@@ -57,7 +65,6 @@ CONFIG = {
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, which holds to ``airflow/provider_info.schema.json``."""
-    behaviour = connection_form.ui_field_behaviour()
     return {
         "package-name": "airflow-provider-carbonmark",
         "name": "Carbonmark",
@@ -90,11 +97,10 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": f"{PACKAGE}.hooks.carbonmark.CarbonmarkHook",
                 "hook-name": connection_form.HOOK_NAME,
                 "conn-fields": connection_form.conn_fields(),
-                # The metadata spells the keys with dashes, the hook method of Airflow 3.1 with underscores.
-                "ui-field-behaviour": {key.replace("_", "-"): value for key, value in behaviour.items()},
+                "ui-field-behaviour": connection_form.ui_field_behaviour(),
             }
         ],
         "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],
-        "plugins": [{"name": "carbonmark", "plugin-class": f"{PACKAGE}.return_url.plugin.CarbonmarkPlugin"}],
+        "plugins": [{"name": "carbonmark", "plugin-class": f"{PACKAGE}.web.plugin.CarbonmarkPlugin"}],
         "config": CONFIG,
     }

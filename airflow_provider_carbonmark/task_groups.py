@@ -10,8 +10,8 @@ from airflow.sdk import task_group
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.operators.ledger import (
-    CarbonmarkCheckoutLineOperator,
-    CarbonmarkQuoteLineOperator,
+    CarbonmarkCheckoutPurchaseOperator,
+    CarbonmarkQuotePurchaseOperator,
     CarbonmarkRecordRetirementOperator,
 )
 from airflow_provider_carbonmark.operators.payment import CarbonmarkAwaitPaymentOperator
@@ -36,35 +36,35 @@ def purchase(
     **awaiting: Any,
 ) -> Any:
     """
-    Carry on each line of a plan on its own: quote, checkout, payment, retirement, record; as the mapped task group ``purchase``.
+    Carry on each purchase of a plan on its own: quote, checkout, payment, retirement, record; as the mapped task group ``purchase``.
 
     :param plan: a ``CarbonmarkPlanOperator``.
-    :param max_cost: the most a line may cost when it is quoted, USD; a template too.
-    :param metadata: more to send as each checkout's metadata, text by name; templates too, in which ``task.line`` is the line. Puro's
+    :param max_cost: the most a purchase may cost when it is quoted, USD; a template too.
+    :param metadata: more to send as each checkout's metadata, text by name; templates too, in which ``task.purchase`` is the purchase. Puro's
         credits (registry ``PUR``) need the country code and the period of their consumption.
     :param allow_test_mode: whether a rehearsal, which retires nothing, may succeed; a template too.
     :param notifiers: whom to tell of each link.
     :param carbonmark_conn_id: the Airflow connection.
     :param awaiting: more for ``CarbonmarkAwaitPaymentOperator``, such as ``assigned_users``.
     """
-    planned = f"ti.xcom_pull('{plan.task_id}')[ti.map_index]"
-    label = f"{{{{ {planned}.entity }}}} {{{{ {planned}.month }}}}"
-    subject = f"Pay for {{{{ {planned}.quantity_tonnes }}}} t CO2e, {{{{ {planned}.entity }}}}, {{{{ {planned}.month }}}}"
+    of_plan = f"ti.xcom_pull('{plan.task_id}')[ti.map_index]"
+    label = f"{{{{ {of_plan}.entity }}}} {{{{ {of_plan}.month }}}}"
+    subject = f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {{{{ {of_plan}.entity }}}}, {{{{ {of_plan}.month }}}}"
     cost = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
 
     @task_group(group_id="purchase")
-    def chain(line: Any) -> None:
-        quote = CarbonmarkQuoteLineOperator(
+    def chain(planned: Any) -> None:
+        quote = CarbonmarkQuotePurchaseOperator(
             task_id="quote",
             map_index_template=label,
-            line=line,
+            purchase=planned,
             max_cost=max_cost,
             carbonmark_conn_id=carbonmark_conn_id,
         )
-        checkout = CarbonmarkCheckoutLineOperator(
+        checkout = CarbonmarkCheckoutPurchaseOperator(
             task_id="checkout",
             map_index_template=f"{label}: {{{{ task.quantity_tonnes }}}} t for {cost} USD",
-            line=line,
+            purchase=planned,
             metadata=metadata,
             carbonmark_conn_id=carbonmark_conn_id,
         )
@@ -100,4 +100,4 @@ def purchase(
         )
         quote >> checkout >> payment >> retirement >> record
 
-    return chain.expand(line=plan.output)
+    return chain.expand(planned=plan.output)

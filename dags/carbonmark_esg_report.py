@@ -22,8 +22,8 @@ from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.offsets.report import make_report
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
+from airflow_provider_carbonmark.reporting import make_report
 
 log = logging.getLogger(__name__)
 

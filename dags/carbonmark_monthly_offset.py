@@ -24,17 +24,17 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import ObjectStoragePath, Param, dag, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from airflow_provider_carbonmark.hooks.emissions import month_of_run
-from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.offsets.emissions import (
+from airflow_provider_carbonmark.emissions import (
     AWS,
     CODECARBON,
     GOOGLE_CLOUD,
     EntityEmissions,
     emissions_of_month,
 )
-from airflow_provider_carbonmark.offsets.purchase import Limits, ListingFilter
+from airflow_provider_carbonmark.hooks.emissions import month_of_run
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
+from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from airflow_provider_carbonmark.task_groups import purchase
 
 log = logging.getLogger(__name__)

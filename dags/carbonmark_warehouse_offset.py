@@ -20,10 +20,10 @@ import pendulum
 from airflow.sdk import Param, dag
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from airflow_provider_carbonmark.emissions import EmissionsColumns, EntityEmissions
 from airflow_provider_carbonmark.hooks.emissions import emissions_in_database, month_of_run
-from airflow_provider_carbonmark.offsets.emissions import EmissionsColumns, EntityEmissions
-from airflow_provider_carbonmark.offsets.purchase import Limits
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
+from airflow_provider_carbonmark.planning import Limits
 from airflow_provider_carbonmark.task_groups import purchase
 
 # Change these to your table. The first day of the month and that of the next are bound, never pasted in.

@@ -13,10 +13,10 @@ from typing import Any
 
 from airflow.sdk import Param, dag
 
+from airflow_provider_carbonmark.emissions import EmissionsColumns, EntityEmissions
 from airflow_provider_carbonmark.hooks.emissions import emissions_in_database
-from airflow_provider_carbonmark.offsets.emissions import EmissionsColumns, EntityEmissions
-from airflow_provider_carbonmark.offsets.purchase import Limits
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
+from airflow_provider_carbonmark.planning import Limits
 from airflow_provider_carbonmark.task_groups import purchase
 
 # Change these to your table. It is asked for each month.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,36 +65,40 @@ class Body:
     Collects the parts of an answer's body, and says when to stop.
 
     :param response: the answer whose body comes in.
-    :param seconds: how long the whole body may take; the HTTP timeout only bounds the silence between two parts.
     """
 
-    def __init__(self, response: httpx.Response, seconds: float) -> None:
+    def __init__(self, response: httpx.Response) -> None:
         self._response = response
-        self._deadline = time.monotonic() + seconds
         self._parts: list[bytes] = []
         self._size = 0
-        self._late = False
 
     def takes(self, part: bytes) -> bool:
         """Keep a part, and tell whether more are wanted."""
         self._parts.append(part)
         self._size += len(part)
-        self._late = time.monotonic() > self._deadline
-        return not self._late and self._size <= MAX_BODY_BYTES
+        return self._size <= MAX_BODY_BYTES
 
-    def answer(self) -> Answer | CarbonmarkError:
-        request = self._response.request
-        if self._late:
-            return TransportError(
-                f"{show_request(request)} was cut off: its answer took too long. Try again later, or raise the timeout"
-            )
-        status = self._response.status_code
-        return Answer(request, status, self._response.headers, b"".join(self._parts))
+    def answer(self) -> Answer:
+        response = self._response
+        return Answer(response.request, response.status_code, response.headers, b"".join(self._parts))
 
 
 def show_request(request: httpx.Request) -> str:
     """Name a request in a message: method and address without the query."""
     return f"{request.method} {request.url.copy_with(query=None)}"
+
+
+def out_of_time(request: httpx.Request, seconds: float) -> TransportError:
+    """
+    Make the error for a request that was ended at its total limit.
+
+    :param request: the request.
+    :param seconds: its limit.
+    """
+    return TransportError(
+        f"{show_request(request)} was ended: it wasn't done within {seconds:g} s, the total limit of a request (its timeout). "
+        "Try again later, or raise the timeout."
+    )
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -54,7 +54,6 @@ class Calls:
     :param checkout_url: base URL of the Checkout Service, without trailing slash.
     :param market_url: base URL of the market API, without trailing slash.
     :param api_key: the key; None to send none.
-    :param timeout: seconds for each of connecting, sending, and the silence between two parts of an answer.
     :param user_agent: what we call ourselves.
     :param retries: how often and how long a call is tried.
     """
@@ -65,7 +64,6 @@ class Calls:
         checkout_url: str,
         market_url: str,
         api_key: str | None,
-        timeout: float,
         user_agent: str,
         retries: RetryPolicy,
     ) -> None:
@@ -73,7 +71,6 @@ class Calls:
         self._market_url = market_url
         self._retries = retries
         self.reader = AnswerReader(api_key)
-        self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
         # A wait asks for the same payment over and over, and building the request is a sixth of a poll's CPU.
         self._payment_request = lru_cache(maxsize=2048)(self._build_payment_request)
         # Answers are small; compression would save little and bring decompression bombs.
@@ -100,7 +97,6 @@ class Calls:
             f"{self._market_url}/prices",
             params=params or None,
             headers=self._public_headers,
-            extensions=self._extensions,
         )
         return self._exchange(request, self.reader.listings)
 
@@ -153,7 +149,6 @@ class Calls:
             "GET",
             f"{self._checkout_url}/payments/{payment_id}",
             headers=self._headers,
-            extensions=self._extensions,
         )
 
     def _read_payment(self, answer: Answer) -> Payment:
@@ -181,7 +176,6 @@ class Calls:
                 *(headers or {}).items(),
             ],
             content=body.encode(),
-            extensions=self._extensions,
         )
 
     def _exchange(self, request: httpx.Request, read: Callable[[Answer], T]) -> Exchange[T]:

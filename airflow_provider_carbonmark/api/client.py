@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.answers import Answer, Body
+from airflow_provider_carbonmark.api.answers import Answer, Body, out_of_time
 from airflow_provider_carbonmark.api.calls import Calls, Exchange, Quantity
+from airflow_provider_carbonmark.api.deadline import Deadline, hold_to
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
@@ -51,7 +52,7 @@ class ClientSettings:
     :param checkout_url: base URL of the Checkout Service.
     :param market_url: base URL of the market API.
     :param api_key: the key; None or an empty one sends none.
-    :param timeout: seconds for each of connecting, sending, and waiting for the answer.
+    :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer.
     :raises InvalidInputError: a URL, the key or the timeout can't be used.
     """
 
@@ -105,7 +106,6 @@ def _calls(settings: ClientSettings, retries: RetryPolicy) -> Calls:
         checkout_url=settings.checkout_url,
         market_url=settings.market_url,
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-        timeout=settings.timeout,
         user_agent=_user_agent(),
         retries=retries,
     )
@@ -129,7 +129,8 @@ class CarbonmarkClient:
     The blocking client. Use it as a context manager, or :meth:`close` it.
 
     Every call may raise :class:`InvalidInputError` (before anything is sent), :class:`TransportError`,
-    :class:`UnreadableAnswerError` or a :class:`StatusError`.
+    :class:`UnreadableAnswerError` or a :class:`StatusError`. Each request of it keeps to the settings' timeout, but for the look-up
+    of the host's name, see :mod:`airflow_provider_carbonmark.api.deadline`.
 
     :param settings: where and as whom to call.
     :param retries: how often and how long each call is tried.
@@ -138,8 +139,10 @@ class CarbonmarkClient:
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
         self._calls = _calls(settings, retries)
         self._timeout = settings.timeout
+        self._deadline = Deadline()
         with _environment():
-            self._http = httpx.Client(limits=_LIMITS, follow_redirects=False)
+            self._http = httpx.Client(limits=_LIMITS, follow_redirects=False, timeout=settings.timeout)
+        hold_to(self._deadline, self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -226,14 +229,17 @@ class CarbonmarkClient:
 
     def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
         try:
+            self._deadline.start(self._timeout)
             response = self._http.send(request, stream=True)
             try:
-                body = Body(response, self._timeout)
+                body = Body(response)
                 for part in response.iter_raw():
                     if not body.takes(part):
                         break
             finally:
                 response.close()
+        except httpx.TimeoutException:
+            return out_of_time(request, self._timeout)
         except _HTTP_ERRORS as error:
             return self._calls.reader.failure(error, request)
         return body.answer()
@@ -259,7 +265,8 @@ class AsyncCarbonmarkClient:
         self._calls = _calls(settings, retries)
         self._timeout = settings.timeout
         with _environment():
-            self._http = HttpxAiohttpClient(limits=_LIMITS, follow_redirects=False)
+            # Without time limits of its own, which bound the silences only and cost CPU.
+            self._http = HttpxAiohttpClient(limits=_LIMITS, follow_redirects=False, timeout=None)
         # httpx-aiohttp maps some of aiohttp's errors to httpx's, and lets the others through.
         self._http_errors: tuple[type[Exception], ...] = (
             *_HTTP_ERRORS,
@@ -327,15 +334,20 @@ class AsyncCarbonmarkClient:
             return result
 
     async def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
+        limit = asyncio.timeout(self._timeout)
         try:
-            response = await self._http.send(request, stream=True)
-            try:
-                body = Body(response, self._timeout)
-                async for part in response.aiter_raw():
-                    if not body.takes(part):
-                        break
-            finally:
-                await response.aclose()
+            async with limit:
+                response = await self._http.send(request, stream=True)
+                try:
+                    body = Body(response)
+                    async for part in response.aiter_raw():
+                        if not body.takes(part):
+                            break
+                finally:
+                    await response.aclose()
         except self._http_errors as error:
+            # Asked of the limit: an operating system that gives a connection up raises TimeoutError as well.
+            if limit.expired():
+                return out_of_time(request, self._timeout)
             return self._calls.reader.failure(error, request)
         return body.answer()

@@ -21,8 +21,8 @@ from airflow_provider_carbonmark.api.errors import shorten
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Payment
 
-# doc/seen: COMPLETED on orders. assumed: the others. SUCCESS stands for every word that starts with it.
-DEFAULT_SUCCESS_STATES: tuple[str, ...] = ("COMPLETED", "RETIRED", "SUCCESS", "SUCCEEDED")
+# doc/seen: COMPLETED on orders. assumed: the others. Whole words: SUCCESS_PENDING or "successfully refused" say something else.
+DEFAULT_SUCCESS_STATES: tuple[str, ...] = ("COMPLETED", "RETIRED", "SUCCESS", "SUCCEEDED", "SUCCESSFUL")
 # seen: FAILED and CANCELLED on orders. assumed: the others.
 DEFAULT_FAILED_STATES: tuple[str, ...] = (
     "FAILED",
@@ -229,7 +229,7 @@ def _mismatch(payment: Payment, asked: RetirementRequest) -> Verdict | None:
 def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], list[str]]:
     """Return what differs, as ends of a sentence, and which needed facts the service doesn't tell."""
     comparisons: tuple[tuple[str, Any, Any, Callable[[Any], object]], ...] = (
-        ("beneficiary name", asked.beneficiary_name, payment.beneficiary_name, _bare_text),
+        ("beneficiary name", asked.beneficiary_name, payment.beneficiary_name, _bare_name),
         ("quantity in tonnes", asked.quantity_tonnes, payment.quantity_tonnes, Decimal),
         # The hexadecimal part of a source id may come in either case.
         ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, str.lower),
@@ -247,12 +247,7 @@ def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], lis
 
 
 def _is_one_of(status: str | None, states: Collection[str]) -> bool:
-    if status is None:
-        return False
-    word = _bare(status)
-    return any(
-        word == (state := _bare(known)) or (state == "SUCCESS" and word.startswith(state)) for known in states
-    )
+    return status is not None and _bare(status) in map(_bare, states)
 
 
 @lru_cache(maxsize=256)  # statuses are a handful of words, looked at in every poll
@@ -297,6 +292,11 @@ def _texts(payment: Payment) -> Iterator[str]:
 
 def _bare_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _bare_name(name: str) -> str:
+    # A registry may print a name its own way, and ACME GMBH is Acme GmbH. Folding can take composed letters apart again.
+    return unicodedata.normalize("NFC", _bare_text(name).casefold())
 
 
 def _show(value: object) -> str:

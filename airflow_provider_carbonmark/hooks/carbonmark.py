@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 TEST_KEY_PREFIX = "cm_api_sandbox"
 CARBONMARK_DOMAIN = "carbonmark.com"
 
-MIN_SECRET_LENGTH = 32
-
 #: Well formed, and no payment has it: a right key gets 404 for it, a wrong one 401 or 403.
 IMPOSSIBLE_PAYMENT_ID = "airflow-connection-test"
 
@@ -48,12 +46,10 @@ class CarbonmarkConnection:
 
     :param settings: the two base URLs, the API key and the timeout.
     :param test_mode: whether what comes from this connection retires nothing.
-    :param return_url_secret: what return URLs are signed with; None means with a key derived from the API key.
     """
 
     settings: ClientSettings
     test_mode: bool
-    return_url_secret: SecretStr | None = None
 
     @classmethod
     def of(cls, connection: Connection) -> CarbonmarkConnection:
@@ -84,11 +80,7 @@ class CarbonmarkConnection:
             problem = str(error).removeprefix(f"{error.field} ").removesuffix(f". {error.remedy}")
             raise InvalidInputError(field(_FIELDS[error.field]), problem, remedy=error.remedy) from None
         environment = _or_default(extra.get("environment"), None)
-        return cls(
-            settings,
-            _test_mode(environment, key, settings.checkout_url, field("extra environment")),
-            _return_url_secret(extra.get("return_url_secret"), field("extra return_url_secret")),
-        )
+        return cls(settings, _test_mode(environment, key, settings.checkout_url, field("extra environment")))
 
 
 # Where the form has what the client's settings are made of.
@@ -127,23 +119,20 @@ def _timeout(value: Any, field: str) -> float:
     return seconds
 
 
-def _return_url_secret(value: Any, field: str) -> SecretStr | None:
-    secret = str(_or_default(value, ""))
-    # Whoever has a link has a signature to try guesses on, as often as they like.
-    if secret and len(secret) < MIN_SECRET_LENGTH:
-        raise InvalidInputError(
-            field,
-            f"has {len(secret)} characters",
-            remedy=f"Give {MIN_SECRET_LENGTH} random ones or more, or leave it empty",
-        )
-    return SecretStr(secret) if secret else None
-
-
 def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:
     if environment is None:
+        if key.startswith(TEST_KEY_PREFIX):
+            return True
         host = urlsplit(checkout_url).hostname or ""
-        ours = host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}")
-        return key.startswith(TEST_KEY_PREFIX) or not ours
+        if host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}"):
+            return False
+        # Taken for a rehearsal, what a gateway sells would be paid and not counted; taken for real, a rehearsal would be counted.
+        raise InvalidInputError(
+            field,
+            "must be set, because a host outside carbonmark.com may be either",
+            value=checkout_url,
+            remedy="Give production for a gateway in front of Carbonmark, where payments are real, or test for a sandbox",
+        )
     if environment not in connection_form.ENVIRONMENTS:
         raise InvalidInputError(
             field, "is unknown", value=environment, remedy="Give production or test, or leave it empty"
@@ -170,16 +159,6 @@ class CarbonmarkHook(BaseHook):
     def __init__(self, carbonmark_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.carbonmark_conn_id = carbonmark_conn_id
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields for Airflow 3.1; later versions read the provider's metadata."""
-        return connection_form.form_widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders for Airflow 3.1; later versions read the provider's metadata."""
-        return connection_form.ui_field_behaviour()
 
     @cached_property
     def connection(self) -> CarbonmarkConnection:

@@ -1,9 +1,7 @@
 """
-The connection form, defined once.
+The connection form, as it stands in the provider's metadata.
 
-Airflow 3.2 and later read it from the provider's metadata (``conn-fields``, ``ui-field-behaviour``), Airflow 3.1 only
-from the hook's form methods. Both are rendered from what stands here. Airflow reads the metadata while it is being
-imported itself, so nothing of Airflow is imported here.
+Airflow reads the metadata while it is being imported itself, so nothing of Airflow is imported here.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ HOOK_NAME = "Carbonmark"
 DEFAULT_CHECKOUT_URL = "https://checkout.carbonmark.com"
 #: doc: the host carries the version; the unversioned host follows the latest one and breaks clients.
 DEFAULT_MARKET_URL = "https://v20.api.carbonmark.com"
-#: Seconds for one answer, from connecting to its last byte.
+#: Seconds for one request as a whole, from connecting to the last byte of its answer.
 DEFAULT_TIMEOUT = 30.0
 
 ENVIRONMENTS = ("production", "test")
@@ -34,7 +32,6 @@ class ExtraField:
     kind: str = "string"
     choices: tuple[str, ...] = ()
     placeholder: str = ""
-    secret: bool = False
 
 
 EXTRA_FIELDS = (
@@ -47,22 +44,15 @@ EXTRA_FIELDS = (
     ExtraField(
         "timeout",
         "Timeout (seconds)",
-        "How long one request may take. 30 when empty.",
+        "How long one request may take as a whole, from connecting to the last byte of its answer. 30 when empty.",
         kind="number",
         placeholder=f"{DEFAULT_TIMEOUT:g}",
-    ),
-    ExtraField(
-        "return_url_secret",
-        "Return URL secret",
-        "Signs the addresses that buyers come back to; 32 random characters or more. When empty, the signature is derived from the "
-        "API key, and changing the key ends the links made before.",
-        secret=True,
     ),
     ExtraField(
         "environment",
         "Environment",
         "production or test. Nothing that comes from test counts as a retirement. When empty: test for a key that starts "
-        "with cm_api_sandbox or a host outside carbonmark.com, else production.",
+        "with cm_api_sandbox, else production. A host outside carbonmark.com needs it said for any other key.",
         choices=ENVIRONMENTS,
         placeholder="production",
     ),
@@ -84,36 +74,12 @@ def _conn_field(field: ExtraField) -> dict[str, Any]:
         schema["enum"] = [*field.choices, None]
     if field.kind == "number":
         schema["exclusiveMinimum"] = 0
-    if field.secret:
-        schema["format"] = "password"
     return {"label": field.label, "description": field.description, "schema": schema}
 
 
 def ui_field_behaviour() -> dict[str, Any]:
-    """Return what the form does to Airflow's standard fields, in the hook method's spelling."""
+    """Return what the form does to Airflow's standard fields, as the provider metadata's ``ui-field-behaviour``."""
     placeholders = PLACEHOLDERS | {
         field.name: field.placeholder for field in EXTRA_FIELDS if field.placeholder
     }
-    return {"hidden_fields": HIDDEN_FIELDS, "relabeling": RELABELING, "placeholders": placeholders}
-
-
-def form_widgets() -> dict[str, Any]:
-    """
-    Return the extra fields as WTForms fields, which only Airflow 3.1 reads.
-
-    Airflow 3.1 calls this with WTForms and Flask-AppBuilder replaced by stand-ins, so they are imported here.
-    """
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-    from flask_babel import lazy_gettext
-    from wtforms import PasswordField, StringField
-    from wtforms.validators import Optional, any_of
-
-    return {
-        field.name: (PasswordField if field.secret else StringField)(
-            lazy_gettext(field.label),
-            widget=BS3PasswordFieldWidget() if field.secret else BS3TextFieldWidget(),
-            description=field.description,
-            validators=[Optional(), any_of(list(field.choices))] if field.choices else [Optional()],
-        )
-        for field in EXTRA_FIELDS
-    }
+    return {"hidden-fields": HIDDEN_FIELDS, "relabeling": RELABELING, "placeholders": placeholders}

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_carbonmark.offsets.emissions import EmissionsColumns, EntityEmissions
+    from airflow_provider_carbonmark.emissions import EmissionsColumns, EntityEmissions
 
 
 def month_of_run(context: Context) -> str:
@@ -46,7 +46,7 @@ def emissions_in_database(
     # Imported late: a DAG file needs none of them.
     from sqlalchemy import Date, bindparam, text
 
-    from airflow_provider_carbonmark.offsets.emissions import EmissionsError, emissions_of_month
+    from airflow_provider_carbonmark.emissions import EmissionsError, emissions_of_month
 
     days = (bindparam(name, type_=Date) for name in ("first_day", "next_month"))
     statement = text(query).bindparams(*days)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,23 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
+from airflow_provider_carbonmark.hooks.runs import deployment
+from airflow_provider_carbonmark.ledger.purchase import HandledElsewhereError, LedgerError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
-    from airflow_provider_carbonmark.offsets.ledger import Ledger
+    from airflow_provider_carbonmark.ledger import Ledger
 
 DEFAULT_FILE = "carbonmark-ledger.db"
+
+#: The executor whose tasks run on the machine of the scheduler, by the names that the configuration may give it.
+_LOCAL = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})
+#: What executors tell the containers that they start for a task. Airflow's pod templates configure LocalExecutor in their pods.
+_CONTAINERS = {
+    "AIRFLOW_IS_K8S_EXECUTOR_POD": "KubernetesExecutor",
+    "AIRFLOW_IS_EXECUTOR_CONTAINER": "An executor of containers",
+}
 
 
 @contextmanager
@@ -32,14 +43,14 @@ def open_ledger() -> Iterator[Ledger]:
 
     It is in the database of the connection ``[carbonmark] ledger_conn_id``, else in the SQLite file ``[carbonmark] ledger_path``.
 
-    :raises LedgerError: when the connection is none of a database.
+    :raises LedgerError: when the connection is none of a database, and when neither is configured and tasks run on several machines.
     """
     # Imported late: a DAG file needs none of SQLAlchemy.
-    from airflow_provider_carbonmark.offsets.ledger import Ledger
+    from airflow_provider_carbonmark.ledger import Ledger
 
     engine = _engine()
     try:
-        yield Ledger(engine)
+        yield Ledger(engine, deployment())
     finally:
         engine.dispose()
 
@@ -47,13 +58,11 @@ def open_ledger() -> Iterator[Ledger]:
 @contextmanager
 def keeping_books() -> Iterator[Ledger]:
     """
-    Give the ledger to a task: what it refuses fails the task without a retry, and a line of another run's skips it.
+    Give the ledger to a task: what it refuses fails the task without a retry, and a purchase of another run's skips it.
 
-    :raises AirflowSkipException: when another run carries the line on.
+    :raises AirflowSkipException: when another run carries the purchase on.
     :raises AirflowFailException: when the ledger refuses for another reason, or what it is given is bad input.
     """
-    from airflow_provider_carbonmark.offsets.ledger import HandledElsewhereError, LedgerError
-
     try:
         with failing_without_retry(), open_ledger() as ledger:
             yield ledger
@@ -63,34 +72,36 @@ def keeping_books() -> Iterator[Ledger]:
         raise AirflowFailException(str(refusal)) from refusal
 
 
-@contextmanager
-def reading_ledger() -> Iterator[Connection | None]:
-    """
-    Give a connection to the ledger's database, to ask it in SQL; None where nothing was ever written down.
-
-    :raises LedgerError: as :func:`open_ledger`, and when another version of this package made the ledger.
-    """
-    from airflow_provider_carbonmark.offsets.ledger_database import has_schema, is_there
-
-    engine = _engine()
-    if not is_there(engine):
-        yield None
-        return
-    try:
-        with engine.connect() as connection:
-            yield connection if has_schema(connection) else None
-    finally:
-        engine.dispose()
-
-
 def ledger_path() -> Path:
-    """Return the SQLite file that holds the ledger where no connection is configured."""
-    configured = (conf.get("carbonmark", "ledger_path", fallback=None) or "").strip()
-    return (
-        Path(configured).expanduser()
-        if configured
-        else Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / DEFAULT_FILE
-    )
+    """
+    Return the SQLite file that holds the ledger where no connection is configured.
+
+    :raises LedgerError: when no file is configured either, and tasks run where the default one would not be seen.
+    """
+    if configured := (conf.get("carbonmark", "ledger_path", fallback=None) or "").strip():
+        return Path(configured).expanduser()
+    default = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / DEFAULT_FILE
+    if executor := _executor_elsewhere():
+        raise LedgerError(
+            f"{executor} runs tasks on more than one machine, and each would keep a ledger of its own in {default}: what one bought, "
+            "another would buy again. Set [carbonmark] ledger_conn_id to the connection of a database, such as PostgreSQL, "
+            "or ledger_path to a file that all machines mount"
+        )
+    return default
+
+
+def _executor_elsewhere() -> str | None:
+    """Return the first executor of this deployment that may run tasks on other machines; None when there is none."""
+    for marker, executor in _CONTAINERS.items():
+        if os.environ.get(marker):
+            return executor
+    # Such as "LocalExecutor,K8S:KubernetesExecutor;team1=my.package.MyExecutor": lists of executors, by team, with an alias or without.
+    configured = conf.get("core", "executor", fallback=None) or "LocalExecutor"
+    for entry in re.split("[,;]", configured):
+        executor = re.sub(".*[=:]", "", entry).strip()
+        if executor and executor not in _LOCAL:
+            return executor.rpartition(".")[2]
+    return None
 
 
 def _conn_id() -> str:
@@ -104,8 +115,6 @@ def _engine() -> Engine:
     if not conn_id:
         return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook
-
-    from airflow_provider_carbonmark.offsets.ledger_schema import LedgerError
 
     hook = BaseHook.get_hook(conn_id)
     if not isinstance(hook, DbApiHook):

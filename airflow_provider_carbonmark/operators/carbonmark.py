@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
@@ -16,21 +16,25 @@ from airflow_provider_carbonmark.api.inputs import (
     MAX_RETIREMENT_MESSAGE,
     parse_quantity,
     parse_text,
-    parse_url,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.hooks.checkout import checkout_of
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.runs import task_of
+from airflow_provider_carbonmark.ledger.purchase import Order
 from airflow_provider_carbonmark.links import CheckoutLink
-from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink, refuse_unless_unpaid
-from airflow_provider_carbonmark.return_url.link import (
-    CONNECTION_KEY,
-    PAYMENT_KEY,
-    RECORD_KEY,
-    LinkKey,
-    paid_key,
+from airflow_provider_carbonmark.operators.linking import (
+    LinkTerms,
+    make_link,
+    parse_metadata,
+    refuse_unless_unpaid,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 
 class _CarbonmarkOperator(BaseOperator):
@@ -107,14 +111,15 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     """
     Make a hosted payment page. Nothing is bought until somebody pays there.
 
-    After paying, the buyer's browser comes back to this Airflow, which keeps the payment id as the XCom ``payment_id`` of this task.
+    The purchase and its link are in the ledger before anybody sees the link: a retry, a clear, or another Airflow version hands out the
+    same one. If what is to be bought has changed since, a new link is made only while Carbonmark says that the old one is unpaid;
+    otherwise the task fails without a retry. After paying, the buyer's browser comes back to this Airflow, which writes the payment
+    into the ledger and wakes the task that waits for it.
 
-    On Airflow 3.3 and later, a retry or a clear of the task gets the link that it made before. If what is to be bought has changed
-    since, a new link is made only while Carbonmark says that the old one is unpaid; otherwise the task fails without a retry.
-
-    Returns (XCom, plain JSON): ``checkout_url``, ``payment_id`` (null unless the service tells), ``asset_price_source_id``,
-    ``quantity_tonnes`` (decimal string), ``beneficiary_name``, ``retirement_message``, ``test_mode``, and ``dag_id``, ``run_id``,
-    ``task_id``, ``map_index`` of this task.
+    Returns (XCom, plain JSON): ``purchase``, its number in the ledger, and ``ledger``, which ledger that is; ``checkout_url``;
+    ``pay_url`` (null until there is one); ``expires_at`` (ISO 8601, UTC; null unless the service tells); ``payment_id`` (null unless
+    the service tells); ``asset_price_source_id``, ``quantity_tonnes`` (decimal string), ``beneficiary_name``,
+    ``retirement_message``, ``test_mode``.
 
     :param asset_price_source_id: the listing, as in the market API's ``sourceId``. (templated)
     :param quantity_tonnes: tonnes in steps of 0.001, as a Decimal, an int or a decimal string. (templated)
@@ -157,121 +162,56 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         self.checkout_url: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with failing_without_retry():
-            purchase = self._purchase()
-            links = self._link_store(context)
-            if links.made:
-                if (latest := links.made[-1]).purchase == purchase:
-                    self.checkout_url = latest.checkout["checkout_url"]
-                    self.log.info("This task made its link before: %s", self.checkout_url)
-                    self._tell_payment(context, links)
-                    return latest.checkout
-                refuse_unless_unpaid(links, purchase, self.hook)
-            urls = self._return_urls(context, links, purchase)
-            key = links.intend(purchase | urls)
-            checkout = self._make(context, purchase, urls, key)
-        links.keep(MadeLink(purchase, checkout))
-        self.checkout_url = checkout["checkout_url"]
-        self.log.info(
-            "%(beneficiary_name)s: pay for %(quantity_tonnes)s t of %(asset_price_source_id)s at %(checkout_url)s",
-            checkout,
-        )
-        return checkout
+        with keeping_books() as ledger:
+            terms = LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url)
+            purchase = self._ordered(context, ledger, terms)
+            return self._deliver(make_link(context, ledger, purchase, terms))
 
-    def _link_store(self, context: Context) -> LinkStore:
-        return LinkStore.of(context)
-
-    def _describe(self, checkout: dict[str, Any]) -> dict[str, Any]:
-        """Return what is delivered; for subclasses that have more to say."""
-        return checkout
-
-    def _return_urls(self, context: Context, links: LinkStore, purchase: dict[str, Any]) -> dict[str, str]:
-        """Return where the buyer goes: the author's addresses, else this Airflow's."""
-        given = {
-            name: parse_url(url, name, takes_suffix=name == "success_url")
-            for name, url in (("success_url", self.success_url), ("cancel_url", self.cancel_url))
-            if url
-        }
-        if len(given) == 2:
-            return given
-        # The return URL takes a token only for the connection that the link was made with.
-        context["ti"].xcom_push(CONNECTION_KEY, self.carbonmark_conn_id)
-        asked = {name: links.request.get(name, "") for name in ("success_url", "cancel_url")}
-        if purchase | asked == links.request:
-            # Signed anew, they would make another request of what an earlier try asked for.
-            return asked | given
-        # Imported late: a DAG file doesn't need it.
-        from airflow_provider_carbonmark.return_url.urls import return_urls
-
-        return return_urls(self.carbonmark_conn_id, self.hook.connection, LinkKey.of(context["ti"])) | given
-
-    def _tell_payment(self, context: Context, links: LinkStore) -> None:
-        """Say again which payment is recorded: a clear deleted the XComs that said so."""
-        if record := links.payment:
-            self.log.info("It is paid: %s", record.payment_id)
-            context["ti"].xcom_push(PAYMENT_KEY, record.payment_id)
-            context["ti"].xcom_push(RECORD_KEY, record.to_json())
-            if record.verified:
-                context["ti"].xcom_push(paid_key(record.payment_id), record.payment_id)
-
-    def _purchase(self) -> dict[str, Any]:
-        """Return what is to be bought, checked, as plain JSON: what makes two links the same."""
-        metadata = _parse_metadata(self.metadata)
-        for name in ("beneficiary_name", "retirement_message"):
-            if name in metadata:
-                raise InvalidInputError(
-                    "metadata",
-                    f"repeats {name}",
-                    value=metadata[name],
-                    remedy=f"Pass {name} to the operator only",
-                )
-        return {
-            "asset_price_source_id": self.asset_price_source_id,
-            "quantity_tonnes": f"{parse_quantity(self.quantity_tonnes):f}",
-            "beneficiary_name": parse_text(self.beneficiary_name, "beneficiary_name", MAX_BENEFICIARY_NAME),
-            "retirement_message": parse_text(
+    def _ordered(self, context: Context, ledger: Ledger, terms: LinkTerms) -> Purchase:
+        """Return the purchase of this task; another one than before where its input changed and nobody paid."""
+        order = Order(
+            asset_price_source_id=self.asset_price_source_id,
+            quantity_tonnes=parse_quantity(self.quantity_tonnes),
+            beneficiary_name=parse_text(self.beneficiary_name, "beneficiary_name", MAX_BENEFICIARY_NAME),
+            retirement_message=parse_text(
                 self.retirement_message, "retirement_message", MAX_RETIREMENT_MESSAGE
             ),
-            "metadata": metadata,
-            "carbonmark_conn_id": self.carbonmark_conn_id,
-            "test_mode": self.hook.test_mode,
-        }
-
-    def _make(
-        self, context: Context, purchase: dict[str, Any], urls: dict[str, str], key: str
-    ) -> dict[str, Any]:
-        told = ("beneficiary_name", "retirement_message")
-        page = self.hook.create_checkout(
-            asset_price_source_id=purchase["asset_price_source_id"],
-            quantity_tonnes=purchase["quantity_tonnes"],
-            metadata=purchase["metadata"] | {name: purchase[name] for name in told},
-            idempotency_key=key,
-            **urls,
         )
-        checkout = {
-            "checkout_url": page.url,
-            "payment_id": page.payment_id,
-            **{
-                name: purchase[name]
-                for name in ("asset_price_source_id", "quantity_tonnes", *told, "test_mode")
-            },
-            **LinkKey.of(context["ti"]).to_json(),
-        }
-        return self._describe(checkout)
+        task, test_mode = task_of(context), self.hook.test_mode
+        known = ledger.purchase_of(task)
+        if known:
+            changed = _changes(known, order, terms)
+            if not changed:
+                return known
+            refuse_unless_unpaid(ledger, [*ledger.given_up(task), known], self.hook, ", ".join(changed))
+        return ledger.order(task, order, test_mode=test_mode, now=pendulum.now("UTC"), instead_of=known)
+
+    def _deliver(self, purchase: Purchase) -> dict[str, Any]:
+        checkout = checkout_of(purchase)
+        self.checkout_url = checkout["checkout_url"]
+        self.log.info("%s: pay at %s", purchase, self.checkout_url)
+        if purchase.payment_id:
+            self.log.info("It is paid: %s", purchase.payment_id)
+        return checkout
 
 
-def _parse_metadata(value: object) -> dict[str, Any]:
-    """Return the metadata as the task state store will give it back, so that a retry finds it unchanged."""
-    remedy = "Pass a mapping of plain JSON values"
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InvalidInputError("metadata", "is not a mapping", value=value, remedy=remedy)
-    try:
-        metadata: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError("metadata", f"is not JSON: {error}", remedy=remedy) from None
-    return metadata
+def _changes(known: Purchase, order: Order, terms: LinkTerms) -> list[str]:
+    """Return what a task is given otherwise than when it ordered, in words."""
+    before, after = vars(known.order), vars(order)
+    before, after = before | {"test_mode": known.test_mode}, after | {"test_mode": terms.hook.test_mode}
+    # How the link was asked for counts once it is made: what was only asked can be asked anew.
+    if known.has_link and known.link:
+        before |= {"carbonmark_conn_id": known.link.conn_id, "metadata": known.link.request.get("metadata")}
+        after |= {"carbonmark_conn_id": terms.hook.carbonmark_conn_id, "metadata": terms.metadata_of(known)}
+    return [
+        f"{name} from {_shown(before[name])} to {_shown(value)}"
+        for name, value in after.items()
+        if before[name] != value
+    ]
+
+
+def _shown(value: object) -> str:
+    return repr(f"{value:f}" if isinstance(value, Decimal) else value)
 
 
 def _parse_money(value: object, field: str) -> Decimal:

@@ -5,9 +5,8 @@ From a month's emissions to a proven retirement, with the ledger kept at every s
 
     plan ─► quote ─► checkout ─► CarbonmarkAwaitPaymentOperator ─► CarbonmarkRetirementSensor ─► record
 
-A checkout that belongs to a line of the ledger says so (``purchase_line``), and every task that gets it writes down what it
-finds out. A task that dies in between is tried again, and whatever its run left open the next run takes up where it is: each of these
-tasks passes on at once what the ledger already knows.
+Every task that gets a purchase or its checkout writes into the ledger what it finds out. A task that dies in between is tried again,
+and whatever its run left open the next run takes up where it is: each of these tasks passes on at once what the ledger already knows.
 """
 
 from __future__ import annotations
@@ -28,22 +27,23 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
 from airflow_provider_carbonmark.api.inputs import parse_flag
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from airflow_provider_carbonmark.hooks.checkout import find_purchase
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
-from airflow_provider_carbonmark.hooks.purchase_line import LINE_KEY, line_of, parse_line, run_of
+from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
     CarbonmarkCreateQuoteOperator,
 )
-from airflow_provider_carbonmark.operators.ledger_link_store import LedgerLinkStore
-from airflow_provider_carbonmark.operators.link_store import LinkStore, MadeLink
-from airflow_provider_carbonmark.return_url.link import CONNECTION_KEY, LinkKey
+from airflow_provider_carbonmark.operators.linking import LinkTerms, make_link, parse_metadata
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
-    from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine
-    from airflow_provider_carbonmark.offsets.purchase import Coverage, Limits, ListingFilter, Plan
+    from airflow_provider_carbonmark.emissions import EntityEmissions
+    from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+    from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
 #: Updated with each retirement that is recorded in the ledger.
 CARBONMARK_RETIREMENTS = Asset(name="carbonmark_retirements", uri="x-carbonmark://retirements")
@@ -57,10 +57,10 @@ class CarbonmarkPlanOperator(BaseOperator):
 
     A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log, and so
     is an entity that is not stated any more for a month that is. A quantity that no listing holds is split over several. A limit that
-    would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Lines that an earlier
-    run of the DAG left open are taken up, as many as fit.
+    would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Purchases that an
+    earlier run of the DAG left open are taken up, as many as fit.
 
-    Returns (XCom): the lines to carry on, one mapping each, as ``PurchaseLine.to_json`` makes them. When the task is cleared, those
+    Returns (XCom): the purchases to carry on, one mapping each, as ``Purchase.to_json`` makes them. When the task is cleared, those
     that it planned keep their places.
 
     :param emissions: mappings with ``entity``, ``month`` and ``emitted_tonnes`` (decimal strings), from upstream for example. Or a
@@ -106,8 +106,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        from airflow_provider_carbonmark.offsets.emissions import EmissionsError
-        from airflow_provider_carbonmark.offsets.purchase import NoListingError, PlanLimitError
+        from airflow_provider_carbonmark.emissions import EmissionsError
+        from airflow_provider_carbonmark.planning import NoListingError, PlanLimitError
 
         try:
             with keeping_books() as ledger:
@@ -122,7 +122,7 @@ class CarbonmarkPlanOperator(BaseOperator):
             "run": run_of(context),
             "months": {each.month for each in emissions},
             "test_mode": hook.test_mode,
-            "is_over": lambda run: _is_over(context, run),
+            "is_over": is_over(context),
             # Airflow would refuse more at the end of the task, after they are written down.
             "at_most": conf.getint("core", "max_map_length", fallback=1024),
         }
@@ -133,20 +133,16 @@ class CarbonmarkPlanOperator(BaseOperator):
             self.log.info("This is a preview: nothing of it is planned.")
             context["ti"].xcom_push(PREVIEW_KEY, [_shown(line) for line in plan.lines])
             return []
-        lines = ledger.plan(make, **about, now=pendulum.now("UTC"))
-        for line in lines:
-            self.log.info("%s: %s t, %s", line, line.quantity_tonnes, line.state)
-        return [line.to_json() for line in lines]
+        purchases = ledger.plan(make, **about, now=pendulum.now("UTC"))
+        for purchase in purchases:
+            self.log.info("%s: %s t, %s", purchase, purchase.quantity_tonnes, purchase.state)
+        return [purchase.to_json() for purchase in purchases]
 
     def _planner(
         self, context: Context, emissions: list[EntityEmissions], hook: CarbonmarkHook
     ) -> Callable[[Coverage], Plan]:
-        from airflow_provider_carbonmark.offsets.purchase import (
-            Dedication,
-            Limits,
-            ListingFilter,
-            plan_purchases,
-        )
+        from airflow_provider_carbonmark.planning import Limits, ListingFilter, plan_purchases
+        from airflow_provider_carbonmark.planning.dedication import Dedication
 
         listings = hook.list_prices()
         dedication = Dedication(self.beneficiary_name, self.retirement_message)
@@ -180,7 +176,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         return make
 
     def _read_emissions(self, context: Context) -> Iterable[EntityEmissions]:
-        from airflow_provider_carbonmark.offsets.emissions import stated_emissions
+        from airflow_provider_carbonmark.emissions.sums import stated_emissions
 
         return self._emissions_of(context) if self._emissions_of else stated_emissions(self.emissions)
 
@@ -194,68 +190,75 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.log.info("%d purchases for %s USD in all.", len(plan.lines), plan.cost_usd)
 
 
-class CarbonmarkQuoteLineOperator(CarbonmarkCreateQuoteOperator):
+class CarbonmarkQuotePurchaseOperator(CarbonmarkCreateQuoteOperator):
     """
-    Ask what a planned line costs now, and write that into the ledger. A line that has its link already needs no quote.
+    Ask what a planned purchase costs now, and write that into the ledger. One that has its link already needs no quote.
 
-    A listing that is gone or can't fill the line any more fails the line, so that the next plan buys its tonnes elsewhere. Over
-    ``max_cost`` the task fails and the line stays planned: raise the limit and clear the task, or start a new run, which plans anew.
+    A listing that is gone or can't fill the purchase any more fails it, so that the next plan buys its tonnes elsewhere. Over
+    ``max_cost`` the task fails and the purchase stays planned: raise the limit and clear the task, or start a new run, which plans
+    anew.
 
     Returns (XCom): what ``CarbonmarkCreateQuoteOperator`` returns; with ``uuid`` null where nothing was asked.
 
-    :param line: one of the plan's lines. (templated)
+    :param purchase: one of the plan's purchases. (templated)
     :param max_cost: the most it may cost, USD. (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
 
-    template_fields: Sequence[str] = ("line", "max_cost", "carbonmark_conn_id")
+    template_fields: Sequence[str] = ("purchase", "max_cost", "carbonmark_conn_id")
 
-    def __init__(self, *, line: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, purchase: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(asset_price_source_id="", quantity_tonnes="", **kwargs)
-        self.line = line
+        self.purchase = purchase
 
     def execute(self, context: Context) -> dict[str, Any]:
         with keeping_books() as ledger:
-            line = ledger.line(parse_line(self.line))
-            _skip_if_over(line)
-            if line.checkout is not None:
-                self.log.info("%s has its link already.", line)
+            purchase = find_purchase(ledger, self.purchase, "purchase")
+            _skip_if_over(purchase)
+            if purchase.has_link:
+                self.log.info("%s has its link already.", purchase)
                 return {
                     "uuid": None,
-                    "asset_price_source_id": line.asset_price_source_id,
-                    "quantity_tonnes": f"{line.quantity_tonnes:f}",
-                    "cost_usd": f"{line.cost_usd:f}",
-                    "test_mode": line.test_mode,
+                    "asset_price_source_id": purchase.asset_price_source_id,
+                    "quantity_tonnes": f"{purchase.quantity_tonnes:f}",
+                    "cost_usd": f"{purchase.cost_usd:f}",
+                    "test_mode": purchase.test_mode,
                 }
-            _check_mode(line, self.hook)
-            self.asset_price_source_id = line.asset_price_source_id or ""
-            self.quantity_tonnes = line.quantity_tonnes
+            _check_mode(purchase, self.hook)
+            self.asset_price_source_id = purchase.asset_price_source_id
+            self.quantity_tonnes = purchase.quantity_tonnes
             try:
                 quote = super().execute(context)
             except AirflowFailException as failure:
                 if _is_refusal_of_the_listing(failure.__cause__):
-                    ledger.failed(line.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
+                    ledger.failed(purchase.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
                 raise
-            ledger.quoted(line.id, run_of(context), Decimal(quote["cost_usd"]))
+            ledger.quoted(purchase.id, run_of(context), Decimal(quote["cost_usd"]))
             return quote
 
 
-class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
+class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
     """
-    Make the payment page of a planned line, and write it into the ledger before anybody sees it; a line that has one gets that.
+    Make the payment page of a planned purchase, and write it into the ledger before anybody sees it; one that has its page gets that.
 
-    Returns (XCom): what ``CarbonmarkCreateCheckoutOperator`` returns, and ``purchase_line``, the number of the line.
+    Returns (XCom): what ``CarbonmarkCreateCheckoutOperator`` returns.
 
-    :param line: one of the plan's lines. (templated)
+    :param purchase: one of the plan's purchases. (templated)
     :param success_url: where the buyer lands after paying, if not in this Airflow; Carbonmark appends ``/<payment id>``. (templated)
     :param cancel_url: where the buyer lands after leaving the page unpaid, if not in this Airflow. (templated)
     :param metadata: more to send as the checkout's metadata. (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
 
-    template_fields: Sequence[str] = ("line", "success_url", "cancel_url", "metadata", "carbonmark_conn_id")
+    template_fields: Sequence[str] = (
+        "purchase",
+        "success_url",
+        "cancel_url",
+        "metadata",
+        "carbonmark_conn_id",
+    )
 
-    def __init__(self, *, line: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, purchase: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(
             asset_price_source_id="",
             quantity_tonnes="",
@@ -263,54 +266,19 @@ class CarbonmarkCheckoutLineOperator(CarbonmarkCreateCheckoutOperator):
             retirement_message="",
             **kwargs,
         )
-        self.line = line
-        self._links: LedgerLinkStore | None = None
+        self.purchase = purchase
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_carbonmark.offsets.ledger_schema import HasLinkError
-
         with keeping_books() as ledger:
-            line = ledger.line(parse_line(self.line))
-            _skip_if_over(line)
-            for name in (
-                "asset_price_source_id",
-                "quantity_tonnes",
-                "beneficiary_name",
-                "retirement_message",
-            ):
-                setattr(self, name, getattr(line, name))
-            if line.checkout is None:
-                _check_mode(line, self.hook)
-                try:
-                    self._links = LedgerLinkStore(context, ledger, line)
-                    return super().execute(context)
-                except HasLinkError as overtaken:
-                    # By a worker that was taken for dead, say. What was made here besides has been seen by nobody.
-                    self.log.info("%s", overtaken)
-                    line = ledger.line(line.id)
-            return self._deliver(context, line)
-
-    def _deliver(self, context: Context, line: PurchaseLine) -> dict[str, Any]:
-        """Hand out the link that the line has, whichever run made it."""
-        checkout: Any = line.checkout
-        self.checkout_url = checkout["checkout_url"]
-        self.log.info("%s got its link in run %s: %s", line, checkout["run_id"], self.checkout_url)
-        if _made_by(checkout) == LinkKey.of(context["ti"]):
-            # A try before may have died right after the ledger knew of it; and a retry lacks the XComs that it wrote.
-            links = LinkStore(context.get("task_state_store"))
-            if not links.made:
-                links.keep(MadeLink(self._purchase(), checkout))
-            context["ti"].xcom_push(CONNECTION_KEY, links.made[-1].purchase["carbonmark_conn_id"])
-            self._tell_payment(context, links)
-        return dict(checkout)
-
-    def _link_store(self, context: Context) -> LinkStore:
-        if self._links is None:
-            raise AssertionError("The link store of a line was asked for before its line was read")
-        return self._links
-
-    def _describe(self, checkout: dict[str, Any]) -> dict[str, Any]:
-        return checkout | {LINE_KEY: parse_line(self.line)}
+            purchase = find_purchase(ledger, self.purchase, "purchase")
+            _skip_if_over(purchase)
+            # Shown in Airflow as the name of the mapped task.
+            self.quantity_tonnes = purchase.quantity_tonnes
+            if not purchase.has_link:
+                _check_mode(purchase, self.hook)
+                terms = LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url)
+                purchase = make_link(context, ledger, purchase, terms)
+            return self._deliver(purchase)
 
 
 class CarbonmarkRecordRetirementOperator(BaseOperator):
@@ -319,9 +287,9 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
 
     A worker that dies in between is followed by the next try, or the next run: each retirement updates the asset, some now and then twice.
 
-    Returns (XCom): the line as the ledger has it now, as ``PurchaseLine.to_json`` makes it.
+    Returns (XCom): the purchase as the ledger has it now, as ``Purchase.to_json`` makes it.
 
-    :param checkout: what ``CarbonmarkCheckoutLineOperator`` returned. (templated)
+    :param checkout: what ``CarbonmarkCheckoutPurchaseOperator`` returned. (templated)
     :param retirement: what ``CarbonmarkRetirementSensor`` returned. (templated)
     """
 
@@ -346,46 +314,40 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
                     value=self.retirement,
                     remedy="Pass the output of CarbonmarkRetirementSensor",
                 )
-            line = ledger.retired(
-                line_of(self.checkout), dict(self.retirement), now=pendulum.now("UTC"), announcing=True
+            known = find_purchase(ledger, self.checkout)
+            purchase = ledger.retired(
+                known.id, dict(self.retirement), now=pendulum.now("UTC"), announcing=True
             )
-        self.log.info("%s is retired: %s", line, line.certificate_url or line.transaction_hash)
-        recorded = line.to_json()
-        context["outlet_events"][CARBONMARK_RETIREMENTS].extra = {
-            name: recorded[name] for name in ("entity", "month", "quantity_tonnes", "payment_id", "test_mode")
-        }
+        self.log.info("%s is retired: %s", purchase, purchase.certificate_url or purchase.transaction_hash)
+        recorded = purchase.to_json()
+        names = ("entity", "month", "quantity_tonnes", "payment_id", "test_mode")
+        context["outlet_events"][CARBONMARK_RETIREMENTS].extra = {name: recorded.get(name) for name in names}
         return recorded
 
 
 def _announced(context: Context) -> None:
     task: Any = context["task"]
     with open_ledger() as ledger:
-        ledger.announced(line_of(task.checkout))
+        ledger.announced(find_purchase(ledger, task.checkout).id)
 
 
-def _is_over(context: Context, run: Any) -> bool:
-    """Tell whether a run has ended, or is gone."""
-    under_way = ["queued", "running"]
-    return not context["ti"].get_dr_count(run.dag_id, run_ids=[run.run_id], states=under_way)
-
-
-def _skip_if_over(line: PurchaseLine) -> None:
+def _skip_if_over(purchase: Purchase) -> None:
     """
     Leave alone what ended without a link: the next plan buys its tonnes anew.
 
     One that has a link goes on to the task that awaits the payment: it may have been paid after all.
     """
-    if line.state in ("failed", "declined") and line.checkout is None:
-        raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
+    if purchase.state in ("failed", "declined") and not purchase.has_link:
+        raise AirflowSkipException(f"{purchase} is {purchase.state}: {purchase.reason}")
 
 
-def _check_mode(line: PurchaseLine, hook: CarbonmarkHook) -> None:
+def _check_mode(purchase: Purchase, hook: CarbonmarkHook) -> None:
     """Refuse to buy in earnest what was planned as a rehearsal, and the other way round."""
-    if line.test_mode != hook.test_mode:
+    if purchase.test_mode != hook.test_mode:
         modes = ("in production", "in test mode")
         raise InvalidInputError(
             f"connection {hook.carbonmark_conn_id!r}",
-            f"works {modes[hook.test_mode]}, and {line} was planned {modes[line.test_mode]}",
+            f"works {modes[hook.test_mode]}, and {purchase} was planned {modes[purchase.test_mode]}",
             remedy="Use a connection of the same mode, or start a new run of the DAG",
         )
 
@@ -393,10 +355,6 @@ def _check_mode(line: PurchaseLine, hook: CarbonmarkHook) -> None:
 def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
     # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
     return isinstance(cause, (NotFoundError, RequestRefusedError)) and cause.code is not None
-
-
-def _made_by(checkout: Mapping[str, Any]) -> LinkKey:
-    return LinkKey(checkout["dag_id"], checkout["run_id"], checkout["task_id"], checkout["map_index"])
 
 
 def _shown(line: Any) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import airflow.sdk.exceptions
+import pendulum
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
@@ -23,22 +22,20 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
+from airflow_provider_carbonmark.hooks.checkout import find_purchase, parse_checkout
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
-from airflow_provider_carbonmark.hooks.purchase_line import (
-    find_line,
-    record_claimed,
-    record_declined,
-    record_paid,
-)
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey
+from airflow_provider_carbonmark.hooks.runs import run_of, task_of
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Source
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
-    from airflow_provider_carbonmark.offsets.ledger import PurchaseLine
+    from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Payment, Purchase
 
 PAID = "I have paid"
 DECLINE = "Decline"
@@ -50,12 +47,14 @@ RETRIES = 3
 # How HITLOperator parks a task: TaskAwaitingInput came with Airflow 3.3, before that a trigger waited.
 PARKING = (TaskDeferred, getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred))
 
-# What Carbonmark says of an id that was entered when it was typed wrong, and when a person had better look at it once more.
-_SURELY_WRONG = (Finding.OTHER, Finding.NOT_PAID)
-_NO_REASON_NOT_TO_ASK = (*_SURELY_WRONG, Finding.UNTOLD)
+#: The field of the form in which a person enters a payment id.
+PAYMENT_KEY = "payment_id"
 
-_LINK = tuple(field.name for field in fields(LinkKey))
-_SHOWN = ("checkout_url", "quantity_tonnes", "beneficiary_name")
+_SURELY_WRONG = frozenset({Finding.OTHER, Finding.NOT_PAID})
+# What rules an id out, by how it came. One that was typed, and of which Carbonmark says too little, a person had better look at again.
+_RETURNED = {Source.RETURNED: _SURELY_WRONG}
+_ENTERED = {Source.ENTERED: _SURELY_WRONG}
+_TO_ASK = _RETURNED | {Source.ENTERED: _SURELY_WRONG | {Finding.UNTOLD}}
 
 
 class CarbonmarkAwaitPaymentOperator(HITLOperator):
@@ -64,9 +63,10 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
 
     The task goes on by itself when the buyer's browser comes back to the return URL of the link, whether that happens before,
     while or after it waits. Where the browser can't reach Airflow, a person enters the payment id in the form. An answer without a
-    usable id, or with that of a payment for something else, is asked for again; a ledger keeps the id for the runs that come after.
+    usable id, or with that of a payment for something else, is asked for again; the ledger keeps the id for the tries and runs that
+    come after.
 
-    Returns (XCom): the payment id, a string. A payment that is recorded for the link counts, whatever the form says.
+    Returns (XCom): the payment id, a string. A payment that the ledger knows counts, whatever the form says.
 
     :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned. A template may render it as JSON text.
         (templated)
@@ -105,7 +105,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             raise InvalidInputError(
                 "on_declined", "is unknown", value=on_declined, remedy="Pass skip or fail"
             )
-        # Airflow hands each task the DAG's params, and before 3.2 the form asks for them too.
+        # Airflow hands each task the DAG's params, and the form is to ask for the payment id alone.
         kwargs.pop("params", None)
         form = {PAYMENT_KEY: _payment_id_field()}
         super().__init__(
@@ -129,37 +129,39 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """
         Return the payment if there is one; else ask for it, and park.
 
-        The buyer may come back at any moment. The return URL records the payment, then looks for a task that says it awaits it. So
-        this says so, asks, then looks for a recorded payment, and only then parks: one of the two always sees the other.
+        The buyer may come back at any moment. The return URL writes the payment into the ledger, then looks there for tasks that wait
+        for it. So this says that it waits, asks, then looks for a payment, and only then parks: one of the two always sees the other.
         """
-        with failing_without_retry():
-            self.checkout = checkout = _parse_checkout(self.checkout)
-        line = find_line(checkout)
-        if payment_id := self._of_ledger(line):
-            return payment_id
-        context["ti"].xcom_push(self._link.awaits_key, self._link.to_json())
-        if payment_id := self._recorded(context) or self._claimed(line, wrong=_NO_REASON_NOT_TO_ASK):
-            return payment_id
-        if line is not None and line.state in ("declined", "failed"):
-            raise AirflowSkipException(f"{line} is {line.state}: {line.reason}")
+        with keeping_books() as ledger:
+            self.checkout = checkout = parse_checkout(self.checkout)
+            purchase = find_purchase(ledger, checkout)
+            if purchase.payment_id is None:
+                ledger.awaits(purchase.id, task_of(context), now=pendulum.now("UTC"))
+            if payment_id := self._known(ledger, purchase.id, _TO_ASK):
+                return payment_id
+            entered = [each for each in ledger.payments(purchase.id) if each.source is Source.ENTERED]
+        # What no plan buys anew may be paid after all, by somebody who clears this task.
+        if purchase.state in ("declined", "failed") and purchase.allocations:
+            raise AirflowSkipException(f"{purchase} is {purchase.state}: {purchase.reason}")
         self.subject = self.subject or default_subject(checkout)
-        claimed = None if line is None else line.claimed_payment_id
+        claimed = entered[-1].payment_id if entered else None
         self.body = self.body or default_body(checkout, self.cost_usd, claimed)
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
         try:
             super().execute(context)
         except PARKING:
-            payment_id = self._recorded(context)
+            with keeping_books() as ledger:
+                payment_id = self._known(ledger, purchase.id, _RETURNED)
             if payment_id is None:
                 raise
         return payment_id
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Take the answer, which may be the return URL's, a person's, or that there was none in time."""
-        with failing_without_retry():
-            self.checkout = checkout = _parse_checkout(self.checkout)
-        line = find_line(checkout)
-        payment_id = self._of_ledger(line) or self._recorded(context)
+        with keeping_books() as ledger:
+            self.checkout = parse_checkout(self.checkout)
+            purchase = find_purchase(ledger, self.checkout)
+            payment_id = self._known(ledger, purchase.id, _RETURNED)
         if payment_id and "error" in event:
             return payment_id
         answer = super().execute_complete(context, event)
@@ -170,28 +172,12 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             if declined or entered not in ("", payment_id):
                 self.log.warning("%s answered otherwise, but %s was paid.", user, payment_id)
             return payment_id
-        if declined:
-            if payment_id := self._claimed(line, wrong=_SURELY_WRONG):
-                self.log.warning(
-                    "%s declined, but payment %s was entered before: it is followed.", user, payment_id
-                )
+        with keeping_books() as ledger:
+            if declined:
+                return self._declined(context, ledger, purchase, user)
+            if payment_id := self._entered(ledger, purchase, entered, user):
                 return payment_id
-            raise self._declined(user, context)
-        try:
-            payment_id = parse_payment_id(entered)
-        except InvalidInputError as error:
-            self.log.warning(
-                "%s has paid but gave no usable payment id, so it is asked for again. %s", user, error
-            )
-            return self.execute(context)
-        self.log.info("%s entered payment %s.", user, payment_id)
-        # Before anything else: a run that dies from here on leaves it to the next.
-        record_claimed(checkout, payment_id)
-        finding, why = self._check(payment_id)
-        if finding is Finding.OTHER:
-            self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
-            return self.execute(context)
-        return payment_id
+        return self.execute(context)
 
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
         if event["error_type"] == "timeout":
@@ -204,75 +190,110 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             "HITLOperator.process_trigger_event_error returned, where it is documented to raise"
         )
 
-    @property
-    def _link(self) -> LinkKey:
-        """The task that made the link."""
-        checkout: Any = self.checkout
-        return LinkKey(**{name: checkout[name] for name in _LINK})
-
-    def _of_ledger(self, line: PurchaseLine | None) -> str | None:
-        """Return the payment that the ledger knows of."""
-        if line is None or line.payment_id is None:
-            return None
-        self.log.info("%s is %s: %s", line, line.state, line.payment_id)
-        return line.payment_id
-
-    def _recorded(self, context: Context) -> str | None:
-        """Return the payment that the buyer came back with; the ledger is told if Carbonmark said that it is this link's."""
-        payment_id = self._pull(context, PAYMENT_KEY)
-        if payment_id is None:
-            return None
-        self.log.info("The buyer came back with payment %s.", payment_id)
-        record = self._pull(context, RECORD_KEY) or {}
-        if record.get("verified") and record["payment_id"] == payment_id:
-            checkout: Any = self.checkout
-            record_paid(checkout, payment_id)
-        return str(payment_id)
-
-    def _claimed(self, line: PurchaseLine | None, *, wrong: Collection[Finding]) -> str | None:
+    def _known(
+        self, ledger: Ledger, id: int, ruled_out_by: Mapping[Source, Collection[Finding]]
+    ) -> str | None:
         """
-        Return the payment id that a person entered in an earlier try or run, which may have died before Carbonmark confirmed it.
+        Return the payment that a purchase is paid with, or else one that was brought for it and may be that.
 
-        :param wrong: what Carbonmark may say of it that rules it out.
+        A buyer came back, or a person entered an id, while Carbonmark could not say what it is for; a task may have died since. It is
+        asked again, and what it can't rule out is passed on: the check of the retirement decides. What buyers came back with goes first.
+
+        :param ruled_out_by: what rules a payment out, by how it came; those that came otherwise are left alone.
         """
-        if line is None or line.claimed_payment_id is None:
+        purchase = ledger.purchase(id)
+        if purchase.payment_id is not None:
+            self.log.info("%s is %s: %s", purchase, purchase.state, purchase.payment_id)
+            return purchase.payment_id
+        candidates: dict[Source, list[Payment]] = {source: [] for source in ruled_out_by}
+        for payment in ledger.payments(id):
+            if payment.source in candidates:
+                candidates[payment.source].append(payment)
+        # What was typed last corrects what was typed before.
+        candidates.get(Source.ENTERED, []).reverse()
+        possible = None
+        for payment in chain.from_iterable(candidates.values()):
+            finding, why = self._check(ledger, purchase, payment)
+            self.log.info("Payment %s was %s before: %s", payment.payment_id, payment.source, why)
+            if finding is Finding.THIS_PURCHASE:
+                return payment.payment_id
+            if finding not in ruled_out_by[payment.source]:
+                possible = possible or payment.payment_id
+            if finding is Finding.OUT_OF_REACH:
+                break
+        return possible
+
+    def _entered(self, ledger: Ledger, purchase: Purchase, entered: str, user: str) -> str | None:
+        """Take an id that a person entered; None when it has to be asked for again."""
+        try:
+            payment_id = parse_payment_id(entered)
+        except InvalidInputError as error:
+            self.log.warning(
+                "%s has paid but gave no usable payment id, so it is asked for again. %s", user, error
+            )
             return None
-        finding, why = self._check(line.claimed_payment_id)
-        self.log.info("Payment %s was entered before: %s", line.claimed_payment_id, why)
-        return None if finding in wrong else line.claimed_payment_id
-
-    def _check(self, payment_id: str) -> tuple[Finding, str]:
-        """Ask Carbonmark about an id that a person entered; the ledger is told if it is this link's payment."""
-        checkout: Any = self.checkout
-        with failing_without_retry():
-            settings = CarbonmarkHook(self.carbonmark_conn_id).connection.settings
-        finding, why = check_payment(settings, payment_id, [checkout])
-        if finding is Finding.THIS_LINK:
-            try:
-                record_paid(checkout, payment_id)
-            except AirflowFailException as refusal:
-                # Two lines may ask for just the same, and the ledger knows whose the payment is.
-                return Finding.OTHER, str(refusal)
-        return finding, why
-
-    def _pull(self, context: Context, key: str) -> Any:
-        """Return an XCom of the task that made the link."""
-        link = self._link
-        return context["ti"].xcom_pull(
-            dag_id=link.dag_id,
-            run_id=link.run_id,
-            task_ids=link.task_id,
-            map_indexes=link.map_index,
-            key=key,
+        self.log.info("%s entered payment %s.", user, payment_id)
+        brought_before = {(each.payment_id, each.source) for each in ledger.payments(purchase.id)}
+        # Before anything else: a run that dies from here on leaves it to the next.
+        brought = ledger.bring(
+            purchase.id,
+            purchase.link.number if purchase.link else 0,
+            payment_id,
+            source=Source.ENTERED,
+            brought_by=user,
+            verified=False,
+            now=pendulum.now("UTC"),
         )
+        finding, why = self._check(ledger, purchase, brought.payment)
+        if brought.other is not None:
+            finding, why = Finding.OTHER, brought.why
+        # What a person says may be paid a moment ago, and not be there yet; what a browser brought is ruled out by now.
+        is_late = finding is Finding.NOT_PAID and (payment_id, Source.RETURNED) in brought_before
+        if finding is Finding.OTHER or is_late:
+            self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
+            return None
+        return payment_id
 
-    def _declined(self, user: str, context: Context) -> AirflowSkipException | AirflowFailException:
+    def _check(self, ledger: Ledger, purchase: Purchase, payment: Payment) -> tuple[Finding, str]:
+        """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
+        conn_id = purchase.link.conn_id if purchase.link else None
+        with failing_without_retry():
+            settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
+        finding, why = check_payment(settings, payment.payment_id, purchase)
+        if finding is not Finding.THIS_PURCHASE:
+            return finding, why
+        brought = ledger.bring(
+            purchase.id,
+            payment.link,
+            payment.payment_id,
+            source=payment.source,
+            brought_by=payment.brought_by,
+            verified=True,
+            now=pendulum.now("UTC"),
+        )
+        # Two purchases may ask for just the same, and the ledger knows whose the payment is.
+        return (finding, why) if brought.is_its_own else (Finding.OTHER, brought.why)
+
+    def _declined(self, context: Context, ledger: Ledger, purchase: Purchase, user: str) -> str:
+        if payment_id := self._known(ledger, purchase.id, _ENTERED):
+            self.log.warning(
+                "%s declined, but payment %s was entered before: it is followed.", user, payment_id
+            )
+            return payment_id
         checkout: Any = self.checkout
         reason = f"{user} declined to pay for {_tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
-        record_declined(checkout, context, reason)
+        # What no plan handles, whoever waits for it may decline.
+        run = purchase.handler if purchase.task_id else run_of(context)
+        try:
+            ledger.declined(purchase.id, run, reason, now=pendulum.now("UTC"))
+        except LedgerError:
+            if payment_id := ledger.purchase(purchase.id).payment_id:
+                self.log.warning("%s declined, but %s was paid in this moment.", user, payment_id)
+                return payment_id
+            raise
         # Airflow logs why a task failed, but not why it was skipped.
         self.log.warning("%s", reason)
-        return AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
+        raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 
 def default_subject(checkout: Mapping[str, Any]) -> str:
@@ -332,19 +353,3 @@ def _payment_id_field() -> Param:
         title="Payment id",
         description="Only if your browser could not come back to Airflow after paying: the last part of the address it was sent to",
     )
-
-
-def _parse_checkout(checkout: Any) -> Mapping[str, Any]:
-    remedy = "Pass the output of CarbonmarkCreateCheckoutOperator"
-    if isinstance(checkout, str):
-        with suppress(ValueError):
-            checkout = json.loads(checkout)
-    if not isinstance(checkout, Mapping):
-        raise InvalidInputError("checkout", "is not a mapping", value=checkout, remedy=remedy)
-    missing = [name for name in (*_LINK, *_SHOWN) if checkout.get(name) in (None, "")]
-    if missing:
-        raise InvalidInputError(
-            "checkout", f"lacks {' and '.join(missing)}", value=dict(checkout), remedy=remedy
-        )
-    parse_url(checkout["checkout_url"], "checkout checkout_url")
-    return checkout

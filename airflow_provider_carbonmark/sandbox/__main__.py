@@ -120,7 +120,7 @@ def _usage(url: str) -> str:
         "conn_type": "carbonmark",
         "host": url,
         "password": "cm_api_demo",
-        "extra": {"market_url": url},
+        "extra": {"market_url": url, "environment": "test"},
     }
     return (
         f"Carbonmark sandbox at {url} - nothing is bought here. Stop it with Ctrl-C.\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -20,11 +21,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id
+from airflow_provider_carbonmark.api.inputs import parse_flag, parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
     Outcome,
+    RetirementRequest,
     describes,
     is_not_paid,
 )
@@ -37,8 +39,8 @@ from airflow_provider_carbonmark.api.waiting import (
     weigh,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
-from airflow_provider_carbonmark.hooks.payment_check import asked_for
-from airflow_provider_carbonmark.hooks.purchase_line import find_line, record_failed, record_paid
+from airflow_provider_carbonmark.hooks.checkout import PURCHASE_KEY, find_purchase
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -69,8 +71,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     :param deferrable: wait in the triggerer, without a worker slot.
-    :param poll_interval: seconds between the first polls; the pauses grow from there, with jitter.
-    :param max_poll_interval: the longest pause between polls, seconds.
+    :param poke_interval: the first pause between polls, seconds or a timedelta; the pauses grow from there, with jitter.
+    :param max_wait: the longest pause between polls, seconds or a timedelta.
     :param success_states: retirement status words that mean done; letter case and separators don't matter.
     :param failed_states: words on either status that mean it never will be.
     :param allow_test_mode: whether something that retired nothing may succeed; the result still says ``test_mode``.
@@ -90,27 +92,27 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         checkout: Mapping[str, Any] | None = None,
         carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 1,
-        max_poll_interval: float = 300,
+        poke_interval: float | timedelta = 1,
+        max_wait: float | timedelta = 300,
         success_states: Sequence[str] = DEFAULT_SUCCESS_STATES,
         failed_states: Sequence[str] = DEFAULT_FAILED_STATES,
         allow_test_mode: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        if not 0 < poll_interval <= max_poll_interval:
+        first, longest = _parse_pause(poke_interval, "poke_interval"), _parse_pause(max_wait, "max_wait")
+        if first > longest:
             raise InvalidInputError(
-                "poll_interval",
-                "must be more than 0 and at most max_poll_interval",
-                value=(poll_interval, max_poll_interval),
-                remedy="Give both in seconds.",
+                "poke_interval",
+                "is longer than max_wait",
+                value=(first, longest),
+                remedy="Raise max_wait too",
             )
-        super().__init__(poke_interval=poll_interval, **kwargs)
+        super().__init__(poke_interval=first, max_wait=longest, **kwargs)
+        self._longest_pause = longest
         self.payment_id = payment_id
         self.checkout = checkout
         self.carbonmark_conn_id = carbonmark_conn_id
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.max_poll_interval = max_poll_interval
         self.success_states = success_states
         self.failed_states = failed_states
         self.allow_test_mode = allow_test_mode
@@ -130,7 +132,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         checkout = None if self.checkout is None else _parse_checkout(self.checkout, payment_id)
         return WaitTerms(
             payment_id=payment_id,
-            asked=None if checkout is None else asked_for(checkout),
+            asked=None if checkout is None else _asked_for(checkout),
             is_ours=checkout is not None and _is_known(checkout, payment_id),
             test_mode=bool(checkout and checkout.get("test_mode")),
             allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
@@ -158,8 +160,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 terms=self.terms.to_json(),
                 started_at=started.isoformat(),
                 deadline=(started + timedelta(seconds=self.timeout)).isoformat(),
-                poll_interval=self.poll_interval,
-                max_poll_interval=self.max_poll_interval,
+                poke_interval=self.poke_interval,
+                max_wait=self._longest_pause,
                 not_before=(started + timedelta(seconds=self._pause(0.0))).isoformat(),
             ),
             method_name="execute_complete",
@@ -174,9 +176,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
         if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
             self.log.info("%s", verdict.reason)
-            self._note_paid()
-            self.certificate_url = answer.certificate_url
-            return PokeReturnValue(True, retirement_result(answer, terms, test_mode=test_mode))
+            return PokeReturnValue(True, self._retired(retirement_result(answer, terms, test_mode=test_mode)))
         if verdict.outcome is not Outcome.WAITING:
             raise self._ended(verdict.outcome, verdict.reason)
         if not isinstance(answer, CarbonmarkError) and self._is_ours(answer):
@@ -191,9 +191,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """Take over what the trigger found."""
         outcome = event.get("outcome")
         if outcome == Outcome.RETIRED:
-            self._note_paid()
-            self.certificate_url = event["retirement"]["certificate_url"]
-            return dict(event["retirement"])
+            return self._retired(dict(event["retirement"]))
         if outcome == TIMEOUT:
             raise AirflowSensorTimeout(
                 f"Payment {self.payment_id!r} had no proven retirement within {self.timeout:g} s. Last seen: {event['reason']}"
@@ -208,10 +206,21 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
 
         A retirement of something else isn't, nor what nobody can tell: somebody may have paid, and a person has to look at it.
         """
-        if outcome == Outcome.FAILED and self.checkout is not None:
-            payment_id = self.terms.payment_id
-            record_failed(_parse_checkout(self.checkout, payment_id), payment_id, reason)
+        if outcome == Outcome.FAILED and self._is_of_ledger:
+            payment_id, now = self.terms.payment_id, pendulum.now("UTC")
+            with keeping_books() as ledger:
+                purchase = ledger.paid(find_purchase(ledger, self._checkout).id, payment_id, now=now)
+                ledger.failed(purchase.id, reason, now=now)
         return AirflowFailException(reason)
+
+    @property
+    def _checkout(self) -> Mapping[str, Any] | None:
+        return None if self.checkout is None else _parse_checkout(self.checkout, self.terms.payment_id)
+
+    @property
+    def _is_of_ledger(self) -> bool:
+        """Whether the ledger knows of what is waited for: payments may also be followed that nobody here asked for."""
+        return PURCHASE_KEY in (self._checkout or {})
 
     def _is_ours(self, answer: Payment) -> bool:
         asked = self.terms.asked
@@ -219,10 +228,22 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
 
     def _note_paid(self) -> None:
         """Write into the ledger, once, that the checkout is paid: now it isn't only a person who says so."""
-        if self.checkout is not None and not self._is_noted:
-            payment_id = self.terms.payment_id
-            record_paid(_parse_checkout(self.checkout, payment_id), payment_id)
+        if self._is_of_ledger and not self._is_noted:
+            with keeping_books() as ledger:
+                purchase = find_purchase(ledger, self._checkout)
+                ledger.paid(purchase.id, self.terms.payment_id, now=pendulum.now("UTC"))
             self._is_noted = True
+
+    def _retired(self, retirement: dict[str, Any]) -> dict[str, Any]:
+        """Take a proven retirement: a planned one is recorded by the task that announces it, any other here."""
+        self._note_paid()
+        if self._is_of_ledger:
+            with keeping_books() as ledger:
+                purchase = find_purchase(ledger, self._checkout)
+                if not purchase.allocations:
+                    ledger.retired(purchase.id, retirement, now=pendulum.now("UTC"))
+        self.certificate_url = retirement["certificate_url"]
+        return retirement
 
     def _poll(self) -> Payment | CarbonmarkError:
         try:
@@ -245,15 +266,38 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         return self._pause(run_duration())
 
     def _pause(self, waited: float) -> float:
-        pause = max(next_pause(waited, self.poll_interval, self.max_poll_interval), self._asked_to_pause)
+        pause = max(next_pause(waited, self.poke_interval, self._longest_pause), self._asked_to_pause)
         # The last poll is at the deadline, whatever the service asks for.
         return min(pause, max(0.0, self.timeout - waited))
 
 
+def _asked_for(checkout: Mapping[str, Any]) -> RetirementRequest:
+    return RetirementRequest(
+        beneficiary_name=checkout["beneficiary_name"],
+        quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
+        asset_price_source_id=checkout.get("asset_price_source_id"),
+        retirement_message=checkout.get("retirement_message"),
+    )
+
+
+def _parse_pause(value: object, field: str) -> float:
+    """Read a length of time as Airflow's sensors take it, and return its seconds."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise InvalidInputError(
+            field, "is no length of time above zero", value=value, remedy="Give seconds or a timedelta"
+        )
+    return seconds
+
+
 def _is_known(checkout: Mapping[str, Any], payment_id: str) -> bool:
     """Tell whether Carbonmark said before that a payment is the checkout's: when it made the link, or to the ledger."""
-    line = find_line(checkout)
-    return payment_id in (checkout.get("payment_id"), line and line.payment_id)
+    if checkout.get("payment_id") == payment_id:
+        return True
+    if PURCHASE_KEY not in checkout:
+        return False
+    with keeping_books() as ledger:
+        return find_purchase(ledger, checkout).payment_id == payment_id
 
 
 def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:

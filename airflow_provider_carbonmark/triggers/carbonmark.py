@@ -40,8 +40,8 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
     :param terms: what is waited for, as :meth:`WaitTerms.to_json` writes it.
     :param started_at: when the first poll was made, ISO 8601.
     :param deadline: when the wait ends, ISO 8601.
-    :param poll_interval: the first pause between polls, seconds.
-    :param max_poll_interval: the longest pause between polls, seconds.
+    :param poke_interval: the first pause between polls, seconds.
+    :param max_wait: the longest pause between polls, seconds.
     :param not_before: when the next poll may be made, ISO 8601; at once when not given.
     """
 
@@ -52,8 +52,8 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         terms: Mapping[str, Any],
         started_at: str,
         deadline: str,
-        poll_interval: float,
-        max_poll_interval: float,
+        poke_interval: float,
+        max_wait: float,
         not_before: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -61,8 +61,8 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         self.terms = WaitTerms.from_json(terms)
         self.started_at = datetime.fromisoformat(started_at)
         self.deadline = datetime.fromisoformat(deadline)
-        self.poll_interval = poll_interval
-        self.max_poll_interval = max_poll_interval
+        self.poke_interval = poke_interval
+        self.max_wait = max_wait
         self.not_before = datetime.fromisoformat(not_before or started_at)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -74,8 +74,8 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
                 "terms": self.terms.to_json(),
                 "started_at": self.started_at.isoformat(),
                 "deadline": self.deadline.isoformat(),
-                "poll_interval": self.poll_interval,
-                "max_poll_interval": self.max_poll_interval,
+                "poke_interval": self.poke_interval,
+                "max_wait": self.max_wait,
                 "not_before": self.not_before.isoformat(),
             },
         )
@@ -127,7 +127,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             left = (self.deadline - datetime.now(UTC)).total_seconds()
             if left <= 0:
                 return {"outcome": TIMEOUT, "reason": verdict.reason}
-            pause = next_pause(waited, self.poll_interval, self.max_poll_interval)
+            pause = next_pause(waited, self.poke_interval, self.max_wait)
             pause = min(max(pause, asked_to_pause(answer)), left)
             # What waits hold on to while they sleep, the garbage collector walks through again and again.
             del answer, verdict

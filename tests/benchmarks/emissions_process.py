@@ -14,7 +14,7 @@ from pathlib import Path
 def reader_of(side: str) -> Callable[[Path, str], object]:
     """Import what a side needs, and only that, before the clock starts."""
     if side == "ours":
-        from airflow_provider_carbonmark.offsets.emissions import AWS, emissions_of_month
+        from airflow_provider_carbonmark.emissions import AWS, emissions_of_month
 
         return lambda path, month: emissions_of_month(path, AWS, month)
 

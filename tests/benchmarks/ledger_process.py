@@ -18,10 +18,11 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, literal, select
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger, reading_ledger
-from airflow_provider_carbonmark.ledger_page import pages, views
-from airflow_provider_carbonmark.ledger_page.views import Wanted
-from airflow_provider_carbonmark.offsets.ledger_schema import Run, State, purchases
-from airflow_provider_carbonmark.offsets.purchase import Coverage, Plan, plan_purchases
+from airflow_provider_carbonmark.ledger.schema import Run, State, purchases
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+from airflow_provider_carbonmark.planning import plan_purchases
+from airflow_provider_carbonmark.web import pages, views
+from airflow_provider_carbonmark.web.views import Wanted
 from tests.benchmarks.planning_process import DEDICATION, MONTH, NOW, emissions_of, market_of
 
 ENTITIES = 1_000

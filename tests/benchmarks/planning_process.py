@@ -10,15 +10,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from airflow_provider_carbonmark.api.models import Listing
-from airflow_provider_carbonmark.offsets.emissions import EntityEmissions
-from airflow_provider_carbonmark.offsets.purchase import (
-    Coverage,
-    Dedication,
-    Plan,
-    PlannedLine,
-    cheapest_listing,
-    plan_purchases,
-)
+from airflow_provider_carbonmark.emissions import EntityEmissions
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
+from airflow_provider_carbonmark.planning import plan_purchases
+from airflow_provider_carbonmark.planning.dedication import Dedication
+from airflow_provider_carbonmark.planning.listings import cheapest_listing
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
 MONTH = "2026-10"

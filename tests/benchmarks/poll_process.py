@@ -68,8 +68,8 @@ class Waits:
             terms=WaitTerms(payment_id, RetirementRequest(BENEFICIARY, None, None, MESSAGE)).to_json(),
             started_at=started.isoformat(),
             deadline=(started + timedelta(days=30)).isoformat(),
-            poll_interval=self._pace.poll_interval,
-            max_poll_interval=self._pace.max_poll_interval,
+            poke_interval=self._pace.poke_interval,
+            max_wait=self._pace.max_wait.total_seconds(),
         )
         events = [event.payload async for event in trigger.run()]
         if [event["outcome"] for event in events] != ["retired"]:

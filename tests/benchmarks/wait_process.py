@@ -38,8 +38,8 @@ def _carbonmark_triggers(waits: int) -> list[BaseTrigger]:
             terms=WaitTerms(f"pay_{number}", asked).to_json(),
             started_at=now.isoformat(),
             deadline=(now + timedelta(days=1)).isoformat(),
-            poll_interval=POLL_SECONDS,
-            max_poll_interval=POLL_SECONDS,
+            poke_interval=POLL_SECONDS,
+            max_wait=POLL_SECONDS,
         )
         for number in range(waits)
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.processes import StackError, wait_until
+from tests.e2e.processes import PATIENCE, StackError, wait_until
 
 FINISHED = {"success", "failed"}
 # Of tasks. Before Airflow 3.3, a task that waits for a person is deferred.
@@ -82,6 +82,10 @@ class AirflowApi:
         """Do what a person does who marks a run as failed."""
         self._answer(self._http.patch(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"}))
 
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Make Airflow forget a run, with its tasks and XComs."""
+        self._refuse_errors(self._http.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"))
+
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         return list(self.get(f"dags/{dag_id}/dagRuns")["dag_runs"])
 
@@ -100,7 +104,7 @@ class AirflowApi:
         :raises StackError: when it has not ended after ``timeout`` seconds.
         """
         seen: dict[str, str] | None = None
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while True:
             state = str(self.run(dag_id, run_id)["state"])
             now = {task_name(task): task["state"] for task in self.task_instances(dag_id, run_id)}
@@ -177,7 +181,7 @@ class AirflowApi:
         self._answer(self._http.patch(f"/api/v2/{path}", json=body))
 
     def wait_until_parked(
-        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, timeout: float = 60
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, timeout: float = 180
     ) -> None:
         """Wait until a task waits for a person: without a trigger from Airflow 3.3 on, with one before."""
 
@@ -207,12 +211,15 @@ class AirflowApi:
         return "\n".join(parts)
 
     def _answer(self, response: httpx.Response) -> dict[str, Any]:
+        self._refuse_errors(response)
+        return dict(response.json())
+
+    def _refuse_errors(self, response: httpx.Response) -> None:
         if response.is_error:
             raise StackError(
                 f"{response.request.method} {response.request.url} answered {response.status_code}: "
                 f"{response.text[:2000]}"
             )
-        return dict(response.json())
 
 
 def task_name(task: dict[str, Any]) -> str:

@@ -110,7 +110,7 @@ class AirflowStack:
         self.wait_until_healthy()
         self.api.log_in()
         self._tell(f"Airflow is up at {self.url}; waiting for the DAGs to be read")
-        wait_until(self._dags_are_read, what="the DAGs to be read", timeout=90)
+        wait_until(self._dags_are_read, what="the DAGs to be read", timeout=180)
 
     def stop(self) -> None:
         """End every process and remove the home; may be called twice."""
@@ -194,7 +194,7 @@ class AirflowStack:
                 process.start()
             self.wait_until_healthy()
 
-    def wait_until_healthy(self, timeout: float = 120) -> None:
+    def wait_until_healthy(self, timeout: float = 300) -> None:
         """
         Wait until the health endpoint calls every component healthy.
 

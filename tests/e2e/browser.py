@@ -13,6 +13,7 @@ from urllib.parse import quote
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.e2e.buyer import GOOD_CARD
+from tests.e2e.processes import PATIENCE
 
 # Debian's package; Playwright's own download is not needed.
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -28,7 +29,7 @@ WIDE = {"width": 1280, "height": 900}
 # A phone held upright.
 NARROW = {"width": 390, "height": 844}
 # Airflow's interface asks its API again every few seconds, and the machine may be busy.
-PATIENCE = 60_000
+MILLISECONDS = int(60_000 * PATIENCE)
 
 
 @contextmanager
@@ -68,12 +69,21 @@ class Person:
         scheme: Literal["light", "dark"] = "light",
     ) -> None:
         self._context = browser.new_context(viewport=viewport, color_scheme=scheme)
-        self._context.set_default_timeout(PATIENCE)
+        self._context.set_default_timeout(MILLISECONDS)
         self.airflow = airflow
         self.page = self._context.new_page()
 
     def close(self) -> None:
         self._context.close()
+
+    def open_offsets(self) -> Page:
+        """Click on the ledger's page in Airflow's menu; it opens in a tab of its own."""
+        self.page.goto(f"{self.airflow}/")
+        self.page.get_by_role("button", name="Browse").click()
+        with self.page.expect_popup() as opened:
+            self.page.get_by_role("menuitem", name="Carbon offsets").click()
+        opened.value.wait_for_load_state()
+        return opened.value
 
     def open_request(self, subject: str) -> None:
         """Go from the list of Required Actions to the one with this subject."""
@@ -88,7 +98,7 @@ class Person:
         self._expect_form()
 
     def _expect_form(self) -> None:
-        expect(self.page.get_by_role("button", name="I have paid")).to_be_visible(timeout=PATIENCE)
+        expect(self.page.get_by_role("button", name="I have paid")).to_be_visible(timeout=MILLISECONDS)
 
     def open_payment_page(self) -> Page:
         """Follow the link in the request; it opens in a tab of its own."""
@@ -102,7 +112,7 @@ class Person:
         if payment_id:
             self.page.locator("[name*=payment_id]").first.fill(payment_id)
         self.page.get_by_role("button", name=option).click()
-        expect(self.page.get_by_role("button", name=option)).to_be_disabled(timeout=PATIENCE)
+        expect(self.page.get_by_role("button", name=option)).to_be_disabled(timeout=MILLISECONDS)
 
 
 def pay_with(page: Page, card: str = GOOD_CARD) -> None:

@@ -7,15 +7,19 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.e2e.airflow_stack import DAGS
+from tests.e2e.browser import Person, chromium
 from tests.e2e.buyer import pay
 from tests.e2e.purchase import AWAIT_PAYMENT, Purchase
 from tests.e2e.stand import CHECKOUT_LINK, MONTHLY_OFFSET, Stand, sample
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 API_KEY = f"cm_api_e2e{uuid.uuid4()}"
 
@@ -39,26 +43,30 @@ SOON = {
 }
 
 
+# What is run on PostgreSQL, with an API server of their own for buyers; everything else on SQLite, with one for all.
+ON_POSTGRESQL = {"test_every_version", "test_return_faults"}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is about the return URL on both databases, and everything else on SQLite."""
     if "stand" in metafunc.fixturenames:
-        both = metafunc.module.__name__.rpartition(".")[2].startswith("test_return")
-        databases = ["sqlite", "postgresql"] if both else ["sqlite"]
-        metafunc.parametrize("stand", databases, indirect=True, scope="session")
+        name = metafunc.module.__name__.rpartition(".")[2]
+        database = "postgresql" if name in ON_POSTGRESQL else "sqlite"
+        metafunc.parametrize("stand", [database], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
-    """Start everything once per database; with PostgreSQL, buyers come back to an API server of their own, and the ledger is there too."""
+    """Start everything once per database; where that is PostgreSQL, the ledger is there too."""
     options = {"dags": (DAGS, TEST_DAGS), "env": {"PYTHONPATH": str(ROOT), **SOON}}
     if request.param == "sqlite":
         with Stand(API_KEY, **options) as started:
             yield started
     else:
-        from tests.e2e.postgresql import ledger_connection, postgresql
+        from tests.e2e.postgresql import ledger_beside, ledger_connection, postgresql
 
         with postgresql() as database:
             options["env"] |= ledger_connection(database)
+            options["ledger"] = ledger_beside(database)
             with Stand(API_KEY, database=database, api_servers=2, **options) as started:
                 yield started
 
@@ -67,16 +75,16 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Show the end of every process's log beside a failure."""
     report = yield
-    running = getattr(item, "funcargs", {}).get("stand")
-    if report.failed and running is not None:
+    stands = [used for used in getattr(item, "funcargs", {}).values() if isinstance(used, Stand)]
+    for running in stands if report.failed else []:
         report.sections.append(("processes", f"{running.airflow.tails()}\n{running.sandbox.process.tail()}"))
     return report
 
 
 @pytest.fixture(autouse=True)
 def usual_behaviour(stand: Stand) -> None:
-    """Undo what the test before told the sandbox to do, and start what it left killed."""
-    stand.sandbox.control("PUT", "switches", {})
+    """Undo what the test before told the sandbox to do, and start what it left killed. What is paid for is retired at once."""
+    stand.sandbox.control("PUT", "switches", {"retirement_seconds": 0})
     stand.airflow.restart(*(name for name, process in stand.airflow.processes.items() if not process.running))
 
 
@@ -135,15 +143,27 @@ def buy(stand: Stand, listing: str) -> Callable[..., Bought]:
     return bought
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def purchase(stand: Stand, link_conf: Callable[..., dict[str, Any]]) -> Callable[..., Purchase]:
-    """Return a function that starts a run of the test DAG, or of one of its variants; what is paid for is retired at once."""
-    stand.sandbox.control("PATCH", "switches", {"retirement_seconds": 0})
+    """Return a function that starts a run of the test DAG, or of one of its variants."""
 
     def start(dag_id: str = AWAIT_PAYMENT, **conf: Any) -> Purchase:
         return Purchase(stand, link_conf(**conf), dag_id)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def person(browser: Browser, stand: Stand) -> Iterator[Person]:
+    person = Person(browser, stand.airflow.url)
+    yield person
+    person.close()
 
 
 @pytest.fixture
@@ -197,12 +217,6 @@ def october_retired(stand: Stand, october: str) -> dict[str, dict[str, Any]]:
         )
         for index, bought in enumerate(stand.links(october))
     }
-
-
-def checkouts_for(stand: Stand, beneficiary: str) -> list[dict[str, Any]]:
-    """Return the checkouts that the sandbox made for a beneficiary."""
-    made = stand.sandbox.control("GET", "state")["checkouts"]
-    return [checkout for checkout in made if checkout["metadata"]["beneficiary_name"] == beneficiary]
 
 
 def only_task(stand: Stand, run_id: str, task_id: str, dag_id: str = CHECKOUT_LINK) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def main() -> int:
 def run(folder: Path, *, keep: bool) -> list[Line]:
     """Start everything, offset and report the months, and stop everything; return what was bought."""
     ledger = folder / "ledger.db"
-    with Stand(API_KEY, tell, env={"AIRFLOW__CARBONMARK__LEDGER_PATH": str(ledger)}) as stand:
+    env = {"AIRFLOW__CARBONMARK__LEDGER_PATH": str(ledger)}
+    with Stand(API_KEY, tell, env=env, ledger=f"sqlite:///{ledger}") as stand:
         try:
             runs = [stand.start_month(month) for month in MONTHS]
             lines = [
@@ -127,9 +128,9 @@ def offset_month(stand: Stand, run_id: str, month: str) -> list[Line]:
     for line in lines:
         pay_or_decline(stand, run_id, line)
     stand.expect_success(MONTHLY_OFFSET, run_id, tell=tell_more)
-    retired = {bought["id"]: bought for bought in stand.retired(run_id)}
+    retired = {bought["purchase"]: bought for bought in stand.retired(run_id)}
     for line in lines:
-        if found := retired.get(line.link["id"]):
+        if found := retired.get(line.link["purchase"]):
             line.status = "retired"
             line.certificate = found["certificate_url"] or found["transaction_hash"]
     return lines

@@ -33,14 +33,19 @@ def postgresql() -> Iterator[str]:
         server.cleanup()
 
 
+def ledger_beside(database: str) -> str:
+    """Return the address of the ledger's database beside this one."""
+    return make_url(database).set(database="ledger").render_as_string(hide_password=False)
+
+
 def ledger_connection(database: str) -> dict[str, str]:
     """Return the environment that keeps the ledger in a database beside this one, by an Airflow connection."""
-    parts = make_url(database)
+    parts = make_url(ledger_beside(database))
     connection = {
         "conn_type": "postgres",
         "host": parts.query["host"],
         "login": parts.username,
-        "schema": "ledger",
+        "schema": parts.database,
     }
     return {
         "AIRFLOW_CONN_LEDGER": json.dumps(connection),

@@ -19,6 +19,8 @@ from typing import TypeVar
 import psutil
 
 Result = TypeVar("Result")
+#: How many times longer than usual to wait for anything, on a machine that is busy with more than this.
+PATIENCE = float(os.environ.get("PATIENCE", "1"))
 
 
 class StackError(Exception):
@@ -52,9 +54,9 @@ def wait_until(
     """
     Call ``probe`` until it gives something, and return that.
 
-    :raises StackError: when ``timeout`` seconds have passed.
+    :raises StackError: when ``timeout`` seconds, or as many times that as :data:`PATIENCE` says, have passed.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (result := probe()):
         if time.monotonic() > deadline:
             raise StackError(f"Waited {timeout:g} s in vain for {what}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_carbonmark.ledger.purchase import Source, State
 from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import Purchase as Recorded
     from tests.e2e.stand import Stand
 
 AWAIT_PAYMENT = "await_payment"
@@ -37,6 +39,11 @@ class Purchase:
         """The address of the payment page."""
         return str(self.xcom("checkout")["checkout_url"])
 
+    @property
+    def recorded(self) -> Recorded:
+        """What the ledger says of it."""
+        return self.stand.ledger.purchase(self.xcom("checkout")["purchase"])
+
     def wait_until_parked(self) -> Purchase:
         self.stand.airflow.api.wait_until_parked(self.dag_id, self.run_id, "payment")
         return self
@@ -44,7 +51,7 @@ class Purchase:
     def wait_until_asked(self) -> None:
         """Wait until the request is made, whether or not the task is parked yet."""
         api = self.stand.airflow.api
-        wait_until(lambda: api.requests(self.dag_id, self.run_id), what="the request", timeout=60)
+        wait_until(lambda: api.requests(self.dag_id, self.run_id), what="the request", timeout=180)
 
     def wait_until_asked_again(self) -> None:
         """Wait until the request, once answered, is open again."""
@@ -63,7 +70,7 @@ class Purchase:
         wait_until(
             lambda: self.task(task_id)["try_number"] >= number,
             what=f"try {number} of {task_id}",
-            timeout=60,
+            timeout=120,
         )
 
     def task(self, task_id: str) -> dict[str, Any]:
@@ -85,8 +92,8 @@ class Purchase:
         """Answer the request, and wait until the task is over."""
         self.stand.airflow.answer_parked(answer, self.dag_id, self.run_id, "payment")
 
-    def xcom(self, task_id: str, key: str = "return_value") -> Any:
-        return self.stand.airflow.api.xcom(self.dag_id, self.run_id, task_id, key=key)
+    def xcom(self, task_id: str) -> Any:
+        return self.stand.airflow.api.xcom(self.dag_id, self.run_id, task_id)
 
     def log(self, task_id: str) -> str:
         return self.stand.airflow.api.log(self.dag_id, self.run_id, self.task(task_id))
@@ -94,30 +101,30 @@ class Purchase:
     def expect_failure(self) -> None:
         self.stand.expect_failure(self.dag_id, self.run_id)
 
-    def expect_certificate(self, *, recorded: bool = True) -> str:
+    def expect_certificate(self, source: Source = Source.RETURNED) -> str:
         """
-        Wait for the run's good end; check that one payment was made, and that this one is recorded and retired.
+        Wait for the run's good end; check that one link and one payment were made, and that the payment is recorded and retired.
 
-        :param recorded: whether the buyer came back to Airflow.
+        :param source: how the payment came to the ledger.
         :return: the payment id.
         """
         self.stand.expect_success(self.dag_id, self.run_id)
-        (paid,) = self.payments()
+        (checkout,) = self.checkouts()
+        paid = str(checkout["payment_id"])
         retirement = self.xcom("retirement")
         assert self.xcom("payment") == retirement["payment_id"] == paid
         assert retirement["beneficiary_name"] == self.beneficiary
         assert retirement["certificate_url"]
-        if recorded:
-            assert self.xcom("checkout", "payment_id") == paid
-            record = self.xcom("checkout", "carbonmark_payment")
-            assert record == {"payment_id": paid, "verified": record["verified"], "other_payment_ids": []}
+        recorded = self.recorded
+        assert (recorded.state, recorded.payment_id) == (State.RETIRED, paid)
+        (brought,) = self.stand.ledger.payments(recorded.id)
+        assert (brought.payment_id, brought.source) == (paid, source)
         return paid
+
+    def checkouts(self) -> list[dict[str, Any]]:
+        """Return the links that the sandbox made for this purchase."""
+        return self.stand.checkouts_for(self.beneficiary)
 
     def payments(self) -> list[str]:
         """Return the payments that the sandbox took for this purchase."""
-        made = self.stand.sandbox.control("GET", "state")["checkouts"]
-        return [
-            checkout["payment_id"]
-            for checkout in made
-            if checkout["is_paid"] and checkout["metadata"]["beneficiary_name"] == self.beneficiary
-        ]
+        return [checkout["payment_id"] for checkout in self.checkouts() if checkout["is_paid"]]

@@ -56,7 +56,7 @@ class SandboxProcess:
                 "conn_type": "carbonmark",
                 "host": self.url,
                 "password": api_key,
-                "extra": {"market_url": self.url},
+                "extra": {"market_url": self.url, "environment": "test"},
             }
         )
 

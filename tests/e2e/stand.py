@@ -9,6 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sqlalchemy import NullPool, create_engine
+
+from airflow_provider_carbonmark.ledger import Ledger
 from tests.e2e.airflow_api import OVER, PARKED
 from tests.e2e.airflow_stack import DAGS, AirflowStack
 from tests.e2e.processes import RunFailed, StackError, wait_until
@@ -32,6 +35,7 @@ class Stand:
     :param api_key: the key of the connection ``carbonmark_default``.
     :param tell: called with a line whenever there is progress to report.
     :param env: what to add to the environment of Airflow's processes.
+    :param ledger: the address of the ledger's database, where ``env`` names another than the default.
     :param airflow: what else to pass on to :class:`AirflowStack`.
     """
 
@@ -41,6 +45,7 @@ class Stand:
         tell: Callable[[str], None] = lambda text: None,
         *,
         env: Mapping[str, str] | None = None,
+        ledger: str | None = None,
         **airflow: Any,
     ) -> None:
         self._logs = tempfile.TemporaryDirectory(prefix="carbonmark-sandbox-")
@@ -50,6 +55,8 @@ class Stand:
             tell=tell,
             **airflow,
         )
+        address = ledger or f"sqlite:///{self.airflow.home / 'carbonmark-ledger.db'}"
+        self.ledger = Ledger(create_engine(address, poolclass=NullPool))
         self._tell = tell
 
     def __enter__(self) -> Stand:
@@ -137,6 +144,11 @@ class Stand:
             }
             for index, bought in enumerate(xcom("plan"))
         ]
+
+    def checkouts_for(self, beneficiary: str) -> list[dict[str, Any]]:
+        """Return the links that the sandbox made for a beneficiary."""
+        made = self.sandbox.control("GET", "state")["checkouts"]
+        return [checkout for checkout in made if checkout["metadata"]["beneficiary_name"] == beneficiary]
 
     def retired(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a finished run of the monthly DAG lists as retired, one entry per entity."""

@@ -41,7 +41,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     """Return what the demo's ledger holds."""
     with closing(sqlite3.connect(folder / "ledger.db")) as ledger:
         ledger.row_factory = sqlite3.Row
-        return [dict(row) for row in ledger.execute("SELECT * FROM carbonmark_purchases ORDER BY id")]
+        return [
+            dict(row) for row in ledger.execute("SELECT * FROM carbonmark_purchases ORDER BY planned_at, id")
+        ]
 
 
 def reports(said: str) -> list[Path]:

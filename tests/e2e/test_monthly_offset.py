@@ -12,7 +12,6 @@ import pytest
 
 from tests.e2e.airflow_api import task_name
 from tests.e2e.buyer import pay
-from tests.e2e.conftest import checkouts_for
 from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +42,6 @@ def test_a_month_gets_one_link_per_entity_that_has_something_to_offset(stand: St
     }
     assert len({link["checkout"]["checkout_url"] for link in links}) == 3
     assert all(link["checkout"]["test_mode"] is True for link in links)
-    assert {link["checkout"]["run_id"] for link in links} == {october}
 
 
 def test_each_link_and_its_cost_stand_under_required_actions_and_on_the_task_page(
@@ -91,7 +89,7 @@ def test_a_limit_that_would_be_passed_stops_the_plan_before_any_link_and_names_t
 
     log = stand.airflow.api.log(MONTHLY_OFFSET, run_id, tasks(stand, run_id, "plan")[0])
     assert re.search(r"over-a.* USD.*0\.0001 USD", log)
-    assert checkouts_for(stand, "Offset (over-a)") == checkouts_for(stand, "Offset (over-b)") == []
+    assert stand.checkouts_for("Offset (over-a)") == stand.checkouts_for("Offset (over-b)") == []
 
 
 def test_what_somebody_declines_holds_nobody_up_and_is_bought_by_the_next_run(
@@ -131,7 +129,7 @@ def test_running_a_month_again_buys_nothing_and_a_restated_month_is_topped_up(
     assert link["quantity_tonnes"] == "0.021"
     pay(link["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, topped_up)
-    assert len(checkouts_for(stand, "Offset (restated)")) == 2
+    assert len(stand.checkouts_for("Offset (restated)")) == 2
 
 
 def test_the_link_of_a_run_that_was_ended_is_taken_up_by_the_next_and_its_buyer_wakes_that(
@@ -149,7 +147,7 @@ def test_the_link_of_a_run_that_was_ended_is_taken_up_by_the_next_and_its_buyer_
     pay(link["checkout"]["checkout_url"])
     stand.expect_success(MONTHLY_OFFSET, run_id)
     assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.04"]
-    assert len(checkouts_for(stand, "Offset (taken-up)")) == 1
+    assert len(stand.checkouts_for("Offset (taken-up)")) == 1
 
 
 def test_a_preview_says_what_would_be_bought_and_plans_nothing(stand: Stand, emitted: Emitted) -> None:
@@ -169,7 +167,7 @@ def test_clearing_everything_of_a_paid_month_buys_nothing_again(stand: Stand, em
     stand.expect_success(MONTHLY_OFFSET, run_id)
 
     assert [bought["quantity_tonnes"] for bought in stand.retired(run_id)] == ["0.08"]
-    assert len(checkouts_for(stand, "Offset (cleared)")) == 1
+    assert len(stand.checkouts_for("Offset (cleared)")) == 1
 
 
 def test_each_retirement_updates_the_asset(

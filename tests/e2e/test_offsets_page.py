@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.hooks.ledger import DEFAULT_FILE
-from airflow_provider_carbonmark.offsets.ledger_schema import OPEN, PurchaseLine, Run, State
-from tests.e2e.browser import NARROW, WIDE, Person, chromium, heading, pay_with
+from airflow_provider_carbonmark.ledger.purchase import OPEN, PurchaseLine, Run, State
+from tests.e2e.browser import NARROW, WIDE, Person, heading, pay_with
 from tests.e2e.processes import Process, free_ports, wait_until
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
-from tests.unit.ledger_page.rows import write
-from tests.unit.offsets.report_sample import a_year
+from tests.unit.ledger.rows import write
+from tests.unit.reporting.sample import a_year
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -28,19 +28,6 @@ pytestmark = pytest.mark.e2e
 
 YEAR = 1996
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def person(browser: Browser, stand: Stand) -> Iterator[Person]:
-    person = Person(browser, stand.airflow.url)
-    yield person
-    person.close()
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +96,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-def open_from_menu(person: Person) -> Page:
-    """Click on the entry in Airflow's menu; it opens in a tab of its own."""
-    person.page.goto(f"{person.airflow}/")
-    person.page.get_by_role("button", name="Browse").click()
-    with person.page.expect_popup() as opened:
-        person.page.get_by_role("menuitem", name="Carbon offsets").click()
-    opened.value.wait_for_load_state()
-    return opened.value
-
-
 def sign_in(page: Page, name: str) -> None:
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
@@ -128,7 +105,7 @@ def sign_in(page: Page, name: str) -> None:
 def test_from_the_menu_to_the_page_to_the_payment_and_to_the_certificate(
     person: Person, stand: Stand, offsets_run: str, year: str
 ) -> None:
-    page = open_from_menu(person)
+    page = person.open_offsets()
     assert page.url == f"{stand.airflow.url}/carbonmark-offsets/"
     assert heading(page).startswith("Carbon offsets")
     page.get_by_role("link", name="Test mode").click()
@@ -203,7 +180,7 @@ def test_below_a_path_somebody_signs_in_and_finds_the_page_and_its_runs(
     person.page.get_by_role("heading", name="Carbon offsets").wait_for()
     assert person.page.url == f"{below_a_path}/carbonmark-offsets/"
 
-    page = open_from_menu(person)
+    page = person.open_offsets()
     assert page.url == f"{below_a_path}/carbonmark-offsets/"
     page.goto(f"{page.url}{year}")
     page.get_by_role("link", name=f"October {YEAR}").click()

@@ -1,13 +1,14 @@
-"""The whole loop in a real browser: from Required Actions to the payment page, back to Airflow, to the certificate."""
+"""Buyers in a real browser who take another way than straight from Required Actions to the payment page and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.browser import NARROW, Person, chromium, heading, pay_with
+from airflow_provider_carbonmark.ledger.purchase import Source
+from tests.e2e.browser import NARROW, Person, heading, pay_with
 from tests.e2e.buyer import DECLINED_CARD, pay
 from tests.e2e.purchase import Purchase
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
@@ -24,42 +25,10 @@ NOTHING_PAID = "Nothing was paid"
 Buy = Callable[..., Purchase]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def person(browser: Browser, stand: Stand) -> Iterator[Person]:
-    person = Person(browser, stand.airflow.url)
-    yield person
-    person.close()
-
-
-def decline(person: Person, bought: Purchase) -> None:
-    person.open_request(bought.subject)
-    person.answer("Decline")
-
-
 def pay_and_be_cut_off(route: Route) -> None:
     """Let the payment through, and fail where the browser is sent next."""
     route.fetch(max_redirects=0)
     route.abort("addressunreachable")
-
-
-def test_a_buyer_pays_from_required_actions_and_the_run_ends_with_the_certificate(
-    person: Person, purchase: Buy
-) -> None:
-    bought = purchase().wait_until_parked()
-    person.open_request(bought.subject)
-    page = person.open_payment_page()
-    pay_with(page)
-
-    assert page.url.startswith(f"{bought.stand.airflow.return_url}/carbonmark/return/")
-    assert heading(page) == THANKS
-    payment_id = bought.expect_certificate()
-    assert payment_id in page.content()
 
 
 def test_three_links_of_one_run_are_paid_in_another_order(
@@ -111,26 +80,6 @@ def test_a_declined_card_leaves_the_request_open_for_another_card(person: Person
     bought.expect_certificate()
 
 
-def test_declining_in_the_form_skips_the_rest(person: Person, purchase: Buy) -> None:
-    bought = purchase().wait_until_parked()
-    bought.answer_parked(lambda: decline(person, bought))
-    bought.stand.expect_success(bought.dag_id, bought.run_id)
-
-    assert bought.task("payment")["state"] == bought.task("retirement")["state"] == "skipped"
-    assert "Anonymous declined to pay for 0.5 t CO2e" in bought.log("payment")
-    assert bought.payments() == []
-
-
-def test_declining_in_the_form_fails_the_run_where_the_author_wants_that(
-    person: Person, purchase: Buy
-) -> None:
-    bought = purchase("await_payment_or_fail").wait_until_parked()
-    bought.answer_parked(lambda: decline(person, bought))
-    bought.expect_failure()
-
-    assert "declined to pay" in bought.log("payment")
-
-
 def test_an_id_entered_by_hand_does_where_the_browser_can_not_come_back(
     person: Person, purchase: Buy
 ) -> None:
@@ -148,7 +97,7 @@ def test_an_id_entered_by_hand_does_where_the_browser_can_not_come_back(
 
     bought.answer_parked(enter)
 
-    assert bought.expect_certificate(recorded=False) == payment_id
+    assert bought.expect_certificate(Source.ENTERED) == payment_id
 
 
 def test_saying_paid_without_an_id_asks_again_and_the_return_still_counts(
@@ -161,22 +110,6 @@ def test_saying_paid_without_an_id_asks_again_and_the_return_still_counts(
     pay(bought.link)
 
     bought.expect_certificate()
-
-
-def test_coming_back_again_changes_nothing(person: Person, purchase: Buy) -> None:
-    bought = purchase().wait_until_parked()
-    first = pay(bought.link)
-    bought.expect_certificate()
-    page = person.page
-    page.goto(first.url)
-    assert heading(page) == ALREADY
-    page.reload()
-    assert heading(page) == ALREADY
-    page.goto(bought.link)
-    page.get_by_role("link").first.click()
-
-    assert heading(page) == ALREADY
-    assert bought.expect_certificate() == first.payment_id
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

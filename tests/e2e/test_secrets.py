@@ -81,7 +81,6 @@ def test_the_key_is_nowhere_after_a_full_run(
     assert {
         "dag_run.conf",
         "rendered_task_instance_fields.rendered_fields",
-        "task_state_store.value",
         "trigger.kwargs",
         "xcom.value",
     } <= marked

@@ -1,4 +1,4 @@
-"""The databases that the tests share: Airflow's own, and those that the ledger may be in."""
+"""The databases that the tests share: Airflow's own, and those that the ledger may be in, with a ledger in each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy import URL, Engine, NullPool, create_engine, text
 
+from airflow_provider_carbonmark.ledger import Ledger
 from tests.e2e.postgresql import postgresql
 from tests.integration.mariadb import mariadb
 
@@ -78,3 +79,27 @@ def new_database(
 def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
     """The address of an empty database: the test runs with one of each kind."""
     return new_database(request.param)
+
+
+@pytest.fixture
+def engines() -> Iterator[Callable[[str], Engine]]:
+    """Return a function that makes engines, which are gone after the test."""
+    made: list[Engine] = []
+
+    def engine(url: str) -> Engine:
+        made.append(create_engine(url))
+        return made[-1]
+
+    yield engine
+    for engine_made in made:
+        engine_made.dispose()
+
+
+@pytest.fixture
+def engine(url: str, engines: Callable[[str], Engine]) -> Engine:
+    return engines(url)
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger(engine)

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ParamValidationError
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.offsets.ledger import Ledger, PurchaseLine, Run
-from airflow_provider_carbonmark.offsets.purchase import Coverage, Limits, ListingFilter, Plan, PlannedLine
+from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
+from airflow_provider_carbonmark.planning import Limits, ListingFilter
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))

@@ -7,6 +7,8 @@ import base64
 import re
 import warnings
 from collections.abc import Iterator
+from decimal import Decimal
+from unittest.mock import AsyncMock
 from xml.etree import ElementTree
 
 import httpx
@@ -14,22 +16,21 @@ import pytest
 from sqlalchemy import StaticPool, create_engine
 from starlette.datastructures import QueryParams
 
-from airflow_provider_carbonmark.ledger_page import pages
-from airflow_provider_carbonmark.ledger_page.views import MOST_ROWS, Wanted, view
-from airflow_provider_carbonmark.offsets.ledger_schema import PurchaseLine, Run, State
-from airflow_provider_carbonmark.offsets.report import make_report
+from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine, Run, State, Task
+from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.pages import TEMPLATES
+from airflow_provider_carbonmark.web import pages
+from airflow_provider_carbonmark.web.views import MOST_ROWS, Wanted, view
 from tests.integration.sandbox.conftest import Shopper
-from tests.unit.ledger_page.rows import planned_by, write
-from tests.unit.offsets.report_sample import NASTY, REPORTS, RUN, a_line, a_year
+from tests.unit.ledger.rows import planned_by, write
+from tests.unit.reporting.sample import NASTY, PLANNED_AT, REPORTS, RUN, a_line, a_year
 
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
     warnings.simplefilter("ignore")
-    from airflow_provider_carbonmark.return_url import visits
-    from airflow_provider_carbonmark.return_url.app import MAX_LOOKS, create_app
-    from airflow_provider_carbonmark.return_url.visits import Page, Visit
+    from airflow_provider_carbonmark.web.buyers import MAX_LOOKS, create_app
+    from airflow_provider_carbonmark.web.visits import Page, Visit, Visits
 
 WORST = (
     f"\x00\x0b\x85\ufdd0\ufffe\U0010ffff {NASTY} </style></title></bdi></table>-->]]><!-- \r\n\t" + "x" * 300
@@ -79,22 +80,45 @@ def ledger_pages() -> Iterator[str]:
     yield pages.please_sign_in(WORST_ADDRESS)
 
 
+def a_purchase(url: str, *, test_mode: bool) -> Purchase:
+    """Return a purchase with a link that nobody has paid."""
+    link = Link(
+        number=1,
+        url=url,
+        request={},
+        idempotency_key="a key",
+        conn_id="carbonmark_default",
+        made_by=Task(RUN, "checkout", -1),
+        asked_at=PLANNED_AT,
+    )
+    return Purchase(
+        id=1,
+        ledger="a ledger",
+        test_mode=test_mode,
+        asset_price_source_id=WORST,
+        quantity_tonnes=Decimal("1.234"),
+        beneficiary_name=WORST,
+        retirement_message=WORST,
+        state=State.LINK_MADE,
+        planned_at=PLANNED_AT,
+        run=RUN,
+        handler=RUN,
+        handled_since=PLANNED_AT,
+        link=link,
+    )
+
+
 async def return_pages() -> list[str]:
-    rehearsal = {
-        "quantity_tonnes": "1.234",
-        "beneficiary_name": WORST,
-        "checkout_url": WORST_ADDRESS,
-        "test_mode": True,
-    }
-    real = rehearsal | {"checkout_url": "javascript:alert(1)", "test_mode": False}
-    seen = [Visit(page, checkout) for page in Page for checkout in (None, rehearsal, real)]
-    seen.append(Visit(Page.UNCHECKED, real, recorded=True))
+    rehearsal = a_purchase(WORST_ADDRESS, test_mode=True)
+    real = a_purchase("javascript:alert(1)", test_mode=False)
+    seen = [Visit(page, about) for page in Page for about in (None, rehearsal, real)]
+    seen += [Visit(page, real, recorded=True, told=told) for page in Page for told in (True, False)]
     shown = []
     airflow = httpx.ASGITransport(create_app())
     async with httpx.AsyncClient(transport=airflow, base_url="http://airflow.test") as buyer:
         with pytest.MonkeyPatch.context() as patch:
             for visit in seen:
-                patch.setattr(visits, "returned", lambda token, payment_id, visit=visit: visit)
+                patch.setattr(Visits, "returned", AsyncMock(return_value=visit))
                 for looks in (0, MAX_LOOKS):
                     page = await buyer.get(f"/return/token/pay_1?look={looks}")
                     shown.append(page.text)

@@ -1,8 +1,9 @@
 """
 One purchase whose payment is awaited, in three ways to end unpaid, and a buyer who comes back at the moment a run names.
 
-The param ``pays`` is one of: ``before`` the await task starts, ``look 1`` right after it has looked for a recorded payment first,
+The param ``pays`` is one of: ``before`` the await task starts, ``look 1`` right after it has looked for a payment first,
 ``notifier`` after it has asked and before it looks again, ``look 2`` right after that and before it parks, ``by hand``.
+With ``breaks``, the task that makes the link fails once it has made it, and is tried again.
 """
 
 from __future__ import annotations
@@ -37,15 +38,30 @@ class Buyer(BaseNotifier):
             time.sleep(0.1)
 
 
+class BreakingCheckout(CarbonmarkCreateCheckoutOperator):
+    """Loses what it made in its first try."""
+
+    def execute(self, context):
+        made = super().execute(context)
+        if context["params"]["breaks"] and context["ti"].try_number == 1:
+            raise ConnectionError("The worker's network broke")
+        return made
+
+
 class InterruptedAwait(CarbonmarkAwaitPaymentOperator):
-    """Has the buyer come back right after it has looked for a recorded payment in vain."""
+    """Has the buyer come back right after it has looked for a payment in vain."""
 
     looks = 0
+    pays = ""
 
-    def _recorded(self, context):
-        found = super()._recorded(context)
+    def execute(self, context):
+        self.pays = context["params"]["pays"]
+        return super().execute(context)
+
+    def _known(self, *arguments, **options):
+        found = super()._known(*arguments, **options)
         self.looks += 1
-        if context["params"]["pays"] == f"look {self.looks}":
+        if self.pays == f"look {self.looks}":
             pay(self.checkout["checkout_url"])
         return found
 
@@ -60,11 +76,12 @@ def make(dag_id: str, **arguments) -> None:
             "beneficiary_name": Param(type="string"),
             "pays": "by hand",
             "hold": "",
+            "breaks": False,
         },
         default_args={"retries": 2},
     )
     def await_payment():
-        checkout = CarbonmarkCreateCheckoutOperator(
+        checkout = BreakingCheckout(
             task_id="checkout",
             asset_price_source_id="{{ params.asset_price_source_id }}",
             quantity_tonnes="{{ params.quantity_tonnes }}",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from airflow.sdk import Param, dag
 
-from airflow_provider_carbonmark.offsets.emissions import stated_emissions
-from airflow_provider_carbonmark.offsets.purchase import ListingFilter
+from airflow_provider_carbonmark.emissions.sums import stated_emissions
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
+from airflow_provider_carbonmark.planning import ListingFilter
 from airflow_provider_carbonmark.task_groups import purchase
 
 
@@ -23,7 +23,7 @@ def puro_offset():
         plan,
         metadata={
             "country_code": "{{ params.country }}",
-            "period_start": "{{ task.line.month }}-01",
+            "period_start": "{{ task.purchase.month }}-01",
         },
         allow_test_mode="{{ params.allow_test_mode }}",
     )

@@ -14,11 +14,11 @@ import pytest
 import time_machine
 from sqlalchemy import NullPool, create_engine
 
-from airflow_provider_carbonmark.offsets.ledger import Ledger
+from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment
-from tests.integration.airflow.parts import HAS_STATE_STORE, START, Clock, Supervisor, make_context
+from tests.integration.airflow.parts import START, Clock, make_context
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 RETURN_URL = "https://buyer.example.com/returned"
@@ -80,14 +80,6 @@ def clock(monkeypatch):
             SimpleNamespace(**{**vars(asyncio), "sleep": clock.async_sleep}),
         )
         yield clock
-
-
-@pytest.fixture
-def supervisor(monkeypatch):
-    """The task state store's other side (Airflow 3.3)."""
-    supervisor = Supervisor()
-    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", supervisor, raising=False)
-    return supervisor
 
 
 @pytest.fixture
@@ -166,18 +158,10 @@ def ledger(url, connect, sandbox, monkeypatch):
     return Ledger(create_engine(url, poolclass=NullPool))
 
 
-@pytest.fixture(params=["state store", "no state store"])
-def has_store(request):
-    """Whether there is a task state store (Airflow 3.3) or not (Airflow 3.1 and 3.2)."""
-    if request.param == "state store" and not HAS_STATE_STORE:
-        pytest.skip("the task state store came with Airflow 3.3")
-    return request.param == "state store"
-
-
 @pytest.fixture
 def airflow(ledger):
     """What Airflow keeps between tasks."""
-    return Airflow(has_store=HAS_STATE_STORE)
+    return Airflow()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Lines that are bought one after the other while something happens to each of their tasks, every time one point later."""
+"""Purchases that are made one after the other while something happens to each of their tasks, every time one point later."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_carbonmark.offsets.ledger import Ledger, State
+from airflow_provider_carbonmark.hooks.checkout import checkout_of
+from airflow_provider_carbonmark.ledger.purchase import State
 from tests.integration.airflow.model import Buyer, DagRun, paid, stated
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.sandbox import SandboxServer
 
 EACH = "0.01"
@@ -32,7 +34,7 @@ class Disturbed(Protocol):
         """Run the task that awaits the payment, which parks."""
 
 
-def buy_lines(
+def buy_each(
     disturb: Callable[[DagRun, int], Disturbed],
     dag_run: DagRun,
     ledger: Ledger,
@@ -42,10 +44,10 @@ def buy_lines(
     planned: int,
 ) -> tuple[int, Counter[str]]:
     """
-    Plan lines, and buy one after the other until nothing happens to any of its tasks; each is bought once, and no other.
+    Plan purchases, and make one after the other until nothing happens to any of its tasks; each is bought once, and no other.
 
-    :param disturb: gives what runs the tasks of a line, for the point of a number.
-    :return: how many lines were bought, and how often something happened where.
+    :param disturb: gives what runs the tasks of a purchase, for the point of a number.
+    :return: how many were bought, and how often something happened where.
     """
     dag_run.plan([stated(EACH, f"e{number:02}") for number in range(planned)])
     seen: Counter[str] = Counter()
@@ -53,10 +55,10 @@ def buy_lines(
         run = disturb(dag_run, number)
         run("quote", number)
         checkout = run("checkout", number)
-        assert checkout == ledger.line(checkout["purchase_line"]).checkout
+        assert checkout == checkout_of(ledger.purchase(checkout["purchase"]))
         run.park(number)
-        # What the return URL could not tell the ledger is for the task to tell.
-        payment_id = buyer.pay(checkout, knows_ledger=False)
+        # What the return URL could not ask about is for the task to ask about.
+        payment_id = buyer.pay(checkout, verified=False)
         assert run("payment", number, event=paid) == payment_id
         run("retirement", number)
         recorded = run("record", number)
@@ -65,7 +67,7 @@ def buy_lines(
         if not run.disturbed_at:
             break
     bought = number + 1
-    assert bought < planned, "there are more points than lines"
+    assert bought < planned, "there are more points than purchases"
     assert sum(bool(each.payment) for each in sandbox.state.checkouts.values()) == bought
     assert Counter(line.state for line in ledger.lines()) == {
         State.RETIRED: bought,

@@ -18,21 +18,22 @@ from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from sqlalchemy import make_url
 
-from airflow_provider_carbonmark.hooks.purchase_line import record_paid
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.ledger.purchase import Run, Source, Task
 from airflow_provider_carbonmark.operators.ledger import (
     CARBONMARK_RETIREMENTS,
-    CarbonmarkCheckoutLineOperator,
+    CarbonmarkCheckoutPurchaseOperator,
     CarbonmarkPlanOperator,
-    CarbonmarkQuoteLineOperator,
+    CarbonmarkQuotePurchaseOperator,
     CarbonmarkRecordRetirementOperator,
 )
 from airflow_provider_carbonmark.operators.payment import (
     DECLINE,
     PAID,
     PARKING,
+    PAYMENT_KEY,
     CarbonmarkAwaitPaymentOperator,
 )
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, RECORD_KEY, LinkKey, PaymentRecord
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
 from tests.integration.airflow.parts import fire, stored
@@ -54,29 +55,21 @@ class Airflow:
     :ivar events: what each asset event that was emitted carries.
     """
 
-    def __init__(self, *, has_store: bool = True) -> None:
-        self.has_store = has_store
+    def __init__(self) -> None:
         self.runs: dict[tuple[str, str], str] = {}
-        self.requests: dict[LinkKey, dict[str, Any]] = {}
+        self.requests: dict[Task, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
-        self._xcoms: defaultdict[LinkKey, dict[str, str]] = defaultdict(dict)
-        self._store: defaultdict[LinkKey, dict[str, str]] = defaultdict(dict)
+        self._xcoms: defaultdict[Task, dict[str, str]] = defaultdict(dict)
 
     # --- what a worker may ask for, by the name of the method
 
-    def push(self, task: LinkKey, key: str, value: Any) -> None:
+    def push(self, task: Task, key: str, value: Any) -> None:
         self._xcoms[task][key] = json.dumps(value)
 
-    def pull(self, task: LinkKey, key: str) -> Any:
+    def pull(self, task: Task, key: str) -> Any:
         return json.loads(self._xcoms[task].get(key, "null"))
 
-    def save(self, task: LinkKey, key: str, value: Any) -> None:
-        self._store[task][key] = json.dumps(value)
-
-    def load(self, task: LinkKey, key: str) -> Any:
-        return json.loads(self._store[task].get(key, "null"))
-
-    def ask(self, task: LinkKey, request: dict[str, Any]) -> None:
+    def ask(self, task: Task, request: dict[str, Any]) -> None:
         self.requests[task] = request
 
     def count_runs(self, dag_id: str, run_ids: Collection[str], states: Collection[str]) -> int:
@@ -84,38 +77,36 @@ class Airflow:
 
     # --- what Airflow does itself
 
-    def begin_try(self, task: LinkKey) -> None:
-        """Do what happens when a task starts: its XComs and its open request are gone, its state store stays."""
+    def begin_try(self, task: Task) -> None:
+        """Do what happens when a task starts: its XComs and its open request are gone."""
         self._xcoms.pop(task, None)
         self.requests.pop(task, None)
 
-    def succeed(self, task: LinkKey, value: Any, events: Sequence[dict[str, Any]]) -> None:
+    def succeed(self, task: Task, value: Any, events: Sequence[dict[str, Any]]) -> None:
         self.push(task, RESULT, value)
         self.events += events
 
     # --- what browsers and people do
 
-    def come_back(
-        self, checkout: dict[str, Any], payment_id: str, *, knows_ledger: bool = True
-    ) -> list[LinkKey]:
+    def come_back(self, checkout: dict[str, Any], payment_id: str, *, verified: bool = True) -> list[Task]:
         """
         Do what the return URL does for a buyer who paid, and return which parked tasks it answers.
 
-        :param knows_ledger: whether it can tell the ledger.
+        :param verified: whether Carbonmark can be asked about the payment.
         """
-        link = link_of(checkout)
-        record = PaymentRecord(payment_id, verified=True).to_json()
-        self.push(link, PAYMENT_KEY, payment_id)
-        self.push(link, RECORD_KEY, record)
-        if self.has_store:
-            self.save(link, RECORD_KEY, record)
-        if knows_ledger:
-            record_paid(checkout, payment_id)
-        return [task for task in self.requests if link.awaits_key in self._xcoms[task]]
-
-
-def link_of(checkout: dict[str, Any]) -> LinkKey:
-    return LinkKey(*(checkout[name] for name in ("dag_id", "run_id", "task_id", "map_index")))
+        with open_ledger() as ledger:
+            link = ledger.purchase(checkout["purchase"]).link
+            assert link is not None
+            ledger.bring(
+                checkout["purchase"],
+                link.number,
+                payment_id,
+                source=Source.RETURNED,
+                verified=verified,
+                now=datetime.now(UTC),
+            )
+            waiting = ledger.waiting(checkout["purchase"])
+        return [task for task in waiting if task in self.requests]
 
 
 def answer(option: str, payment_id: str | None = None) -> dict[str, Any]:
@@ -141,11 +132,8 @@ class Worker:
     :param reach: told each point that the worker comes to.
     """
 
-    def __init__(
-        self, task: LinkKey, send: Callable[..., Any], *, has_store: bool, reach: Reach = lambda point: None
-    ) -> None:
+    def __init__(self, task: Task, send: Callable[..., Any], *, reach: Reach = lambda point: None) -> None:
         self.task = task
-        self.has_store = has_store
         self._send = send
         self._reach = reach
 
@@ -185,25 +173,17 @@ class Worker:
     def _context(self) -> dict[str, Any]:
         task = self.task
         ti = SimpleNamespace(
-            **task.to_json(),
-            id=json.dumps(task.to_json()),
+            dag_id=task.run.dag_id,
+            run_id=task.run.run_id,
+            task_id=task.task_id,
+            map_index=task.map_index,
+            id=task.key,
             start_date=datetime.now(UTC),
             get_first_reschedule_date=lambda context: None,
             xcom_push=lambda key, value: self.ask("push", key, value),
-            xcom_pull=self._pull,
             get_dr_count=self._count_runs,
         )
-        context = {"ti": ti, "task_instance": ti, "outlet_events": OutletEventAccessors()}
-        if self.has_store:
-            context["task_state_store"] = SimpleNamespace(
-                get=lambda key: self.ask("load", key),
-                set=lambda key, value, retention: self.ask("save", key, value),
-            )
-        return context
-
-    def _pull(self, *, dag_id: str, run_id: str, task_ids: str, map_indexes: int, key: str) -> Any:
-        self._reach("pull asked")
-        return self._send("pull", LinkKey(dag_id, run_id, task_ids, map_indexes), key)
+        return {"ti": ti, "task_instance": ti, "outlet_events": OutletEventAccessors()}
 
     def _count_runs(self, dag_id: str, *, run_ids: list[str], states: list[str]) -> int:
         count: int = self._send("count_runs", dag_id, run_ids, states)
@@ -212,7 +192,7 @@ class Worker:
     @contextmanager
     def _asking_people(self) -> Iterator[None]:
         def upsert(*, ti_id: str, **request: Any) -> None:
-            assert ti_id == json.dumps(self.task.to_json())
+            assert ti_id == self.task.key
             self.ask("ask", {name: request[name] for name in ("subject", "body", "options")})
 
         with patch("airflow.providers.standard.operators.hitl.upsert_hitl_detail", upsert):
@@ -220,7 +200,7 @@ class Worker:
 
 
 class DagRun:
-    """A run of the DAG, whose tasks are run one by one, by whoever wants to: ``plan``, then ``CHAIN`` for each line."""
+    """A run of the DAG, whose tasks are run one by one, by whoever wants to: ``plan``, then ``CHAIN`` for each purchase."""
 
     def __init__(self, airflow: Airflow, run_id: str, *, reach: Reach = lambda point: None) -> None:
         self.airflow = airflow
@@ -241,13 +221,12 @@ class DagRun:
         worker = Worker(
             task,
             lambda name, *arguments: getattr(self.airflow, name)(*arguments),
-            has_store=self.airflow.has_store,
             reach=self.reach,
         )
         return worker.run(operator, event)
 
-    def task(self, task_id: str, index: int = 0) -> LinkKey:
-        return LinkKey(DAG_ID, self.run_id, task_id, -1 if task_id == "plan" else index)
+    def task(self, task_id: str, index: int = 0) -> Task:
+        return Task(Run(DAG_ID, self.run_id), task_id, -1 if task_id == "plan" else index)
 
     def result(self, task_id: str, index: int = 0) -> Any:
         return self.airflow.pull(self.task(task_id, index), RESULT)
@@ -255,7 +234,7 @@ class DagRun:
     def inputs(self, task_id: str, index: int = 0, given: Collection[str] = ()) -> dict[str, Any]:
         """Return what the tasks before it hand on to a task, but for what it is given otherwise."""
         if task_id in ("quote", "checkout"):
-            return {} if "line" in given else {"line": self.result("plan")[index]}
+            return {} if "purchase" in given else {"purchase": self.result("plan")[index]}
         names = {
             "payment": {"checkout": "checkout"},
             "retirement": {"payment_id": "payment", "checkout": "checkout"},
@@ -279,8 +258,8 @@ class DagRun:
         """Plan, for the entity ``web`` unless told otherwise."""
         if isinstance(emissions, str):
             emissions = [stated(emissions)]
-        lines: list[dict[str, Any]] = self.run("plan", emissions=emissions, **changes)
-        return lines
+        purchases: list[dict[str, Any]] = self.run("plan", emissions=emissions, **changes)
+        return purchases
 
 
 class Buyer:
@@ -295,7 +274,7 @@ class Buyer:
         card: str = GOOD_CARD,
         *,
         comes_back: bool = True,
-        knows_ledger: bool = True,
+        verified: bool = True,
     ) -> str:
         """Pay at the payment page, and return the payment's id."""
         answer = httpx.post(
@@ -304,11 +283,11 @@ class Buyer:
         assert answer.status_code == 303, answer.text
         payment_id: str = answer.headers["location"].rpartition("/")[2]
         if comes_back:
-            self.airflow.come_back(checkout, payment_id, knows_ledger=knows_ledger)
+            self.airflow.come_back(checkout, payment_id, verified=verified)
         return payment_id
 
     def buy(self, run: DagRun, index: int = 0) -> dict[str, Any]:
-        """Take a line from its quote to the record of its retirement."""
+        """Take a purchase from its quote to the record of its retirement."""
         self.pay(run.link(index))
         for step in ("payment", "retirement", "record"):
             result = run.run(step, index)
@@ -342,8 +321,8 @@ def make_operator(task_id: str, arguments: dict[str, Any]) -> BaseOperator:
     """Return a task as ``task_groups.purchase`` puts it into a DAG."""
     kinds: dict[str, type[BaseOperator]] = {
         "plan": CarbonmarkPlanOperator,
-        "quote": CarbonmarkQuoteLineOperator,
-        "checkout": CarbonmarkCheckoutLineOperator,
+        "quote": CarbonmarkQuotePurchaseOperator,
+        "checkout": CarbonmarkCheckoutPurchaseOperator,
         "payment": CarbonmarkAwaitPaymentOperator,
         "retirement": CarbonmarkRetirementSensor,
         "record": CarbonmarkRecordRetirementOperator,

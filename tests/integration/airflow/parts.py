@@ -1,16 +1,14 @@
-"""What plays Airflow's part: time, contexts, the supervisor behind the task state store, and the three ways a sensor waits."""
+"""What plays Airflow's part: time, contexts, and the three ways a sensor waits."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import airflow.sdk
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.sensor import AirflowRescheduleException
@@ -21,11 +19,6 @@ from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirement
 
 START = datetime(2026, 8, 20, 9, 0, tzinfo=UTC)
 MODES = ("poke", "reschedule", "deferrable")
-
-HAS_STATE_STORE = hasattr(airflow.sdk, "NEVER_EXPIRE")
-needs_state_store = pytest.mark.skipif(
-    not HAS_STATE_STORE, reason="the task state store came with Airflow 3.3"
-)
 
 #: What comes before the ledger's database is the same with either.
 sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -70,56 +63,19 @@ class Clock:
         return self.elapsed
 
 
-class Supervisor:
-    """
-    The other side of the worker's pipe, as far as the task state store needs it.
-
-    :ivar stored: JSON texts by task instance and key.
-    :ivar messages: all that was asked, by name.
-    """
-
-    def __init__(self) -> None:
-        self.stored: dict[tuple[Any, str], str] = {}
-        self.expiries: list[datetime | None] = []
-        #: Called with each value before it is stored.
-        self.before_set: Callable[[Any], None] = lambda value: None
-
-    def send(self, msg: Any) -> Any:
-        from airflow.sdk.execution_time.comms import GetTaskStateStore, TaskStateStoreResult
-
-        # As through the pipe: plain JSON.
-        msg = type(msg).model_validate_json(msg.model_dump_json())
-        slot = (msg.ti_id, msg.key)
-        if isinstance(msg, GetTaskStateStore):
-            return TaskStateStoreResult(value=json.loads(self.stored[slot])) if slot in self.stored else None
-        self.before_set(msg.value)
-        self.stored[slot] = json.dumps(msg.value)
-        self.expiries.append(msg.expires_at)
-        return None
-
-
 def make_context(
-    *, ti_id: uuid.UUID | None = None, map_index: int = -1, first_reschedule: datetime | None = None
+    *, run_id: str = "2026-07", map_index: int = -1, first_reschedule: datetime | None = None
 ) -> dict[str, Any]:
-    """Return what a task sees of Airflow; with a state store of its own if it is told its id."""
+    """Return what a task sees of Airflow."""
     ti = SimpleNamespace(
         dag_id="offset",
-        run_id="2026-07",
+        run_id=run_id,
         task_id="link",
         map_index=map_index,
         start_date=datetime.now(UTC),
         get_first_reschedule_date=lambda context: first_reschedule,
-        pushed={},
     )
-    ti.xcom_push = ti.pushed.__setitem__
-    context: dict[str, Any] = {"ti": ti}
-    if ti_id is not None:
-        from airflow.sdk._shared.state import TaskScope
-        from airflow.sdk.execution_time.context import TaskStateStoreAccessor
-
-        scope = TaskScope(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index)
-        context["task_state_store"] = TaskStateStoreAccessor(ti_id=ti_id, scope=scope)
-    return context
+    return {"ti": ti}
 
 
 def wait(mode: str, clock: Clock, **arguments: Any) -> Any:

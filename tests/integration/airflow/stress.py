@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
+from airflow_provider_carbonmark.ledger import purchase
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
-from airflow_provider_carbonmark.return_url.link import LinkKey
 from tests.integration.airflow.model import (
     CHAIN,
     DAG_ID,
@@ -42,7 +42,7 @@ Place = tuple[str, int]  # a step and a map index
 class Task:
     """A task instance. ``event`` is what resumes it, if anything does."""
 
-    key: LinkKey
+    key: purchase.Task
     state: str = NEW
     tries: int = 0
     event: dict[str, Any] | None = None
@@ -59,7 +59,7 @@ class Run:
     def task(self, step: str, index: int) -> Task:
         place = (step, -1 if step == "plan" else index)
         if place not in self.tasks:
-            self.tasks[place] = Task(LinkKey(DAG_ID, self.run_id, *place))
+            self.tasks[place] = Task(purchase.Task(purchase.Run(DAG_ID, self.run_id), *place))
         return self.tasks[place]
 
 
@@ -83,9 +83,9 @@ class Deployment:
     :ivar errors: what no task may end with.
     """
 
-    def __init__(self, chance: Random, environment: dict[str, str], log: str, *, has_store: bool) -> None:
+    def __init__(self, chance: Random, environment: dict[str, str], log: str) -> None:
         self.chance = chance
-        self.airflow = Airflow(has_store=has_store)
+        self.airflow = Airflow()
         self.emitted: dict[tuple[str, Month], int] = {}
         self.most: dict[tuple[str, Month], int] = {}
         self.links: dict[str, dict[str, Any]] = {}
@@ -129,7 +129,7 @@ class Deployment:
                 self._end(a_run, FAILED)
             return [plan] if plan.state == NEW else []
         ready, open_tasks = [], 0
-        for index in range(len(self._lines(a_run))):
+        for index in range(len(self._purchases(a_run))):
             before = SUCCESS
             for step in CHAIN:
                 task = a_run.task(step, index)
@@ -144,19 +144,18 @@ class Deployment:
             self._end(a_run, FAILED if FAILED in states else SUCCESS)
         return ready
 
-    def _lines(self, a_run: Run) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = self.airflow.pull(a_run.task("plan", -1).key, RESULT)
-        return lines
+    def _purchases(self, a_run: Run) -> list[dict[str, Any]]:
+        planned: list[dict[str, Any]] = self.airflow.pull(a_run.task("plan", -1).key, RESULT)
+        return planned
 
     def _end(self, a_run: Run, state: str) -> None:
         self.airflow.runs[DAG_ID, a_run.run_id] = state
 
     def _start(self, task: Task, kill_at: int | None) -> None:
         order = Order(
-            key=task.key,
+            task=task.key,
             arguments=self._arguments(task),
             environment=self._environment,
-            has_store=self.airflow.has_store,
             log=self._log,
             event=task.event,
             kill_at=kill_at,
@@ -171,7 +170,7 @@ class Deployment:
         self.count[task.key.task_id] += 1
 
     def _arguments(self, task: Task) -> dict[str, Any]:
-        a_run = next(each for each in self.runs if each.run_id == task.key.run_id)
+        a_run = next(each for each in self.runs if each.run_id == task.key.run.run_id)
 
         def result(step: str) -> Any:
             return self.airflow.pull(a_run.task(step, task.key.map_index).key, RESULT)
@@ -185,7 +184,7 @@ class Deployment:
                 ]
                 return {"emissions": emissions}
             case "quote" | "checkout":
-                return {"line": self._lines(a_run)[task.key.map_index]}
+                return {"purchase": self._purchases(a_run)[task.key.map_index]}
             case "payment":
                 checkout = result("checkout")
                 self.links[checkout["checkout_url"]] = checkout
@@ -320,7 +319,7 @@ class Deployment:
             elif self._hits(0.2):
                 task.event = answer(PAID, payment_id)
             else:
-                self._come_back(checkout, payment_id, knows_ledger=not self._hits(0.2))
+                self._come_back(checkout, payment_id, verified=not self._hits(0.2))
         return True
 
     def pay_late(self) -> None:
@@ -328,17 +327,13 @@ class Deployment:
         if unpaid := [url for url in self.links if url not in self.paid]:
             url = self.chance.choice(unpaid)
             if payment_id := self._pay(url, GOOD_CARD):
-                self._come_back(self.links[url], payment_id, knows_ledger=not self._hits(0.2))
+                self._come_back(self.links[url], payment_id, verified=not self._hits(0.2))
                 self.count["paid late"] += 1
 
-    def reload(self, payment_id: str) -> LinkKey:
-        """Load the page once more that a buyer came back to, clear the tasks of that link, and return which made it."""
+    def reload(self, payment_id: str) -> None:
+        """Load the page once more that a buyer came back to."""
         url = next(url for url, paid in self.paid.items() if paid == payment_id)
-        checkout = self.links[url]
-        self._come_back(checkout, payment_id)
-        a_run = next(each for each in self.runs if each.run_id == checkout["run_id"])
-        self.clear(a_run, "quote", checkout["map_index"])
-        return LinkKey(DAG_ID, a_run.run_id, "checkout", checkout["map_index"])
+        self._come_back(self.links[url], payment_id)
 
     def _decline(self, task: Task, url: str) -> None:
         task.event = answer(DECLINE)
@@ -357,8 +352,8 @@ class Deployment:
             self.count["paid"] += 1
         return self.paid[url]
 
-    def _come_back(self, checkout: dict[str, Any], payment_id: str, *, knows_ledger: bool = True) -> None:
-        keys = self.airflow.come_back(checkout, payment_id, knows_ledger=knows_ledger)
+    def _come_back(self, checkout: dict[str, Any], payment_id: str, *, verified: bool = True) -> None:
+        keys = self.airflow.come_back(checkout, payment_id, verified=verified)
         for a_run in self.runs:
             for task in a_run.tasks.values():
                 if task.key in keys:

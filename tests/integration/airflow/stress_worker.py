@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk.definitions.connection import Connection as AirflowConnection
-from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import Worker, make_operator
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.return_url.link import LinkKey
+    from airflow_provider_carbonmark.ledger.purchase import Task
 
 SUCCESS, SKIPPED, FAILED, AWAITING, RETRY = "success", "skipped", "failed", "awaiting", "retry"
 
@@ -39,10 +38,9 @@ class Order:
     :param kill_at: the number of the point at which the process kills itself; None never.
     """
 
-    key: LinkKey
+    task: Task
     arguments: dict[str, Any]
     environment: Mapping[str, str]
-    has_store: bool
     log: str
     event: dict[str, Any] | None = None
     kill_at: int | None = None
@@ -70,13 +68,13 @@ def run(order: Order, airflow: Connection) -> None:
         airflow.send((name, arguments))
         return airflow.recv()
 
-    worker = Worker(order.key, send, has_store=order.has_store, reach=_Killer(order.kill_at))
+    worker = Worker(order.task, send, reach=_Killer(order.kill_at))
     airflow.send(("over", _outcome(worker, order)))
 
 
 def _outcome(worker: Worker, order: Order) -> tuple[str, str]:
     try:
-        worker.run(make_operator(order.key.task_id, order.arguments), order.event)
+        worker.run(make_operator(order.task.task_id, order.arguments), order.event)
     except AirflowSkipException as skipped:
         return SKIPPED, str(skipped)
     except AirflowFailException as failed:
@@ -93,16 +91,14 @@ def _warm_up() -> None:
     for late in (
         "airflow.sdk.execution_time.supervisor",
         "airflow_provider_carbonmark.api.client",
-        "airflow_provider_carbonmark.offsets.emissions",
-        "airflow_provider_carbonmark.offsets.ledger",
-        "airflow_provider_carbonmark.return_url.urls",
+        "airflow_provider_carbonmark.emissions.sums",
+        "airflow_provider_carbonmark.ledger.book",
+        "airflow_provider_carbonmark.hooks.return_url",
         "encodings.idna",
         "psycopg2",
     ):
         import_module(late)
     AirflowConnection(conn_id="books", conn_type="postgres").get_hook()
-    # Airflow 3.1 imports all of its models to read a connection from the environment.
-    EnvironmentVariablesBackend().deserialize_connection("books", '{"conn_type": "postgres"}')
     gc.freeze()
 
 

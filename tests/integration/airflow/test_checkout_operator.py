@@ -44,7 +44,7 @@ def test_the_payment_id_is_passed_on_when_the_service_tells_it(checkout_operator
     assert result["payment_id"] == checkout.payment_id
 
 
-@pytest.mark.parametrize(("key", "environment"), [("cm_api_sandbox_1", None), (KEY, "test"), (KEY, None)])
+@pytest.mark.parametrize(("key", "environment"), [("cm_api_sandbox_1", None), (KEY, "test")])
 def test_what_a_test_connection_makes_says_so(checkout_operator, connect, key, environment):
     connect(key, environment=environment)
     assert checkout_operator().execute(make_context())["test_mode"] is True

@@ -7,11 +7,11 @@ import uuid
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow_provider_carbonmark.web.link import paid_key
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, TransportError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.links import CheckoutLink
-from airflow_provider_carbonmark.return_url.link import paid_key
 from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import make_context, needs_state_store
 

@@ -108,7 +108,7 @@ def check() -> tuple[bool, str]:
     ("key", "environment", "mode"),
     [
         (KEY, "production", "production"),
-        (KEY, None, "test mode: nothing is retired"),
+        (KEY, "test", "test mode: nothing is retired"),
         ("cm_api_sandbox_1", None, "test mode: nothing is retired"),
     ],
 )
@@ -210,6 +210,7 @@ def test_a_wrong_market_api_is_told_from_a_wrong_checkout_service(connect, marke
         {"timeout": "soon"},
         {"market_url": 5},
         {"environment": "staging"},
+        {"environment": None},
         {"key": "gehe im"},
     ],
 )
@@ -221,9 +222,7 @@ def test_an_unusable_connection_is_an_answer_too(connect, changes):
     assert "gehe" not in message
 
 
-@pytest.mark.filterwarnings(
-    "ignore:ProvidersManager.hooks is deprecated"
-)  # Airflow 3.2 and 3.3 about themselves
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # Airflow about itself
 def test_airflow_itself_can_test_the_connection(connect, sandbox):
     # What the button in the connection form does.
     from airflow.models import Connection
@@ -233,7 +232,7 @@ def test_airflow_itself_can_test_the_connection(connect, sandbox):
         conn_type="carbonmark",
         host=sandbox.url,
         password=KEY,
-        extra=json.dumps({"market_url": sandbox.url}),
+        extra=json.dumps({"market_url": sandbox.url, "environment": "production"}),
     )
     works, message = connection.test_connection()
     assert works, message

@@ -9,9 +9,9 @@ from itertools import count
 
 import pytest
 
-from airflow_provider_carbonmark.offsets.ledger import COVERING
+from airflow_provider_carbonmark.ledger.purchase import COVERING
 from airflow_provider_carbonmark.operators.payment import PARKING
-from tests.integration.airflow.disturbed import EACH, buy_lines
+from tests.integration.airflow.disturbed import EACH, buy_each
 from tests.integration.airflow.model import DagRun, stated
 from tests.integration.airflow.points import KillAt, Killed
 
@@ -41,22 +41,12 @@ class Mortal:
             self("payment", index)
 
 
-@pytest.mark.parametrize(
-    ("url", "has_store", "keys_are_honoured"),
-    [
-        ("sqlite", "state store", True),
-        ("sqlite", "no state store", False),
-        ("postgresql", "state store", False),
-        ("postgresql", "no state store", True),
-    ],
-    indirect=["url", "has_store"],
-)
-def test_a_line_is_bought_once_wherever_its_workers_die(
-    dag_run, airflow, ledger, buyer, sandbox, has_store, keys_are_honoured
+@pytest.mark.parametrize("keys_are_honoured", [True, False])
+def test_each_purchase_is_made_once_wherever_its_workers_die(
+    dag_run, ledger, buyer, sandbox, keys_are_honoured
 ):
-    airflow.has_store = has_store
     sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
-    bought, seen = buy_lines(Mortal, dag_run, ledger, buyer, sandbox, planned=60)
+    bought, seen = buy_each(Mortal, dag_run, ledger, buyer, sandbox, planned=60)
     for point in ("checkout: COMMIT", "checkout: POST /checkout answered", "record: done", "payment: COMMIT"):
         assert seen[point], seen
     if keys_are_honoured:
@@ -80,9 +70,9 @@ def test_what_is_missing_is_planned_once_wherever_the_planner_dies(airflow, ledg
         if goes_on == "the next run":
             second.end()
             second = third
-        lines = second.plan(emissions)
+        purchases = second.plan(emissions)
         entities = ["planned", "unseen", "linked"]
-        assert [line["entity"] for line in lines] == entities
+        assert [each["entity"] for each in purchases] == entities
         covering = ledger.lines(month=month, states=COVERING)
         assert Counter({line.entity: line.quantity_tonnes for line in covering}) == dict.fromkeys(
             entities, Decimal(EACH)

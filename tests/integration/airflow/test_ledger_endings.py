@@ -11,7 +11,8 @@ from unittest.mock import patch
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_carbonmark.offsets.ledger import Ledger, State
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.schema import State
 from airflow_provider_carbonmark.operators.payment import PAID
 from tests.integration.airflow.model import (
     FAILING_CARD,

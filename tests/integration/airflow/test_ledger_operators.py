@@ -1,4 +1,4 @@
-"""From the plan to the recorded retirement of one line: what each task writes into the ledger, and that again changes nothing."""
+"""From the plan to the recorded retirement of a purchase: what each task writes into the ledger, and that again changes nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
-from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.hooks.checkout import checkout_of
+from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
 from tests.integration.airflow.model import CHAIN, MONTH, make_operator, paid
 
@@ -16,39 +17,39 @@ def live(sandbox):
     return list(sandbox.state.checkouts.values())
 
 
-def test_a_line_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledger, buyer, sandbox):
+def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledger, buyer, sandbox):
     (planned,) = dag_run.plan()
     assert (planned["entity"], planned["month"], planned["state"]) == ("web", MONTH, "planned")
     assert planned["quantity_tonnes"] == "1.234"
-    line_id = planned["id"]
+    number = planned["purchase"]
 
     quote = dag_run.run("quote")
-    assert ledger.line(line_id).cost_usd == Decimal(quote["cost_usd"]) > 0
+    assert ledger.purchase(number).cost_usd == Decimal(quote["cost_usd"]) > 0
 
     checkout = dag_run.run("checkout")
     (page,) = live(sandbox)
     assert page.order.quantity_tonnes == Decimal("1.234")
     assert page.order.metadata["beneficiary_name"] == checkout["beneficiary_name"] == "Example Corp, web"
     assert page.order.metadata["retirement_message"] == f"Emissions of web in {MONTH}: 1.234 t CO2e"
-    assert checkout["purchase_line"] == line_id
-    line = ledger.line(line_id)
-    assert (line.state, line.checkout, line.idempotency_key) == (State.LINK_MADE, checkout, None)
-    # By this the return URL tells which connection a link is of that only the ledger knows.
-    assert line.link_request["carbonmark_conn_id"] == "carbonmark_default"
+    assert (checkout["purchase"], checkout["ledger"]) == (number, ledger.id)
+    made = ledger.purchase(number)
+    assert (made.state, checkout_of(made)) == (State.LINK_MADE, checkout)
+    assert (made.link.url, made.link.conn_id) == (checkout["checkout_url"], "carbonmark_default")
+    assert made.link.made_by == dag_run.task("checkout")
 
     dag_run.park()
     payment_id = buyer.pay(checkout)
     assert dag_run.run("payment", event=paid) == payment_id
-    line = ledger.line(line_id)
-    assert (line.state, line.payment_id) == (State.PAID, payment_id)
+    made = ledger.purchase(number)
+    assert (made.state, made.payment_id) == (State.PAID, payment_id)
 
     retirement = dag_run.run("retirement")
     recorded = dag_run.run("record")
-    line = ledger.line(line_id)
-    assert line.state is State.RETIRED
-    assert recorded == line.to_json()
-    assert line.certificate_url == retirement["certificate_url"]
-    assert line.transaction_hash == retirement["transaction_hash"]
+    made = ledger.purchase(number)
+    assert made.state is State.RETIRED
+    assert recorded == made.to_json()
+    assert made.certificate_url == retirement["certificate_url"]
+    assert made.transaction_hash == retirement["transaction_hash"]
 
 
 def test_a_quote_with_the_last_digits_of_a_float_is_written_down_rounded_up(dag_run, ledger, sandbox):
@@ -56,9 +57,9 @@ def test_a_quote_with_the_last_digits_of_a_float_is_written_down_rounded_up(dag_
     (planned,) = dag_run.plan()
     told = Decimal(dag_run.run("quote")["cost_usd"])
     assert told % Decimal("1E-9") != 0
-    kept = ledger.line(planned["id"]).cost_usd
+    kept = ledger.purchase(planned["purchase"]).cost_usd
     assert told < kept < told + Decimal("1E-9")
-    assert dag_run.run("checkout")["purchase_line"] == planned["id"]
+    assert dag_run.run("checkout")["purchase"] == planned["purchase"]
 
 
 def test_each_recorded_retirement_is_an_asset_event_that_says_what_it_is(dag_run, airflow, buyer):
@@ -86,10 +87,7 @@ def without_number(result):
     return result | {"uuid": None} if isinstance(result, dict) and "uuid" in result else result
 
 
-def test_every_step_again_gives_the_same_and_changes_nothing(
-    dag_run, airflow, ledger, buyer, sandbox, has_store
-):
-    airflow.has_store = has_store
+def test_every_step_again_gives_the_same_and_changes_nothing(dag_run, ledger, buyer, sandbox):
     planned = dag_run.plan()
     for number, step in enumerate(CHAIN):
         if step == "payment":
@@ -97,7 +95,7 @@ def test_every_step_again_gives_the_same_and_changes_nothing(
             buyer.pay(dag_run.result("checkout"))
         dag_run.run(step)
         before = ledger.lines()
-        assert [line["id"] for line in dag_run.plan()] == [line["id"] for line in planned]
+        assert [each["purchase"] for each in dag_run.plan()] == [each["purchase"] for each in planned]
         for again in CHAIN[: number + 1]:
             result = dag_run.result(again)
             assert without_number(dag_run.run(again)) == without_number(result)

@@ -8,9 +8,9 @@ from itertools import count
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_carbonmark.offsets.ledger import State
+from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.operators.payment import PARKING
-from tests.integration.airflow.disturbed import EACH, buy_lines
+from tests.integration.airflow.disturbed import EACH, buy_each
 from tests.integration.airflow.model import DagRun, declined, stated
 from tests.integration.airflow.points import OvertakeAt
 
@@ -57,18 +57,16 @@ class Overtaken:
 
 
 @pytest.mark.parametrize("keys_are_honoured", [True, False])
-@pytest.mark.parametrize("has_store", ["state store", "no state store"], indirect=True)
-def test_a_line_is_bought_once_wherever_one_try_overtakes_another(
-    dag_run, airflow, ledger, buyer, sandbox, has_store, keys_are_honoured
+def test_each_purchase_is_made_once_wherever_one_try_overtakes_another(
+    dag_run, ledger, buyer, sandbox, keys_are_honoured
 ):
-    airflow.has_store = has_store
     sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
-    _, seen = buy_lines(Overtaken, dag_run, ledger, buyer, sandbox, planned=MANY)
+    _, seen = buy_each(Overtaken, dag_run, ledger, buyer, sandbox, planned=MANY)
     for point in ("checkout: POST /checkout answered", "quote: POST /quotes asked", "record: done"):
         assert seen[point], seen
 
 
-def test_a_line_is_declined_once_wherever_one_try_overtakes_another(dag_run, ledger):
+def test_a_purchase_is_declined_once_wherever_one_try_overtakes_another(dag_run, ledger):
     dag_run.plan([stated(EACH, f"e{number:02}") for number in range(MANY)])
     for number in count():
         run = Overtaken(dag_run, number)
@@ -93,8 +91,8 @@ def test_what_is_missing_is_planned_once_wherever_one_try_overtakes_another(airf
         first.link(0)
         first.end()
         run = Overtaken(second, number)
-        lines = run("plan", emissions=emissions)
-        assert [line["entity"] for line in lines] == ["planned", "unseen", "linked"]
+        purchases = run("plan", emissions=emissions)
+        assert [each["entity"] for each in purchases] == ["planned", "unseen", "linked"]
         assert {line.state for line in ledger.lines(month=month)} == {
             State.FAILED,
             State.PLANNED,

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 
-from airflow_provider_carbonmark.offsets.emissions import entity_emissions
-from airflow_provider_carbonmark.offsets.ledger import State
-from airflow_provider_carbonmark.offsets.purchase import Limits, ListingFilter
+from airflow_provider_carbonmark.emissions.sums import entity_emissions
+from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
 from tests.integration.airflow.parts import sqlite_only
 
@@ -40,7 +40,7 @@ def tables(url):
 def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, second, ledger):
     first = dag_run.plan(BOTH)
     assert [line["entity"] for line in first] == ["api", "web"]
-    assert [ledger.line(line["id"]).to_json() for line in first] == first
+    assert [ledger.purchase(each["purchase"]).to_json() for each in first] == first
     assert dag_run.plan(BOTH) == first
     assert second.plan(BOTH) == []
     assert bought(ledger) == [("api", "1.234", "planned"), ("web", "0.5", "planned")]
@@ -80,16 +80,16 @@ def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
     assert dag_run.plan([]) == []
 
 
-def test_a_runs_own_lines_keep_their_places_whatever_it_takes_up_and_loses(airflow, dag_run, second, ledger):
-    """A task's map index is its line's place, under which its link and its payment are found."""
+def test_a_runs_own_purchases_keep_their_places_whatever_it_takes_up_and_loses(airflow, dag_run, second, ledger):
+    """A task's map index is its purchase's place."""
     dag_run.plan([stated("1", "api")])
     dag_run.link()
     dag_run.end()
 
     def places():
         emissions = [stated(tonnes, entity) for entity, tonnes in emitted.items()]
-        lines = enumerate(second.plan(emissions))
-        return {line["id"]: place for place, line in lines if ledger.line(line["id"]).run.run_id == "second"}
+        placed = {each["purchase"]: place for place, each in enumerate(second.plan(emissions))}
+        return {id: place for id, place in placed.items() if ledger.purchase(id).run.run_id == "second"}
 
     emitted = {"api": "1", "web": "0.5"}
     first = places()
@@ -257,7 +257,7 @@ def test_what_a_dead_run_left_without_a_link_is_planned_anew(dag_run, second, le
     (old,) = dag_run.plan()
     dag_run.end()
     (new,) = second.plan()
-    assert (ledger.line(old["id"]).state, new["state"]) == (State.FAILED, "planned")
+    assert (ledger.purchase(old["purchase"]).state, new["state"]) == (State.FAILED, "planned")
     dag_run.go_on()
     for step in ("quote", "checkout"):
         with pytest.raises(AirflowSkipException, match="is failed: Its run ended"):
@@ -271,23 +271,19 @@ def test_a_run_that_is_gone_is_over(dag_run, second, airflow):
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])
-def test_a_run_that_is_queued_or_running_is_left_its_lines(dag_run, second, state):
+def test_a_run_that_is_queued_or_running_is_left_its_purchases(dag_run, second, state):
     dag_run.plan()
     dag_run.end(state)
     assert second.plan() == []
 
 
-def test_the_lines_of_other_dags_are_left_alone(dag_run, second, ledger):
+def test_the_purchases_of_other_dags_are_left_alone(dag_run, second, ledger, url):
     dag_run.plan()
     dag_run.end()
-    with create_engine_of(ledger).begin() as connection:
+    with create_engine(url, poolclass=NullPool).begin() as connection:
         connection.execute(text("UPDATE carbonmark_purchases SET handler_dag_id = 'other', dag_id = 'other'"))
     assert second.plan() == []
     assert ledger.lines()[0].state is State.PLANNED
-
-
-def create_engine_of(ledger):
-    return ledger._engine
 
 
 def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, buyer):
@@ -306,7 +302,7 @@ def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, b
 
 @pytest.mark.parametrize("step", ["quote", "checkout"])
 @pytest.mark.parametrize("planned_in_test_mode", [True, False])
-def test_a_line_is_not_bought_in_the_other_mode(
+def test_a_purchase_is_not_made_in_the_other_mode(
     dag_run, ledger, connect, sandbox, step, planned_in_test_mode
 ):
     in_test_mode = {"key": "cm_api_sandbox_1", "environment": None}

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from sqlalchemy import create_engine, text
 
 from airflow_provider_carbonmark.hooks.ledger import ledger_path, open_ledger
-from airflow_provider_carbonmark.offsets.ledger import Run, State
+from airflow_provider_carbonmark.ledger.schema import Run, State
 from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid, stated
 from tests.integration.airflow.parts import HAS_STATE_STORE, sqlite_only
 from tests.integration.airflow.points import Killed

@@ -11,9 +11,8 @@ from random import Random
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.offsets.ledger import COVERING, OPEN, State
+from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, State
 from tests.integration.airflow.model import CHAIN, ledger_environment
-from tests.integration.airflow.parts import HAS_STATE_STORE
 from tests.integration.airflow.stress import Deployment
 from tests.integration.conftest import LEDGER_KINDS
 
@@ -34,9 +33,7 @@ def deployment(seed, url, ledger, monkeypatch, tmp_path):
     environment = {name: os.environ[name] for name in names} | ledger_environment(url)
     # Where the workers' server finds the tests.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    deployment = Deployment(
-        Random(seed), environment, str(tmp_path / "workers.log"), has_store=HAS_STATE_STORE
-    )
+    deployment = Deployment(Random(seed), environment, str(tmp_path / "workers.log"))
     yield deployment
     deployment.stop()
 
@@ -94,9 +91,9 @@ def come_to_rest(deployment, ledger):
         finish(deployment)
         assert deployment.errors == []
         states = {line.state for line in ledger.lines()}
-        lines = deployment.airflow.pull(last.task("plan", -1).key, "return_value")
+        purchases = deployment.airflow.pull(last.task("plan", -1).key, "return_value")
         if not states & {State.PLANNED, State.LINK_MADE} and not unknown_payments(deployment, ledger):
-            if all(line["state"] == "paid" for line in lines):
+            if all(each["state"] == "paid" for each in purchases):
                 return
     unrest = [f"{line} is {line.state}" for line in ledger.lines() if line.state in OPEN]
     unknown = unknown_payments(deployment, ledger)
@@ -141,7 +138,7 @@ def assert_books_are_right(deployment, ledger, sandbox):
     # Whoever waits for retirements was told of each.
     told_of = {event["payment_id"] for event in deployment.airflow.events}
     assert told_of == {line.payment_id for line in lines if line.state is State.RETIRED}
-    assert not any(line.to_announce for line in lines)
+    assert not any(ledger.purchase(line.purchase).to_announce for line in lines if line.purchase)
 
     # No line is lost: each came to an end, or is with a person.
     for line in lines:

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -76,7 +77,7 @@ def test_what_is_already_retired_takes_one_poll_and_no_triggerer(mode, sandbox, 
 def test_a_wait_of_three_days_polls_ever_less(mode, sandbox, clock, buy):
     sandbox.state.change_switches(retirement_seconds=3 * 86_400)
     checkout, payment_id = buy()
-    wait(mode, clock, payment_id=payment_id, checkout=checkout, max_poll_interval=7200)
+    wait(mode, clock, payment_id=payment_id, checkout=checkout, max_wait=7200)
     assert 0 <= clock.elapsed - 3 * 86_400 <= 7200
     assert len(polls(sandbox)) < 80
     assert max(clock.sleeps) <= 7200
@@ -129,7 +130,7 @@ def test_a_timeout_of_any_length_is_kept(mode, clock, buy, timeout):
     checkout, payment_id = buy(STUCK)
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     with pytest.raises(AirflowSensorTimeout):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=timeout, poll_interval=100)
+        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=timeout, poke_interval=100)
     assert seconds < clock.elapsed < seconds + 0.1
 
 
@@ -350,12 +351,45 @@ def test_an_unusable_connection_fails_without_a_retry(mode, clock, connect, host
         wait(mode, clock, payment_id="pay_1")
 
 
-@pytest.mark.parametrize(("first", "longest"), [(0, 300), (-1, 300), (301, 300), (float("nan"), 300)])
-def test_poll_intervals_are_checked_when_the_dag_is_read(first, longest):
-    with pytest.raises(InvalidInputError, match="poll_interval"):
+@pytest.mark.parametrize(
+    ("first", "longest", "field"),
+    [
+        (0, 300, "poke_interval is no length"),
+        (-1, 300, "poke_interval is no length"),
+        (float("nan"), 300, "poke_interval is no length"),
+        ("1", 300, "poke_interval is no length"),
+        (True, 300, "poke_interval is no length"),
+        (timedelta(0), 300, "poke_interval is no length"),
+        (1, None, "max_wait is no length"),
+        (1, float("inf"), "max_wait is no length"),
+        (301, 300, "poke_interval is longer than max_wait"),
+        (timedelta(minutes=2), timedelta(minutes=1), "poke_interval is longer than max_wait"),
+    ],
+)
+def test_pauses_are_checked_when_the_dag_is_read(first, longest, field):
+    with pytest.raises(InvalidInputError, match=field):
         CarbonmarkRetirementSensor(
-            task_id="confirm", payment_id="pay_1", poll_interval=first, max_poll_interval=longest
+            task_id="confirm", payment_id="pay_1", poke_interval=first, max_wait=longest
         )
+
+
+@pytest.mark.parametrize(
+    ("first", "longest"), [(10, 10), (10.0, 10.0), (timedelta(seconds=10), timedelta(seconds=10))]
+)
+def test_pauses_are_seconds_or_timedeltas(mode, clock, buy, first, longest):
+    checkout, payment_id = buy(STUCK)
+    pauses = {"poke_interval": first, "max_wait": longest}
+    with pytest.raises(AirflowSensorTimeout):
+        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=60, **pauses)
+    # The last one ends at the deadline.
+    assert all(7.5 <= pause <= 10 for pause in clock.sleeps[:-1])
+
+
+def test_pauses_come_from_the_default_arguments_as_those_of_any_sensor():
+    with DAG("pauses", schedule=None, default_args={"poke_interval": timedelta(seconds=20), "max_wait": 40}):
+        sensor = CarbonmarkRetirementSensor(task_id="confirm", payment_id="pay_1")
+    assert sensor.poke_interval == 20
+    assert sensor.max_wait == timedelta(seconds=40)
 
 
 def test_another_quantity_of_the_same_digits_is_the_same(mode, clock, buy):

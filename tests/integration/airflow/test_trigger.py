@@ -27,8 +27,8 @@ def make_trigger(payment_id: str, *, seconds: float = 600, **terms) -> Carbonmar
         terms=WaitTerms(payment_id=payment_id, **terms).to_json(),
         started_at=START.isoformat(),
         deadline=(START + timedelta(seconds=seconds)).isoformat(),
-        poll_interval=1,
-        max_poll_interval=300,
+        poke_interval=1,
+        max_wait=300,
     )
 
 
@@ -103,8 +103,8 @@ def test_what_is_stored_is_plain_json_without_the_key(connect, clock):
         "terms",
         "started_at",
         "deadline",
-        "poll_interval",
-        "max_poll_interval",
+        "poke_interval",
+        "max_wait",
         "not_before",
     }
 

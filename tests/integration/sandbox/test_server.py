@@ -157,7 +157,7 @@ def test_the_command_prints_a_connection_to_use_and_stops_quietly(process: subpr
     url = connection["host"]
 
     assert connection["conn_type"] == "carbonmark"
-    assert connection["extra"] == {"market_url": url}
+    assert connection["extra"] == {"market_url": url, "environment": "test"}
     assert not any("AIRFLOW__CARBONMARK__" in line for line in lines)
     assert httpx.get(f"{url}/sandbox/switches").json()["retirement_seconds"] == 0
     process.send_signal(signal.SIGINT)

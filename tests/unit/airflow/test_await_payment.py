@@ -23,7 +23,7 @@ from airflow_provider_carbonmark.operators.payment import (
     default_body,
     default_subject,
 )
-from airflow_provider_carbonmark.return_url.link import PAYMENT_KEY, LinkKey
+from airflow_provider_carbonmark.web.link import PAYMENT_KEY, LinkKey
 
 LINK = {"dag_id": "offset", "run_id": "2026-10", "task_id": "checkout", "map_index": 2}
 AWAITS_KEY = LinkKey(**LINK).awaits_key
@@ -88,7 +88,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     # Carbonmark is out of reach.
     monkeypatch.setenv(
         "AIRFLOW_CONN_CARBONMARK_DEFAULT",
-        json.dumps({"conn_type": "carbonmark", "host": "http://127.0.0.1:9"}),
+        json.dumps(
+            {"conn_type": "carbonmark", "host": "http://127.0.0.1:9", "extra": {"environment": "test"}}
+        ),
     )
     monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", run.ask)
     return run

@@ -53,7 +53,8 @@ def test_null_fields_mean_unset(read):
     ],
 )
 def test_host_and_port_name_the_checkout_service(read, host, port, url):
-    assert read(host=host, port=port).settings.checkout_url == url
+    extra = {"environment": "production"}
+    assert read(host=host, port=port, extra=extra).settings.checkout_url == url
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,9 @@ def test_host_and_port_name_the_checkout_service(read, host, port, url):
     ],
 )
 def test_a_connection_can_be_written_as_a_uri(read, uri, url):
-    settings = read(f"{uri}/?timeout=7.5&market_url=http%3A%2F%2Fmarket.example.com").settings
+    settings = read(
+        f"{uri}/?timeout=7.5&market_url=http%3A%2F%2Fmarket.example.com&environment=test"
+    ).settings
     assert settings.checkout_url == url
     assert settings.api_key.get_secret_value() == KEY
     assert settings.timeout == 7.5
@@ -138,7 +141,7 @@ def test_an_unknown_environment_is_refused(read, environment):
 
 @pytest.mark.parametrize("extra", ["[1]", '"text"', "5"])
 def test_an_extra_that_is_no_object_is_refused(extra):
-    # Airflow 3.1 refuses it in the environment itself, but not where other backends bring it.
+    # As any secrets backend may bring it.
     connection = Connection(conn_id="mine", conn_type="carbonmark", extra=extra)
     with pytest.raises(InvalidInputError, match="connection 'mine', extra is not a JSON object"):
         CarbonmarkConnection.of(connection)
@@ -164,17 +167,37 @@ def test_a_key_with_characters_no_key_has_is_refused_without_showing_it(read, ke
         ("", None, None, False),
         ("cm_api_sandbox_1", None, None, True),
         ("  cm_api_sandbox_1", None, None, True),
-        (KEY, "https://evilcarbonmark.com", None, True),
-        (KEY, "https://carbonmark.com.evil.example", None, True),
-        (KEY, "https://evil.example/carbonmark.com", None, True),
-        (KEY, "http://127.0.0.1:8787", None, True),
+        ("cm_api_sandbox_1", "https://gateway.example.com", None, True),
+        (KEY, "http://127.0.0.1:8787", "test", True),
         (KEY, "http://127.0.0.1:8787", "production", False),
+        ("", "https://gateway.example.com", "production", False),
         ("cm_api_sandbox_1", None, "production", False),
         (KEY, None, "test", True),
     ],
 )
 def test_the_environment_follows_key_and_host_unless_it_is_said(read, key, host, environment, test_mode):
     assert read(password=key, host=host, extra={"environment": environment}).test_mode is test_mode
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://gateway.example.com",
+        "https://evilcarbonmark.com",
+        "https://carbonmark.com.evil.example",
+        "https://evil.example/carbonmark.com",
+        "http://127.0.0.1:8787",
+    ],
+)
+@pytest.mark.parametrize("key", [KEY, ""])
+@pytest.mark.parametrize("environment", [None, "", " "])
+def test_a_host_outside_carbonmark_is_refused_until_somebody_says_what_it_is(read, host, key, environment):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"connection 'carbonmark_default', extra environment must be set.*Give production",
+    ) as refused:
+        read(password=key, host=host, extra={"environment": environment})
+    assert repr(host) in str(refused.value)
 
 
 def test_the_key_is_in_no_text_about_a_connection(read, monkeypatch):
@@ -188,10 +211,10 @@ def test_the_key_is_in_no_text_about_a_connection(read, monkeypatch):
 
 
 def test_a_connection_is_read_once_per_hook(read, monkeypatch):
-    read(host="first.example.com")
+    read(host="first.carbonmark.com")
     hook = CarbonmarkHook()
     assert "first" in hook.connection.settings.checkout_url
-    monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", "carbonmark://second.example.com")
+    monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", "carbonmark://second.carbonmark.com")
     assert "first" in hook.connection.settings.checkout_url
     assert "second" in CarbonmarkHook().connection.settings.checkout_url
 

@@ -22,6 +22,8 @@ BASE = f"""
 from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
 import airflow.triggers.base, {PACKAGE}.get_provider_info
 """
+# The arithmetic of offsetting, and the ledger.
+CORE = ("emissions", "planning", "ledger", "reporting")
 # What a DAG file must not wait for.
 HEAVY = {
     "aiohttp",
@@ -71,7 +73,15 @@ def parts_of_ours(modules: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "allowed"), [("api", {"api"}), ("offsets", {"api", "offsets"}), ("sandbox", {"sandbox"})]
+    ("package", "allowed"),
+    [
+        ("api", {"api"}),
+        ("emissions", {"emissions"}),
+        ("planning", {"api", "emissions", "ledger", "planning"}),
+        ("ledger", {"api", "ledger"}),
+        ("reporting", {"api", "ledger", "reporting"}),
+        ("sandbox", {"sandbox"}),
+    ],
 )
 def test_the_core_imports_nothing_of_airflow_and_only_what_it_may_of_ours(package, allowed):
     loaded = loaded_by(*of(package))
@@ -80,8 +90,15 @@ def test_the_core_imports_nothing_of_airflow_and_only_what_it_may_of_ours(packag
     assert parts_of_ours(loaded) <= allowed
 
 
-def test_offsets_take_from_the_api_only_what_needs_no_client():
-    assert f"{PACKAGE}.api.client" not in loaded_by(*of("offsets"))
+def test_the_core_takes_from_the_api_only_what_needs_no_client():
+    modules = [module for room in CORE for module in of(room)]
+    assert f"{PACKAGE}.api.client" not in loaded_by(*modules)
+
+
+def test_what_a_dag_file_plans_with_is_cheap():
+    loaded = loaded_by(f"{PACKAGE}.emissions", f"{PACKAGE}.planning", f"{PACKAGE}.ledger")
+    assert f"{PACKAGE}.ledger.values" in loaded
+    assert not packages(loaded) & HEAVY
 
 
 def test_operators_sensor_and_trigger_are_cheap_for_a_dag_file():
@@ -108,7 +125,7 @@ def test_the_tasks_that_keep_the_ledger_are_cheap_for_a_dag_file():
     assert f"{PACKAGE}.hooks.ledger" in loaded
     assert len(loaded) <= 30, sorted(loaded)
     assert not packages(loaded) & HEAVY
-    assert not parts_of_ours(loaded) & {"offsets", "sandbox", "ledger_page"}
+    assert not parts_of_ours(loaded) & {*CORE, "sandbox"}
 
 
 def test_the_metadata_costs_airflow_nothing():
@@ -123,13 +140,12 @@ def test_importing_the_sandbox_server_by_name_waits_for_its_first_use():
 
 def test_the_plugin_costs_nothing_where_nothing_is_served():
     # Every Airflow process imports it; the first request to an API server brings the rest.
-    loaded = loaded_by(f"{PACKAGE}.return_url.plugin", after=BASE)
-    ours = (f"{PACKAGE}.return_url", f"{PACKAGE}.ledger_page", f"{PACKAGE}.offsets")
+    loaded = loaded_by(f"{PACKAGE}.web.plugin", after=BASE)
+    ours = tuple(f"{PACKAGE}.{room}" for room in (*CORE, "web"))
     assert {module for module in loaded if module.startswith(ours)} == {
-        f"{PACKAGE}.ledger_page",
-        f"{PACKAGE}.ledger_page.place",
-        f"{PACKAGE}.return_url",
-        f"{PACKAGE}.return_url.link",
-        f"{PACKAGE}.return_url.plugin",
+        f"{PACKAGE}.web",
+        f"{PACKAGE}.web.link",
+        f"{PACKAGE}.web.place",
+        f"{PACKAGE}.web.plugin",
     }
     assert len(loaded) <= 10, sorted(loaded)

@@ -10,22 +10,20 @@ from pathlib import Path
 
 import airflow
 import jsonschema
-import pytest
 from airflow.configuration import conf
 from airflow.providers_manager import ProvidersManager
-from packaging.version import Version
+from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 import airflow_provider_carbonmark
 from airflow_provider_carbonmark.get_provider_info import get_provider_info
 from airflow_provider_carbonmark.hooks import connection_form
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
-from airflow_provider_carbonmark.return_url.link import PREFIX
-from airflow_provider_carbonmark.return_url.urls import DEFAULT_TOKEN_DAYS
+from airflow_provider_carbonmark.web.link import PREFIX
+from airflow_provider_carbonmark.web.urls import DEFAULT_TOKEN_DAYS
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
 PACKAGE = Path(airflow_provider_carbonmark.__file__).parent
-READS_METADATA = Version(airflow.__version__) >= Version("3.2")
 LABELS = {
     "market_url": "Market API URL",
     "timeout": "Timeout (seconds)",
@@ -46,10 +44,6 @@ def named(text: str) -> object:
 def test_the_metadata_passes_the_schema_of_this_airflow():
     jsonschema.validate(INFO, schema("provider_info"))
     json.dumps(INFO)
-
-
-def test_the_form_behaviour_passes_the_schema_of_this_airflow():
-    jsonschema.validate(connection_form.ui_field_behaviour(), schema("customized_form_field_behaviours"))
 
 
 def test_the_package_is_named_as_the_distribution_that_brings_it():
@@ -124,17 +118,15 @@ def test_all_integrations_named_are_described():
     assert used == {integration}
 
 
-@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # what replaces it isn't in 3.1
 def test_airflow_finds_hook_and_links():
     manager = ProvidersManager()
-    hook = manager.hooks["carbonmark"]
+    hook = ProvidersManagerTaskRuntime().hooks["carbonmark"]
     assert hook.hook_name == "Carbonmark"
     assert hook.connection_testable
     assert hook.package_name == "airflow-provider-carbonmark"
     assert set(INFO["extra-links"]) <= set(manager.extra_links_class_names)
 
 
-@pytest.mark.skipif(not READS_METADATA, reason="Airflow 3.1 reads the hook's form methods")
 def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     manager = ProvidersManager()
     fields = {
@@ -149,24 +141,6 @@ def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     check_standard_fields(manager.field_behaviours["carbonmark"])
 
 
-@pytest.mark.skipif(READS_METADATA, reason="later versions read the metadata")
-def test_airflow_3_1_reads_labelled_fields_and_placeholders_from_the_hook(monkeypatch):
-    # In the API server, where WTForms and Flask-AppBuilder are stand-ins.
-    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
-
-    manager = ProvidersManager()
-    manager._cleanup()
-    HookMetaService.hook_meta_data.cache_clear()
-    (meta,) = (meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "carbonmark")
-    assert meta.hook_name == "Carbonmark"
-    assert {name: field["schema"]["title"] for name, field in meta.extra_fields.items()} == LABELS
-    assert meta.extra_fields["environment"]["schema"]["enum"] == ["production", "test"]
-    assert meta.extra_fields["return_url_secret"]["schema"]["format"] == "password"
-    assert meta.standard_fields.host.title == "Checkout Service URL"
-    assert meta.standard_fields.password.placeholder.startswith("cm_api_")
-    check_standard_fields(manager.field_behaviours["carbonmark"])
-
-
 def check_standard_fields(behaviour: dict) -> None:
     # Airflow prefixes the placeholders of extra fields on the way.
     shown = {name.rpartition("__")[2]: text for name, text in behaviour["placeholders"].items()}
@@ -174,8 +148,7 @@ def check_standard_fields(behaviour: dict) -> None:
     assert shown["market_url"] == "https://v20.api.carbonmark.com"
     assert shown["timeout"] == "30"
     assert behaviour["relabeling"] == {"host": "Checkout Service URL", "password": "API key"}
-    hidden = behaviour.get("hidden_fields") or behaviour["hidden-fields"]
-    assert {"schema", "login"} <= set(hidden)
+    assert {"schema", "login"} <= set(behaviour["hidden_fields"])
 
 
 def test_the_form_offers_exactly_the_fields_that_the_hook_reads():
@@ -186,7 +159,7 @@ def test_the_form_offers_exactly_the_fields_that_the_hook_reads():
 
 
 def test_airflow_knows_the_configuration_and_its_defaults():
-    # Airflow 3.1 does so when a process starts, later versions when it is asked.
+    # It does so when it is asked.
     ProvidersManager().initialize_providers_configuration()
     assert conf.get("carbonmark", "return_base_url", fallback=None) is None
     assert conf.getint("carbonmark", "return_token_days") == DEFAULT_TOKEN_DAYS == 60

@@ -17,7 +17,6 @@ def make_calls(retries=NO_RETRIES, api_key=KEY):
         checkout_url="https://checkout.example.com/base",
         market_url="https://market.example.com",
         api_key=api_key,
-        timeout=7.0,
         user_agent="airflow-provider-carbonmark/0",
         retries=retries,
     )

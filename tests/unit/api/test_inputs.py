@@ -21,7 +21,6 @@ CALLS = Calls(
     checkout_url="https://checkout.example.com",
     market_url="https://market.example.com",
     api_key=None,
-    timeout=1.0,
     user_agent="test",
     retries=NO_RETRIES,
 )

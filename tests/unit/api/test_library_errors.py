@@ -175,7 +175,6 @@ def test_no_validation_error_of_pydantic_comes_out(make_exchange, body):
         checkout_url="https://checkout.example.com",
         market_url="https://market.example.com",
         api_key=KEY,
-        timeout=1.0,
         user_agent="test",
         retries=NO_RETRIES,
     )

@@ -1,0 +1,97 @@
+"""The checkout that tasks hand on: a purchase and its link, as plain JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import parse_url
+from airflow_provider_carbonmark.api.retirement import RetirementRequest
+from airflow_provider_carbonmark.ledger.purchase import LedgerError
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+PURCHASE_KEY: Final = "purchase"
+_NEEDED = (PURCHASE_KEY, "checkout_url", "quantity_tonnes", "beneficiary_name")
+_REMEDY = "Pass the output of CarbonmarkCreateCheckoutOperator"
+
+
+def checkout_of(purchase: Purchase) -> dict[str, Any]:
+    """Return what the task that made a purchase's link delivers, whichever try or run made it."""
+    link = purchase.link
+    if link is None or link.url is None:
+        raise AssertionError(f"{purchase} has no link to deliver")
+    return {
+        PURCHASE_KEY: purchase.id,
+        "ledger": purchase.ledger,
+        "checkout_url": link.url,
+        # The address in this Airflow that can always be paid comes with issue 7; until then nobody knows one.
+        "pay_url": None,
+        "expires_at": link.expires_at.isoformat() if link.expires_at else None,
+        "payment_id": link.payment_id,
+        "asset_price_source_id": purchase.asset_price_source_id,
+        "quantity_tonnes": f"{purchase.quantity_tonnes:f}",
+        "beneficiary_name": purchase.beneficiary_name,
+        "retirement_message": purchase.retirement_message,
+        "test_mode": purchase.test_mode,
+    }
+
+
+def parse_checkout(checkout: Any) -> Mapping[str, Any]:
+    """
+    Read a checkout, which a template may have rendered as JSON text.
+
+    :raises InvalidInputError: when it is none, or lacks what a payment is known by.
+    """
+    if isinstance(checkout, str):
+        with suppress(ValueError):
+            checkout = json.loads(checkout)
+    if not isinstance(checkout, Mapping):
+        raise InvalidInputError("checkout", "is not a mapping", value=checkout, remedy=_REMEDY)
+    missing = [name for name in _NEEDED if checkout.get(name) in (None, "")]
+    if missing:
+        raise InvalidInputError(
+            "checkout", f"lacks {' and '.join(missing)}", value=dict(checkout), remedy=_REMEDY
+        )
+    parse_url(checkout["checkout_url"], "checkout checkout_url")
+    return checkout
+
+
+def find_purchase(ledger: Ledger, handed_on: Any, field: str = "checkout") -> Purchase:
+    """
+    Return the purchase that a checkout or one of a plan's purchases is about.
+
+    :param handed_on: what an upstream task returned.
+    :raises InvalidInputError: when it is about none.
+    :raises LedgerError: when it is in another ledger than this task's.
+    """
+    number = handed_on.get(PURCHASE_KEY) if isinstance(handed_on, Mapping) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise InvalidInputError(
+            field,
+            "is about no purchase of the ledger",
+            value=handed_on,
+            remedy="Pass on what the plan or CarbonmarkCreateCheckoutOperator returned",
+        )
+    named = handed_on.get("ledger")
+    if named not in (None, ledger.id):
+        raise LedgerError(
+            f"Purchase {number} is in the ledger {named!r}, and this task's ledger, in {ledger.place}, is {ledger.id or 'empty'!r}: all "
+            "workers and API servers must share one. Set [carbonmark] ledger_conn_id, or ledger_path to a file that all of them mount"
+        )
+    return ledger.purchase(number)
+
+
+def asked_for(purchase: Purchase) -> RetirementRequest:
+    """Return what a retirement has to describe to be the purchase's."""
+    return RetirementRequest(
+        beneficiary_name=purchase.beneficiary_name,
+        quantity_tonnes=purchase.quantity_tonnes,
+        asset_price_source_id=purchase.asset_price_source_id,
+        retirement_message=purchase.retirement_message,
+    )

@@ -1,0 +1,170 @@
+"""
+What a payment id that somebody brings for a link is: the purchase's payment, a second one, or another purchase's. And who waits for it.
+
+Transactions are the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from airflow_provider_carbonmark.ledger.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.purchase import (
+    MOST_UNVERIFIED,
+    LedgerError,
+    Payment,
+    Purchase,
+    Task,
+)
+from airflow_provider_carbonmark.ledger.rows import change_purchase, lock_purchase, task_of, task_values
+from airflow_provider_carbonmark.ledger.schema import payments, purchases, waits
+from airflow_provider_carbonmark.ledger.transitions import (
+    for_a_person,
+    must_be_its_payment,
+    must_have_link,
+    paid,
+)
+
+
+class Meaning(StrEnum):
+    """What a payment that was brought is to the purchase."""
+
+    FIRST = "it is the payment that the purchase is paid with now"
+    SAME = "it is the payment that the purchase was paid with before"
+    SECOND = "the purchase is paid with another payment"
+    ANOTHERS = "it is another purchase's payment"
+    UNVERIFIED = "it is kept until Carbonmark says what it is for"
+    TOO_MANY = "too many unconfirmed ids were brought for the link, and it is not kept"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """
+    What bringing a payment came to.
+
+    :param purchase: the purchase as it is now.
+    :param payment: what was brought.
+    :param is_news: whether the ledger knew nothing of it before.
+    :param other: the purchase whose payment it is, where it is another's.
+    """
+
+    purchase: Purchase
+    payment: Payment
+    meaning: Meaning
+    is_news: bool
+    other: int | None = None
+
+    @property
+    def is_first(self) -> bool:
+        return self.meaning is Meaning.FIRST
+
+    @property
+    def is_its_own(self) -> bool:
+        """Whether it is the payment that the purchase is paid with."""
+        return self.meaning in (Meaning.FIRST, Meaning.SAME)
+
+    def checked(self) -> Purchase:
+        """Return the purchase. :raises LedgerError: when the payment is not its own."""
+        if self.meaning is Meaning.ANOTHERS:
+            raise for_a_person(self.why)
+        if self.meaning is Meaning.SECOND:
+            must_be_its_payment(self.purchase, self.payment.payment_id)
+        return self.purchase
+
+    @property
+    def why(self) -> str:
+        """Say what it is, for the log."""
+        if self.meaning is Meaning.ANOTHERS:
+            return (
+                f"{self.purchase} can't have payment {self.payment.payment_id!r}: it is that of purchase {self.other}, and one payment "
+                "buys one purchase; check at Carbonmark what it bought"
+            )
+        return self.meaning.value
+
+
+def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> Brought:
+    """
+    Write down a payment that was brought for a purchase, and pay the purchase with it if that is what it is.
+
+    :raises LedgerError: when the purchase never had such a link.
+    """
+    purchase = lock_purchase(connection, id)
+    must_have_link(purchase, "be paid")
+    if purchase.link is None or not 1 <= payment.link <= purchase.link.number:
+        raise LedgerError(f"{purchase} has no link {payment.link}, so it can't be paid by it")
+    other = _owner(connection, purchase, payment)
+    kept, is_news = _keep(
+        connection, purchase, payment if other is None else replace(payment, verified_at=None)
+    )
+    meaning = _meaning(purchase, payment, kept, other)
+    if meaning is Meaning.FIRST:
+        with outrun_if_taken("The payment was recorded for another purchase first"):
+            changes = paid(purchase, payment.payment_id, now)
+            purchase = change_purchase(connection, purchase, changes, payment.link)
+    return Brought(purchase, payment, meaning, is_news, other)
+
+
+def _keep(connection: Connection, purchase: Purchase, payment: Payment) -> tuple[Payment | None, bool]:
+    """Return what the ledger keeps of it, None where there is no room for it; and whether that is news."""
+    is_it = (
+        payments.c.purchase_id == purchase.id,
+        payments.c.link == payment.link,
+        payments.c.payment_id == payment.payment_id,
+    )
+    known = connection.execute(select(payments.c.verified_at).where(*is_it)).one_or_none()
+    if known is not None:
+        is_news = known.verified_at is None and payment.verified_at is not None
+        if is_news:
+            connection.execute(update(payments).where(*is_it).values(verified_at=payment.verified_at))
+        return replace(payment, verified_at=known.verified_at or payment.verified_at), is_news
+    if payment.verified_at is None and _unverified(connection, purchase, payment) >= MOST_UNVERIFIED:
+        return None, False
+    row = vars(payment) | {"purchase_id": purchase.id, "source": payment.source.value}
+    connection.execute(insert(payments).values(row))
+    return payment, True
+
+
+def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: int | None) -> Meaning:
+    if other is not None:
+        return Meaning.ANOTHERS
+    if purchase.payment_id == payment.payment_id:
+        return Meaning.SAME
+    if kept is None:
+        return Meaning.TOO_MANY
+    if kept.verified_at is None:
+        return Meaning.UNVERIFIED
+    return Meaning.FIRST if purchase.payment_id is None else Meaning.SECOND
+
+
+def _owner(connection: Connection, purchase: Purchase, payment: Payment) -> int | None:
+    """Return which other purchase the payment counts for."""
+    is_another_s = purchases.c.payment_id == payment.payment_id, purchases.c.id != purchase.id
+    return connection.scalar(select(purchases.c.id).where(*is_another_s))
+
+
+def _unverified(connection: Connection, purchase: Purchase, payment: Payment) -> int:
+    query = select(func.count()).where(
+        payments.c.purchase_id == purchase.id,
+        payments.c.link == payment.link,
+        payments.c.verified_at.is_(None),
+    )
+    return connection.scalar(query) or 0
+
+
+def say_waits(connection: Connection, id: int, task: Task, now: datetime) -> None:
+    """Write down that a task waits for a purchase's payment."""
+    lock_purchase(connection, id)
+    is_it = waits.c.purchase_id == id, waits.c.task == task.key
+    if connection.execute(select(waits.c.task).where(*is_it)).one_or_none() is None:
+        row = {"purchase_id": id, "task": task.key, "waits_since": now, **task_values(task)}
+        connection.execute(insert(waits).values(row))
+
+
+def waiting(connection: Connection, id: int) -> list[Task]:
+    """Return the tasks that said so, the first that did first."""
+    query = select(waits).where(waits.c.purchase_id == id).order_by(waits.c.waits_since, waits.c.task)
+    return [task_of(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,231 @@
+"""What is known before a plan is made: what is covered, what dead runs left behind, what the run spends already."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select
+
+from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
+from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
+from airflow_provider_carbonmark.ledger.rows import run_values
+from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, purchases
+from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need
+
+#: The registry whose credits retire in whole tonnes only, as ``Listing.whole_tonnes_only`` has it.
+_WHOLE_TONNES_REGISTRY: Final = "PUR"
+_LINK_OPEN = OPEN - {State.PLANNED}
+#: What is paid is being retired, and gone from the market.
+_UNPAID: Final = OPEN - {State.PAID}
+
+_p = purchases.c
+_a = allocations.c
+_BOTH: Final = allocations.outerjoin(purchases, _a.purchase_id == _p.id)
+#: Not those that a task ordered without a plan: no plan takes them up.
+_PLANNED: Final = _p.task_id.is_(None)
+
+Key = tuple[str, str]  # entity and month
+
+
+@dataclass(frozen=True)
+class Scope:
+    """
+    Who plans what.
+
+    :param run: the planning run.
+    :param months: those asked for.
+    :param test_mode: the mode of all purchases that are looked at.
+    :param dead: the runs, of the same DAG, that carry nothing on any more.
+    :param at_most: purchases that the run can carry on.
+    """
+
+    run: Run
+    months: tuple[str, ...]
+    test_mode: bool
+    dead: tuple[Run, ...]
+    at_most: int
+
+    def purchases(self, *, taken_up: bool) -> ColumnElement[bool]:
+        """Return which purchases the run planned, or took up too."""
+        of_run = is_run(self.run)
+        if taken_up:
+            of_run = or_(of_run, is_run(self.run, "handler_"))
+        return and_(of_run, _p.test_mode == self.test_mode, _PLANNED)
+
+    def left_open(self, states: Collection[State]) -> ColumnElement[bool]:
+        """Return which purchases a dead run holds in these states."""
+        return and_(self._left, _p.state.in_(states))
+
+    @property
+    def to_take_up(self) -> ColumnElement[bool]:
+        """Which purchases a dead run holds that are to be carried on: its links, and the retirements that nobody was told of."""
+        return and_(self._left, or_(_p.state.in_(_LINK_OPEN), TO_ANNOUNCE))
+
+    @property
+    def _left(self) -> ColumnElement[bool]:
+        by_deployment: dict[str, list[str]] = {}
+        for run in self.dead:
+            by_deployment.setdefault(run.deployment, []).append(run.run_id)
+        held = [
+            and_(_p.handler_deployment == deployment, _p.handler_run_id.in_(run_ids))
+            for deployment, run_ids in by_deployment.items()
+        ]
+        of_dag = _p.handler_dag_id == self.run.dag_id
+        return and_(of_dag, or_(false(), *held), _p.test_mode == self.test_mode, _PLANNED)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    What a plan is based on.
+
+    :param coverage: what the plan's maker gets.
+    :param months: which months were read: those asked for and those of abandoned purchases.
+    :param highest: the highest line number by entity and month.
+    :param own: how many purchases the run planned before.
+    """
+
+    coverage: Coverage = Coverage()
+    months: Collection[str] = ()
+    highest: Mapping[Key, int] = field(default_factory=dict)
+    own: int = 0
+
+
+def check_months(months: Collection[str]) -> None:
+    if isinstance(months, str):
+        raise LedgerError(f'months is one text, {months!r}: give a list, such as ["2026-10"]')
+
+
+def holders(connection: Connection, run: Run, test_mode: bool) -> dict[Run, datetime]:
+    """Return the other runs of the DAG that hold open purchases, or retirements that nobody was told of; and since when."""
+    runs = _p.handler_deployment, _p.handler_run_id
+    others = select(*runs, func.max(_p.handled_since)).group_by(*runs)
+    others = others.where(
+        _p.handler_dag_id == run.dag_id,
+        not_(is_run(run, "handler_")),
+        _p.test_mode == test_mode,
+        _PLANNED,
+    )
+    # Two questions, each with an index of its own.
+    found: dict[Run, datetime] = {}
+    for query in (others.where(_p.state.in_(OPEN)), others.where(TO_ANNOUNCE)):
+        for deployment, run_id, since in connection.execute(query):
+            holder = Run(run.dag_id, run_id, deployment)
+            found[holder] = max(since, found.get(holder, since))
+    return dict(sorted(found.items(), key=lambda item: (item[0].deployment, item[0].run_id)))
+
+
+def is_run(run: Run, role: str = "") -> ColumnElement[bool]:
+    return and_(*(purchases.c[name] == value for name, value in run_values(run, role).items()))
+
+
+def read_only(connection: Connection, scope: Scope) -> Reading:
+    """Read as a plan does, and close nothing."""
+    left = scope.left_open({State.PLANNED})
+    query = select(_a.entity, _a.month, _a.quantity_tonnes).select_from(_BOTH).where(left)
+    # Of a figure without a purchase nothing is left.
+    kept = or_(_a.purchase_id.is_(None), not_(left))
+    return read(connection, scope, connection.execute(query).all(), kept)
+
+
+def _added_up(shares: Iterable[Sequence[Any]]) -> Mapping[Key, Decimal]:
+    tonnes: dict[Key, Decimal] = {}
+    for entity, month, quantity in shares:
+        tonnes[entity, month] = tonnes.get((entity, month), Decimal(0)) + quantity
+    return tonnes
+
+
+def read(
+    connection: Connection, scope: Scope, left: Iterable[Sequence[Any]], kept: ColumnElement[bool]
+) -> Reading:
+    """
+    Read what a plan is based on.
+
+    :param left: entity, month and tonnes of what dead runs left without a link.
+    :param kept: which allocations count.
+    """
+    abandoned = _added_up(left)
+    covering = and_(_p.state.in_(COVERING), kept)
+    months = {*scope.months, *(month for _, month in abandoned)}
+    of_key: dict[str, Any] = {"partition_by": (_a.entity, _a.month)}
+    is_whole = and_(covering, _p.registry == _WHOLE_TONNES_REGISTRY)
+    rows = (
+        select(
+            _a.entity,
+            _a.month,
+            _a.line,
+            _a.emitted_tonnes,
+            func.row_number().over(**of_key, order_by=_a.line.desc()).label("from_last"),
+            func.sum(case((covering, _a.quantity_tonnes))).over(**of_key).label("covered_tonnes"),
+            func.count(case((is_whole, _a.id))).over(**of_key).label("whole_tonnes"),
+            func.count(case((_a.dag_id == scope.run.dag_id, _a.id))).over(**of_key).label("of_dag"),
+        )
+        .select_from(_BOTH)
+        .where(_a.month.in_(months), _a.test_mode == scope.test_mode)
+        .subquery()
+    )
+    covered: dict[Key, Covered] = {}
+    highest: dict[Key, int] = {}
+    own = set()
+    for row in connection.execute(select(rows).where(rows.c.from_last == 1)):
+        key = row.entity, row.month
+        covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, bool(row.whole_tonnes))
+        highest[key] = row.line
+        if row.of_dag and row.month in scope.months:
+            own.add(key)
+    costs = _run_costs(connection, scope, covering)
+    coverage = Coverage(
+        covered=covered,
+        abandoned=_needs(scope, abandoned, covered),
+        run_cost_usd=sum(costs.values(), Decimal(0)),
+        run_cost_by_entity=costs,
+        promised=_promised(connection, scope, kept),
+        own=own,
+    )
+    return Reading(coverage, months, highest, own=count(connection, scope.purchases(taken_up=False)))
+
+
+def count(connection: Connection, condition: ColumnElement[bool]) -> int:
+    return connection.scalar(select(func.count(_p.id)).where(condition)) or 0
+
+
+def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -> dict[str, Decimal]:
+    # On PostgreSQL two that plan at once don't see each other's: should the supply not do for both, the second quote is refused,
+    # and its purchase planned elsewhere.
+    query = (
+        select(_p.asset_price_source_id, func.sum(_a.quantity_tonnes))
+        .select_from(_BOTH)
+        .where(_p.state.in_(_UNPAID), _p.test_mode == scope.test_mode, kept)
+        .group_by(_p.asset_price_source_id)
+    )
+    return {listing: tonnes for listing, tonnes in connection.execute(query)}
+
+
+def _run_costs(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> dict[str, Decimal]:
+    query = (
+        select(_a.entity, func.sum(_p.cost_usd))
+        .select_from(_BOTH)
+        .where(scope.purchases(taken_up=False), covering)
+        .group_by(_a.entity)
+    )
+    return {entity: cost for entity, cost in connection.execute(query)}
+
+
+def _needs(
+    scope: Scope, abandoned: Mapping[Key, Decimal], covered: Mapping[Key, Covered]
+) -> tuple[Need, ...]:
+    """Return what to plan again: no more than was abandoned, nor than the month's figure of today still asks for."""
+    needs = []
+    for (entity, month), quantity in sorted(abandoned.items()):
+        if month in scope.months:  # its emissions are planned anyway
+            continue
+        known = covered[entity, month]
+        emitted = known.emitted_tonnes or Decimal(0)
+        missing = emitted.quantize(QUANTITY_STEP, ROUND_CEILING) - known.covered_tonnes
+        if (tonnes := min(quantity, missing)) > 0:
+            needs.append(Need(entity, month, emitted, tonnes))
+    return tuple(needs)

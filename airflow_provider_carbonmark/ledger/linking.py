@@ -1,0 +1,150 @@
+"""What a task orders without a plan, and the links of purchases: never two live ones. Transactions are the caller's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, insert, update
+
+from airflow_provider_carbonmark.ledger import transitions
+from airflow_provider_carbonmark.ledger.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Link, Order, Purchase, Run, State, Task
+from airflow_provider_carbonmark.ledger.rows import (
+    change_purchase,
+    find_purchase,
+    lock_purchase,
+    new_ids,
+    read_payments,
+    read_purchases,
+    run_values,
+    task_values,
+)
+from airflow_provider_carbonmark.ledger.schema import links, purchases
+
+
+def ordered(connection: Connection, task: Task) -> Purchase | None:
+    """Return what a task ordered last; None when it ordered nothing."""
+    found = read_purchases(connection, purchases.c.ordered_by == task.key)
+    return found[0] if found else None
+
+
+def given_up(connection: Connection, task: Task) -> list[Purchase]:
+    """Return what a task ordered before its last order."""
+    is_task = (purchases.c[name] == value for name, value in task_values(task).items())
+    return read_purchases(connection, and_(purchases.c.ordered_by.is_(None), *is_task))
+
+
+def order_once(
+    connection: Connection,
+    task: Task,
+    order: Order,
+    *,
+    test_mode: bool,
+    now: datetime,
+    instead_of: Purchase | None,
+) -> Purchase:
+    """Return what a task ordered; write it down where it ordered nothing, or only what is to be given up for this."""
+    known = ordered(connection, task)
+    if known is not None:
+        if instead_of is None or known.id != instead_of.id:
+            return known
+        _give_up(connection, lock_purchase(connection, known.id), task.run, order, now)
+        replaced = update(purchases).where(purchases.c.id == known.id).values(ordered_by=None)
+        connection.execute(replaced)
+    (id,) = new_ids(1)
+    values = {
+        "id": id,
+        "test_mode": test_mode,
+        **asdict(order),
+        "state": State.PLANNED,
+        "planned_at": now,
+        **task_values(task),
+        "ordered_by": task.key,
+        **run_values(task.run, "handler_"),
+        "handled_since": now,
+    }
+    with outrun_if_taken("Another try of the task ordered first"):
+        connection.execute(insert(purchases).values(values))
+    return find_purchase(connection, id)
+
+
+def _give_up(connection: Connection, purchase: Purchase, run: Run, order: Order, now: datetime) -> None:
+    reason = f"Its task was given other input: {order}"
+    brought = [payment.payment_id for payment in read_payments(connection, purchase.id)]
+    if paid := purchase.payment_id or next(iter(brought), None):
+        raise LedgerError(
+            f"{purchase} is {purchase.state}, and somebody brought payment {paid!r} for it meanwhile, so its task can't buy something "
+            "else instead: start a new run"
+        )
+    if purchase.state is State.PLANNED:
+        change_purchase(connection, purchase, transitions.failed(purchase, reason, now, run))
+    elif purchase.state is State.LINK_MADE:
+        change_purchase(connection, purchase, transitions.declined(purchase, run, reason, now))
+
+
+def ask_link(
+    connection: Connection,
+    id: int,
+    task: Task,
+    request_of: Callable[[int], Mapping[str, Any]],
+    *,
+    conn_id: str,
+    now: datetime,
+) -> Link:
+    """Write down what Carbonmark is about to be asked for; what was asked before in the same words keeps its key."""
+    purchase = lock_purchase(connection, id)
+    transitions.link_asked(purchase, task.run)
+    known = purchase.link
+    number = known.number if known else 1
+    request = dict(request_of(number))
+    if known and (known.request, known.conn_id) == (request, conn_id):
+        return known
+    asked = Link(
+        number=number,
+        url=None,
+        request=request,
+        idempotency_key=str(uuid.uuid4()),
+        conn_id=conn_id,
+        made_by=task,
+        asked_at=now,
+    )
+    if known:
+        connection.execute(update(links).where(links.c.current_of == id).values(_as_asked(asked)))
+    else:
+        first = {"purchase_id": id, "number": number, "current_of": id}
+        connection.execute(insert(links).values(first | _as_asked(asked)))
+    return asked
+
+
+def store_link(
+    connection: Connection,
+    id: int,
+    run: Run,
+    asked: Link,
+    *,
+    url: str,
+    payment_id: str | None,
+    expires_at: datetime | None,
+    now: datetime,
+) -> Purchase:
+    """Write down the link that was made, unless there is one."""
+    purchase = lock_purchase(connection, id)
+    changes = transitions.link_made(purchase, run)
+    if not changes:
+        return purchase
+    # As it was asked for: another try may have asked otherwise since, and its answer comes too late.
+    answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
+    is_it = links.c.current_of == id, links.c.number == asked.number
+    stored = connection.execute(update(links).where(*is_it).values(_as_asked(asked) | answer))
+    if not stored.rowcount:
+        raise LedgerError(f"{purchase} was never asked for link {asked.number}: ask for it before it is made")
+    return change_purchase(connection, purchase, changes)
+
+
+def _as_asked(link: Link) -> dict[str, Any]:
+    names = ("request", "idempotency_key", "conn_id", "asked_at")
+    return {name: getattr(link, name) for name in names} | task_values(link.made_by)

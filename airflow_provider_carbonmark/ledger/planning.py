@@ -1,0 +1,206 @@
+"""The plan itself: what dead runs left is closed, the plan is made and written, open links are taken up. Transactions are the caller's."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
+from sqlalchemy.exc import IntegrityError
+
+from airflow_provider_carbonmark.ledger import coverage
+from airflow_provider_carbonmark.ledger.columns import rounded_up
+from airflow_provider_carbonmark.ledger.database import OutrunError
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, State
+from airflow_provider_carbonmark.ledger.rows import in_batches, new_ids, read_purchases, run_values
+from airflow_provider_carbonmark.ledger.schema import allocations, purchases
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine, Restated
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.coverage import Reading, Scope
+
+log = logging.getLogger(__name__)
+
+_LONGEST_ENTITY = 255
+
+_p = purchases.c
+_a = allocations.c
+
+
+def plan_once(connection: Connection, scope: Scope, make: Callable[[Coverage], Plan], now: datetime) -> None:
+    """
+    Close what dead runs left without a link, read what is covered without that, and write the plan that is made of it.
+
+    :raises OutrunError: when another planner was faster.
+    """
+    reading = _close_and_read(connection, scope, now)
+    made = make_plan(make, scope, reading)
+    try:
+        _insert_plan(connection, scope, reading, made, now)
+    except IntegrityError as clash:
+        connection.rollback()
+        if _was_outrun(connection, scope, reading):
+            raise OutrunError("Another planner wrote lines of the same entities and months first") from clash
+        raise
+
+
+def make_plan(make: Callable[[Coverage], Plan], scope: Scope, reading: Reading) -> Plan:
+    """Have the plan made. :raises LedgerError: when it has more purchases than the run can carry on."""
+    plan = make(reading.coverage)
+    number = reading.own + len(plan.lines)
+    if number > scope.at_most:
+        before = f", of which it planned {reading.own} before" if reading.own else ""
+        raise LedgerError(
+            f"Run {scope.run.run_id!r} would have {number} purchases{before}, and a run can have {scope.at_most}. Nothing "
+            "was planned: raise Airflow's [core] max_map_length, or plan fewer entities or months in one run"
+        )
+    return plan
+
+
+def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
+    """
+    Take up what dead runs left to carry on, the oldest first, as many as the run can carry on besides its own purchases.
+
+    Of two runs that try, the second finds them handled by the first.
+    """
+    if not scope.dead:
+        return
+    links = scope.to_take_up
+    room = max(0, scope.at_most - coverage.count(connection, scope.purchases(taken_up=True)))
+    handled = run_values(scope.run, "handler_") | {"handled_since": now, "revision": _p.revision + 1}
+    for ids in in_batches(_locked(connection, links, room)):
+        connection.execute(update(purchases).values(handled).where(_p.id.in_(ids), links))
+    _tell_left(scope, coverage.count(connection, links))
+
+
+def purchases_of_run(connection: Connection, scope: Scope) -> list[Purchase]:
+    """
+    Return what a run planned, then what it took up.
+
+    A task's map index is the place in this list. A run makes links of its own purchases only, so these come first, in the order that
+    they were planned in: whatever it takes up, and loses to another run, moves none of them. A run that took links up and plans more
+    when it is cleared may have too many: its last links are left out, and taken up by another run when it is over.
+    """
+    found = read_purchases(connection, scope.purchases(taken_up=True))
+    found.sort(key=lambda purchase: (purchase.run != scope.run, purchase.planned_at, _lines_of(purchase)))
+    _tell_left(scope, len(found[scope.at_most :]))
+    return found[: scope.at_most]
+
+
+def _lines_of(purchase: Purchase) -> list[tuple[str, str, int]]:
+    return [(share.entity, share.month, share.line) for share in purchase.allocations]
+
+
+def _close_and_read(connection: Connection, scope: Scope, now: datetime) -> Reading:
+    left = scope.left_open({State.PLANNED})
+    abandoned = _locked(connection, left) if scope.dead else []
+    closed = update(purchases).values(
+        state=State.FAILED,
+        reason=f"Its run ended before it delivered a link; run {scope.run.run_id!r} planned anew what was missing",
+        failed_at=now,
+        revision=_p.revision + 1,
+    )
+    shares: list[Sequence[Any]] = []
+    for ids in in_batches(abandoned):
+        if connection.execute(closed.where(_p.id.in_(ids), left)).rowcount != len(ids):
+            raise OutrunError(f"Purchases that run {scope.run.run_id!r} was closing were changed meanwhile")
+        query = select(_a.entity, _a.month, _a.quantity_tonnes).where(_a.purchase_id.in_(ids))
+        shares += connection.execute(query).all()
+    return coverage.read(connection, scope, shares, kept=true())
+
+
+def _locked(
+    connection: Connection, condition: ColumnElement[bool], at_most: int | None = None
+) -> Sequence[int]:
+    """Return the purchases that are to be changed, oldest first, locked till the transaction ends where the database can."""
+    # In the same order by all, so that no two processes wait for each other. SQLite has one writer anyway.
+    in_order = select(_p.id).where(condition).order_by(_p.planned_at, _p.id).limit(at_most)
+    return connection.scalars(in_order.with_for_update()).all()
+
+
+def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
+    """Insert a plan's purchases and restated figures. :raises IntegrityError: when another planner took a line's number first."""
+    lines = Counter(reading.highest)
+    ids = iter(new_ids(len(plan.lines)))
+    bought: list[dict[str, Any]] = []
+    shares: list[dict[str, Any]] = []
+    # Inserted in the same order by all, so that no two planners wait for each other.
+    stated_all: list[PlannedLine | Restated] = [*plan.lines, *plan.restated]
+    for stated in sorted(stated_all, key=lambda one: (one.entity, one.month)):
+        _check(stated.entity, stated.month, reading)
+        lines[stated.entity, stated.month] += 1
+        share = {
+            "purchase_id": None,
+            "entity": stated.entity,
+            "month": stated.month,
+            "test_mode": scope.test_mode,
+            "line": lines[stated.entity, stated.month],
+            "emitted_tonnes": rounded_up(stated.emitted_tonnes),
+            "quantity_tonnes": Decimal(0),
+            "stated_at": now,
+            **run_values(scope.run),
+        }
+        if isinstance(stated, PlannedLine):
+            bought.append(purchase := _purchase(next(ids), scope, stated, now))
+            share |= {"purchase_id": purchase["id"], "quantity_tonnes": stated.quantity_tonnes}
+        shares.append(share)
+    for table, rows in ((purchases, bought), (allocations, shares)):
+        if rows:
+            connection.execute(insert(table), rows)
+
+
+def _purchase(id: int, scope: Scope, line: PlannedLine, now: datetime) -> dict[str, Any]:
+    of_line = (
+        "asset_price_source_id",
+        "project_id",
+        "registry",
+        "vintage",
+        "quantity_tonnes",
+        "unit_price_usd",
+        "cost_usd",
+        "beneficiary_name",
+        "retirement_message",
+    )
+    return {
+        "id": id,
+        "test_mode": scope.test_mode,
+        **{name: getattr(line, name) for name in of_line},
+        "state": State.PLANNED,
+        "planned_at": now,
+        **run_values(scope.run),
+        **run_values(scope.run, "handler_"),
+        "handled_since": now,
+    }
+
+
+def _was_outrun(connection: Connection, scope: Scope, reading: Reading) -> bool:
+    """Tell whether another planner inserted lines after the reading."""
+    of_months = _a.month.in_(reading.months), _a.test_mode == scope.test_mode
+    highest = select(_a.entity, _a.month, func.max(_a.line)).where(*of_months).group_by(_a.entity, _a.month)
+    return any(
+        line > reading.highest.get((entity, month), 0) for entity, month, line in connection.execute(highest)
+    )
+
+
+def _check(entity: str, month: str, reading: Reading) -> None:
+    if month not in reading.months:
+        raise LedgerError(
+            f"The plan has a line of {entity} for {month}, but only {', '.join(sorted(reading.months))} were asked for: "
+            "name every month whose emissions are planned"
+        )
+    if not 0 < len(entity) <= _LONGEST_ENTITY:
+        raise LedgerError(
+            f"An entity of {month} has {len(entity)} characters, {entity[:80]!r}…: give it 1 to {_LONGEST_ENTITY}"
+        )
+
+
+def _tell_left(scope: Scope, links: int) -> None:
+    if links:
+        log.warning(
+            "%d links of ended runs are left for a later run: run %r can carry on %d purchases ([core] max_map_length)",
+            *(links, scope.run.run_id, scope.at_most),
+        )

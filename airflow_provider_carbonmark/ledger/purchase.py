@@ -1,0 +1,329 @@
+"""
+What the ledger knows, as values: a purchase with its links, payments and allocations, and who does what to it.
+
+Plain Python, cheap to import: nothing of SQL is needed to name a run or to read a purchase.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, Self
+
+#: The longest name of a deployment: four of these names make a key that MySQL still takes.
+LONGEST_DEPLOYMENT: Final = 100
+
+#: How many payment ids that Carbonmark has not confirmed are kept for one link: its holder could bring any number of them.
+MOST_UNVERIFIED: Final = 20
+
+
+class LedgerError(Exception):
+    """The ledger refuses; the message names the purchase, its state and the remedy."""
+
+
+class HandledElsewhereError(LedgerError):
+    """A decision about a purchase by a run that doesn't handle it, or not any more."""
+
+
+class HasLinkError(LedgerError):
+    """A purchase is to get a link, and has got one meanwhile: deliver that."""
+
+
+class State(StrEnum):
+    """
+    What became of a purchase.
+
+    ``restated`` is no purchase's: it is shown for a figure that was stated anew and buys nothing.
+    """
+
+    PLANNED = "planned"
+    LINK_MADE = "link_made"
+    PAID = "paid"
+    RETIRED = "retired"
+    FAILED = "failed"
+    DECLINED = "declined"
+    RESTATED = "restated"
+
+
+#: The states in which tonnes count as covered: nobody buys them again.
+COVERING: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID, State.RETIRED})
+#: The states in which a purchase still has to come to an end.
+OPEN: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID})
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A run of a DAG.
+
+    :param deployment: which Airflow it is of: several may share a ledger.
+    """
+
+    dag_id: str
+    run_id: str
+    deployment: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task instance of a run; its tries are the same task."""
+
+    run: Run
+    task_id: str
+    map_index: int
+
+    @property
+    def key(self) -> str:
+        """A short name of it that no other task has."""
+        return hashlib.sha256(
+            json.dumps([*astuple(self.run), self.task_id, self.map_index]).encode()
+        ).hexdigest()
+
+
+class Source(StrEnum):
+    """How a payment id came to the ledger."""
+
+    RETURNED = "returned"  # in the address that a buyer's browser came back to
+    ENTERED = "entered"  # by a person, in a form
+    WATCHED = "watched"  # by a task that follows the payment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """
+    A payment page that was asked for.
+
+    :param number: 1, 2, 3… within its purchase.
+    :param url: the page; None while no answer is stored.
+    :param request: what Carbonmark was asked for, word for word.
+    :param idempotency_key: the key that it was asked with.
+    :param conn_id: the Airflow connection that it was asked with.
+    :param made_by: the task that asked.
+    :param asked_at: when.
+    :param made_at: when its answer was stored.
+    :param expires_at: until when it can be paid; None where the service doesn't tell.
+    :param payment_id: its payment, where the service tells it with the page.
+    :param outcome: ``paid``, ``declined`` or ``failed``; None while it is open.
+    """
+
+    number: int
+    url: str | None
+    request: Mapping[str, Any]
+    idempotency_key: str
+    conn_id: str
+    made_by: Task
+    asked_at: datetime
+    made_at: datetime | None = None
+    expires_at: datetime | None = None
+    payment_id: str | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payment:
+    """
+    A payment id that somebody brought for a link.
+
+    :param link: the link's number.
+    :param brought_by: who brought it, in words; None for a buyer's browser.
+    :param verified_at: when Carbonmark said that it is for this link; None when it has not.
+    """
+
+    payment_id: str
+    link: int
+    source: Source
+    brought_by: str | None
+    brought_at: datetime
+    verified_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """
+    How much of a purchase is for which entity and month.
+
+    :param line: 1, 2, 3… within entity, month and test mode.
+    :param emitted_tonnes: what the entity was known to have emitted in the month, rounded up to 10^-9 t.
+    """
+
+    entity: str
+    month: str
+    line: int
+    emitted_tonnes: Decimal
+    quantity_tonnes: Decimal
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be bought, where no plan says so."""
+
+    asset_price_source_id: str
+    quantity_tonnes: Decimal
+    beneficiary_name: str
+    retirement_message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase:
+    """
+    One listing, one quantity, one beneficiary: one payment and one retirement.
+
+    :param id: its number, a random one below 2^52: that of another ledger is found in no other.
+    :param ledger: the id of the ledger that it is in.
+    :param test_mode: whether it is a rehearsal, which retires nothing.
+    :param unit_price_usd: USD per tonne with fees, when it was planned; None where no plan says.
+    :param cost_usd: USD with fees, as planned, then as quoted; None where neither was.
+    :param reason: why it failed or was declined; it stays when a payment comes in after all.
+    :param payment_id: the payment that counts for it, which counts for no other purchase.
+    :param to_announce: whether it is retired, and Airflow's asset was not seen to be updated with that yet.
+    :param run: the run that planned it; never changes.
+    :param task_id: the task that ordered it, where no plan did; with ``map_index``.
+    :param handler: the run that carries it on.
+    :param handled_since: when it became that run's.
+    :param link: its current link, asked for or made.
+    :param allocations: whom it is for; none where no plan says.
+    """
+
+    id: int
+    ledger: str
+    test_mode: bool
+    asset_price_source_id: str
+    project_id: str | None = None
+    registry: str | None = None
+    vintage: int | None = None
+    quantity_tonnes: Decimal
+    unit_price_usd: Decimal | None = None
+    cost_usd: Decimal | None = None
+    beneficiary_name: str
+    retirement_message: str
+    state: State
+    reason: str | None = None
+    planned_at: datetime
+    paid_at: datetime | None = None
+    retired_at: datetime | None = None
+    failed_at: datetime | None = None
+    declined_at: datetime | None = None
+    payment_id: str | None = None
+    certificate_url: str | None = None
+    transaction_hash: str | None = None
+    explorer_url: str | None = None
+    to_announce: bool = False
+    run: Run
+    task_id: str | None = None
+    map_index: int | None = None
+    handler: Run
+    handled_since: datetime
+    link: Link | None = None
+    allocations: tuple[Allocation, ...] = ()
+
+    def __str__(self) -> str:
+        """Name the purchase for a message."""
+        rehearsal = ", test mode" if self.test_mode else ""
+        if not self.allocations:
+            return f"purchase {self.id} ({self.quantity_tonnes:f} t for {self.beneficiary_name}{rehearsal})"
+        first, *more = self.allocations
+        others = f" and {len(more)} more" if more else ""
+        return f"purchase {self.id} ({first.entity}, {first.month}, no. {first.line}{others}{rehearsal})"
+
+    @property
+    def has_link(self) -> bool:
+        """Whether there is a page that somebody may pay at."""
+        return self.link is not None and self.link.url is not None
+
+    @property
+    def order(self) -> Order:
+        return Order(
+            self.asset_price_source_id, self.quantity_tonnes, self.beneficiary_name, self.retirement_message
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a task hands on (XCom): plain JSON, tonnes and USD as decimal strings."""
+        names = (
+            "ledger",
+            "test_mode",
+            "quantity_tonnes",
+            "asset_price_source_id",
+            "project_id",
+            "registry",
+            "vintage",
+            "unit_price_usd",
+            "cost_usd",
+            "beneficiary_name",
+            "retirement_message",
+            "payment_id",
+        )
+        values = {"purchase": self.id, "state": self.state.value}
+        values |= {name: getattr(self, name) for name in names}
+        # Until purchases are pooled, a planned one is for one entity and month.
+        for allocation in self.allocations[:1]:
+            values |= {
+                name: getattr(allocation, name) for name in ("entity", "month", "line", "emitted_tonnes")
+            }
+        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurchaseLine:
+    """
+    A row for reports and pages: an allocation with what became of its purchase, or a figure that was stated anew.
+
+    :param id: the row's number.
+    :param purchase: its purchase's number; None for ``restated``.
+    :param line: 1, 2, 3… within entity, month and test mode; the highest holds the figure that was stated last.
+    :param emitted_tonnes: what the entity was known to have emitted in the month, rounded up to 10^-9 t.
+    :param quantity_tonnes: tonnes that are bought for it; 0 for ``restated`` only.
+    :param cost_usd: what they cost, USD with fees, as planned, then as quoted.
+    :param planned_at: when it was planned or stated.
+    :param checkout_url: the current link.
+    """
+
+    id: int
+    purchase: int | None = None
+    entity: str
+    month: str
+    test_mode: bool
+    line: int
+    emitted_tonnes: Decimal
+    quantity_tonnes: Decimal
+    asset_price_source_id: str | None = None
+    project_id: str | None = None
+    registry: str | None = None
+    vintage: int | None = None
+    unit_price_usd: Decimal | None = None
+    cost_usd: Decimal = Decimal(0)
+    beneficiary_name: str | None = None
+    retirement_message: str | None = None
+    state: State
+    reason: str | None = None
+    planned_at: datetime
+    link_made_at: datetime | None = None
+    paid_at: datetime | None = None
+    retired_at: datetime | None = None
+    failed_at: datetime | None = None
+    declined_at: datetime | None = None
+    checkout_url: str | None = None
+    payment_id: str | None = None
+    certificate_url: str | None = None
+    transaction_hash: str | None = None
+    explorer_url: str | None = None
+    run: Run
+    handler: Run
+
+    def __str__(self) -> str:
+        """Name the row for a message."""
+        rehearsal = ", test mode" if self.test_mode else ""
+        return f"line {self.line} of {self.entity}, {self.month}{rehearsal}"
+
+    @classmethod
+    def from_row(cls, values: dict[str, Any]) -> Self:
+        run = Run(values.pop("dag_id"), values.pop("run_id"), values.pop("deployment"))
+        handler = [values.pop(f"handler_{name}") for name in ("dag_id", "run_id", "deployment")]
+        values["handler"] = run if handler[0] is None else Run(*handler)
+        values["state"] = values["state"] or State.RESTATED
+        values["cost_usd"] = values["cost_usd"] or Decimal(0)
+        return cls(run=run, **values)

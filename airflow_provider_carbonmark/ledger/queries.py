@@ -1,0 +1,204 @@
+"""
+What a page shows of the ledger: sums that the database makes, and rows by the page, so that a million of them are no matter.
+
+Nothing reads more than a year of rows, and what is counted is counted as a report does (``reporting.figures``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Subquery,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    type_coerce,
+)
+
+from airflow_provider_carbonmark.ledger.columns import Amount
+from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, line_of
+from airflow_provider_carbonmark.ledger.schema import allocations, purchases
+
+_NOTHING: ColumnElement[Any] = literal_column("0")
+_FIGURES = (
+    "emitted_tonnes",
+    "retired_tonnes",
+    "open_tonnes",
+    "planned_tonnes",
+    "link_made_tonnes",
+    "paid_tonnes",
+    "cost_usd",
+)
+
+_c = allocations.c
+_p = purchases.c
+
+
+@dataclass(frozen=True)
+class Rows:
+    """
+    The rows that are looked at.
+
+    :param first: the first month, ``YYYY-MM``.
+    :param last: the last one.
+    :param dag_ids: those that runs of these DAGs planned; None for all.
+    :param test_mode: the rehearsals, or the real ones.
+    """
+
+    first: str
+    last: str
+    dag_ids: Collection[str] | None = None
+    test_mode: bool = False
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        is_one = self.first == self.last
+        of_months = _c.month == self.first if is_one else _c.month.between(self.first, self.last)
+        conditions = [of_months, _c.test_mode == self.test_mode]
+        if self.dag_ids is not None:
+            # As an expression, so that no database thinks of its index on DAGs, which leads to all their months.
+            conditions.append(_c.dag_id.concat("").in_(self.dag_ids))
+        return conditions
+
+
+def ever(dag_ids: Collection[str] | None = None, *, test_mode: bool = False) -> Rows:
+    """Return the rows of all months."""
+    return Rows("0000-01", "9999-12", dag_ids, test_mode)
+
+
+def dag_ids(connection: Connection) -> set[str]:
+    """Return the DAGs whose runs planned something."""
+    return set(connection.scalars(_each(connection, _c.dag_id)))
+
+
+def months(connection: Connection, rows: Rows, *, most: int) -> list[str]:
+    """Return the months that have rows, the newest first."""
+    each = _each(connection, _c.month).subquery()
+    # Looks into the index for one row of each month; only a month without any is gone through.
+    has_rows = exists().where(_c.month == each.c.value, *rows.conditions)
+    query = select(each.c.value).where(has_rows).order_by(each.c.value.desc())
+    return list(connection.scalars(query.limit(most)))
+
+
+def figures_by_month(connection: Connection, rows: Rows) -> dict[str, Figures]:
+    """Return the figures of each month that has rows, the oldest first."""
+    pairs = _pairs(connection, rows)
+    query = select(pairs.c.month, *_sums(pairs)).group_by(pairs.c.month).order_by(pairs.c.month)
+    return {month: _figures(sums) for month, *sums in connection.execute(query)}
+
+
+def figures_by_entity(connection: Connection, rows: Rows, entities: Collection[str]) -> dict[str, Figures]:
+    """Return the figures of each of these entities that has rows, by name."""
+    pairs = _pairs(connection, rows, _c.entity.in_(entities))
+    query = select(pairs.c.entity, *_sums(pairs)).group_by(pairs.c.entity).order_by(pairs.c.entity)
+    return {entity: _figures(sums) for entity, *sums in connection.execute(query)}
+
+
+def entities(connection: Connection, rows: Rows, *, most: int, skip: int) -> list[str]:
+    """Return some of the entities that have rows, by name."""
+    # As an expression, so that PostgreSQL doesn't go through its index on entities, which leads to all that there ever were.
+    name = _c.entity.concat("").label("entity")
+    query = select(name).where(*rows.conditions).group_by(name).order_by(name)
+    return list(connection.scalars(query.limit(most).offset(skip)))
+
+
+def lines(connection: Connection, rows: Rows, *, most: int, skip: int) -> list[PurchaseLine]:
+    """Return some of the rows, by month, entity and line."""
+    query = select(*LINE_COLUMNS).select_from(LINES).where(*rows.conditions)
+    in_order = query.order_by(_c.month, _c.entity, _c.line).limit(most).offset(skip)
+    return [line_of(row) for row in connection.execute(in_order)]
+
+
+def lines_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[PurchaseLine]:
+    """Return the first rows with a link that nobody has paid, by month, entity and line."""
+    query = select(*LINE_COLUMNS).select_from(LINES).where(_p.state == State.LINK_MADE, *rows.conditions)
+    # As an expression, so that PostgreSQL doesn't go through its index on months until it has found enough: the first month with an
+    # open link is mostly one of the last.
+    in_order = query.order_by(_c.month.concat(""), _c.entity, _c.line).limit(most)
+    return [line_of(row) for row in connection.execute(in_order)]
+
+
+def _each(connection: Connection, column: Column[str]) -> Select[Any]:
+    """Give each value of a column with one look into its index for each."""
+    if connection.dialect.name not in ("postgresql", "sqlite"):
+        # MySQL goes from value to value by itself.
+        return select(column.label("value")).distinct()
+    # There DISTINCT would go through all of the index.
+    steps = select(func.max(column).label("value")).cte(recursive=True)
+    below = select(func.max(column)).where(column < steps.c.value).scalar_subquery()
+    steps = steps.union_all(select(below).where(steps.c.value.is_not(None)))
+    return select(steps.c.value).where(steps.c.value.is_not(None))
+
+
+def _pairs(connection: Connection, rows: Rows, *more: ColumnElement[bool]) -> Subquery:
+    """Give the figures of each entity and month."""
+    sums = (
+        select(
+            _c.month,
+            _c.entity,
+            func.count().label("count"),
+            func.max(_c.line).label("last_line"),
+            func.max(_c.emitted_tonnes).label("most_emitted"),
+            _in_state(State.RETIRED, _c.quantity_tonnes).label("retired_tonnes"),
+            _in_state(State.PLANNED, _c.quantity_tonnes).label("planned_tonnes"),
+            _in_state(State.LINK_MADE, _c.quantity_tonnes).label("link_made_tonnes"),
+            _in_state(State.PAID, _c.quantity_tonnes).label("paid_tonnes"),
+            _in_state(State.RETIRED, _p.cost_usd).label("cost_usd"),
+        )
+        .select_from(allocations.outerjoin(purchases, _c.purchase_id == _p.id))
+        .where(*rows.conditions, *more)
+        .group_by(_c.month, _c.entity)
+        .subquery()
+    )
+    stated = select(sums, _stated_last(sums, rows).label("emitted_tonnes")).subquery()
+    to_offset = _rounded_up(connection, stated.c.emitted_tonnes)
+    retired = stated.c.retired_tonnes
+    still_open = case((to_offset > retired, to_offset - retired), else_=_NOTHING)
+    return select(stated, still_open.label("open_tonnes")).subquery()
+
+
+def _stated_last(sums: Subquery, rows: Rows) -> ColumnElement[Decimal]:
+    """Give the emissions in the last row of an entity and month. Most have one row only, and need no look at another."""
+    is_last = (
+        _c.entity == sums.c.entity,
+        _c.month == sums.c.month,
+        _c.test_mode == rows.test_mode,
+        _c.line == sums.c.last_line,
+    )
+    looked_up = select(_c.emitted_tonnes).where(*is_last).scalar_subquery()
+    return case((sums.c.count == literal_column("1"), sums.c.most_emitted), else_=looked_up)
+
+
+def _in_state(state: State, amount: ColumnElement[Decimal]) -> ColumnElement[Decimal]:
+    return func.coalesce(func.sum(case((_p.state == state, amount))), _NOTHING)
+
+
+def _rounded_up(connection: Connection, tonnes: ColumnElement[Decimal]) -> ColumnElement[Any]:
+    """Round up to what can be bought, steps of 0.001 t."""
+    if connection.dialect.name == "sqlite":
+        # Amounts are counted in billionths there, and of whole numbers it gives the whole quotient.
+        step = literal_column("1000000", BigInteger)
+        return (type_coerce(tonnes, BigInteger) + literal_column("999999")) // step * step
+    step = literal_column("0.001")
+    return func.ceil(tonnes / step) * step
+
+
+def _sums(pairs: Subquery) -> list[ColumnElement[Decimal]]:
+    return [type_coerce(func.sum(pairs.c[name]), Amount) for name in _FIGURES]
+
+
+def _figures(sums: Sequence[Decimal]) -> Figures:
+    return Figures(**dict[str, Any](zip(_FIGURES, sums, strict=True)))

@@ -1,0 +1,195 @@
+"""The ledger's rows as values, and values as rows; and a purchase inside a transaction: found, locked, changed."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, select, update
+
+from airflow_provider_carbonmark.ledger.database import place
+from airflow_provider_carbonmark.ledger.purchase import (
+    Allocation,
+    LedgerError,
+    Link,
+    Payment,
+    Purchase,
+    PurchaseLine,
+    Run,
+    Source,
+    State,
+    Task,
+)
+from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
+
+#: How many rows one statement names; SQL Server takes 2,100 values.
+ROWS_NAMED: Final = 1_000
+
+_HIDDEN = {"revision", "ordered_by"}
+_PURCHASE = (
+    *(column for column in purchases.columns if column.name not in _HIDDEN),
+    select(versions.c.ledger).scalar_subquery().label("ledger"),
+)
+_OUTCOMES = {State.PAID: "paid", State.DECLINED: "declined", State.FAILED: "failed"}
+_LINE_NAMES = (
+    "asset_price_source_id",
+    "project_id",
+    "registry",
+    "vintage",
+    "unit_price_usd",
+    "cost_usd",
+    "beneficiary_name",
+    "retirement_message",
+    "state",
+    "reason",
+    "paid_at",
+    "retired_at",
+    "failed_at",
+    "declined_at",
+    "payment_id",
+    "certificate_url",
+    "transaction_hash",
+    "explorer_url",
+    "handler_deployment",
+    "handler_dag_id",
+    "handler_run_id",
+)
+
+#: Allocations and restated figures, each with its purchase and that one's current link.
+LINES: Final = allocations.outerjoin(purchases, allocations.c.purchase_id == purchases.c.id).outerjoin(
+    links, links.c.current_of == purchases.c.id
+)
+#: What a line shows of them.
+LINE_COLUMNS: Final = (
+    *(column for column in allocations.columns if column.name not in ("purchase_id", "stated_at")),
+    allocations.c.purchase_id.label("purchase"),
+    allocations.c.stated_at.label("planned_at"),
+    *(purchases.c[name] for name in _LINE_NAMES),
+    links.c.made_at.label("link_made_at"),
+    links.c.url.label("checkout_url"),
+)
+
+
+def new_ids(count: int) -> Sequence[int]:
+    """
+    Return numbers for purchases: random ones below 2^52, which every program's JSON keeps exact.
+
+    Those that are asked for together follow each other, so that a database keeps side by side what a plan bought.
+    """
+    first = secrets.randbelow(2**52 - count) + 1
+    return range(first, first + count)
+
+
+def run_values(run: Run, role: str = "") -> dict[str, str]:
+    return {f"{role}deployment": run.deployment, f"{role}dag_id": run.dag_id, f"{role}run_id": run.run_id}
+
+
+def task_values(task: Task) -> dict[str, Any]:
+    return run_values(task.run) | {"task_id": task.task_id, "map_index": task.map_index}
+
+
+def line_of(row: Row[Any]) -> PurchaseLine:
+    return PurchaseLine.from_row(dict(row._mapping))
+
+
+def task_of(row: RowMapping) -> Task:
+    return Task(_run_of(row), row["task_id"], row["map_index"])
+
+
+def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> list[Purchase]:
+    """Return purchases with their current links and allocations, by number."""
+    found = [dict(row) for row in connection.execute(select(*_PURCHASE).where(condition)).mappings()]
+    found.sort(key=lambda values: values["id"])
+    made: dict[int, Link] = {}
+    shares: dict[int, list[Allocation]] = defaultdict(list)
+    for ids in in_batches([values["id"] for values in found]):
+        for row in connection.execute(select(links).where(links.c.current_of.in_(ids))).mappings():
+            made[row["purchase_id"]] = _link_of(row)
+        of_purchases = select(allocations).where(allocations.c.purchase_id.in_(ids))
+        for row in connection.execute(of_purchases.order_by(allocations.c.id)).mappings():
+            shares[row["purchase_id"]].append(_allocation_of(row))
+    return [_purchase_of(values, made.get(values["id"]), tuple(shares[values["id"]])) for values in found]
+
+
+def find_purchase(connection: Connection, id: int) -> Purchase:
+    """Return a purchase. :raises LedgerError: when there is none with that number."""
+    found = read_purchases(connection, purchases.c.id == id)
+    if not found:
+        raise no_purchase(id, place(connection.engine))
+    return found[0]
+
+
+def no_purchase(id: int, place: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger in {place} has no purchase {id}. Either that is no number of a purchase, or it was planned in another "
+        "ledger: all workers and API servers must share one ([carbonmark] ledger_conn_id)"
+    )
+
+
+def lock_purchase(connection: Connection, id: int) -> Purchase:
+    """Return a purchase that nobody else changes until the transaction ends."""
+    counted = update(purchases).where(purchases.c.id == id).values(revision=purchases.c.revision + 1)
+    connection.execute(counted)
+    return find_purchase(connection, id)
+
+
+def change_purchase(
+    connection: Connection, purchase: Purchase, changes: Mapping[str, Any], link: int | None = None
+) -> Purchase:
+    """
+    Write a locked purchase's changes, and what came of its link with them.
+
+    :param link: the number of the link that the changes come from; None for its current one.
+    """
+    if not changes:
+        return purchase
+    connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
+    if (outcome := _OUTCOMES.get(changes.get("state", State.PLANNED))) and purchase.link:
+        is_it = links.c.purchase_id == purchase.id, links.c.number == (link or purchase.link.number)
+        connection.execute(update(links).where(*is_it).values(outcome=outcome))
+    return find_purchase(connection, purchase.id)
+
+
+def read_payments(connection: Connection, purchase: int) -> list[Payment]:
+    """Return what was brought for a purchase, in the order that it came."""
+    c = payments.c
+    query = select(payments).where(c.purchase_id == purchase).order_by(c.brought_at, c.link, c.payment_id)
+    return [_payment_of(row) for row in connection.execute(query).mappings()]
+
+
+def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for first in range(0, len(ids), ROWS_NAMED):
+        yield ids[first : first + ROWS_NAMED]
+
+
+def _run_of(values: Mapping[str, Any] | RowMapping, role: str = "") -> Run:
+    return Run(*(values[f"{role}{name}"] for name in ("dag_id", "run_id", "deployment")))
+
+
+def _purchase_of(values: dict[str, Any], link: Link | None, shares: tuple[Allocation, ...]) -> Purchase:
+    run, handler = _run_of(values), _run_of(values, "handler_")
+    roles = [f"{role}{name}" for role in ("", "handler_") for name in ("deployment", "dag_id", "run_id")]
+    facts = {name: value for name, value in values.items() if name not in roles}
+    return Purchase(run=run, handler=handler, link=link, allocations=shares, **facts)
+
+
+def _link_of(row: RowMapping) -> Link:
+    names = ("number", "url", "request", "idempotency_key", "conn_id", "asked_at", "made_at", "expires_at")
+    return Link(
+        made_by=task_of(row),
+        payment_id=row["payment_id"],
+        outcome=row["outcome"],
+        **{name: row[name] for name in names},
+    )
+
+
+def _allocation_of(row: RowMapping) -> Allocation:
+    names = ("entity", "month", "line", "emitted_tonnes", "quantity_tonnes")
+    return Allocation(**{name: row[name] for name in names})
+
+
+def _payment_of(row: RowMapping) -> Payment:
+    names = ("payment_id", "link", "brought_by", "brought_at", "verified_at")
+    return Payment(source=Source(row["source"]), **{name: row[name] for name in names})

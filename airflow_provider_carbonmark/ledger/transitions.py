@@ -1,0 +1,203 @@
+"""
+What may happen to a purchase, as pure functions: the purchase as it is and what is said of it give the columns to change.
+
+====================  ==================================================  =========
+said                  of a purchase that is                               becomes
+====================  ==================================================  =========
+quoted, link asked    planned                                             planned
+link_made             planned                                             link_made
+declined              link_made                                           declined
+failed, a decision    planned                                             failed
+failed, a fact        paid                                                failed
+paid                  link_made; declined or failed, with a link          paid
+retired               link_made, paid; declined or failed, with a link    retired
+announced             any                                                 the same
+====================  ==================================================  =========
+
+Nothing to change (an empty mapping) means that the same was said before; anything that is not in the table raises. The first four
+are decisions: only the run that handles the purchase may take them. Facts happened at Carbonmark, so anybody may tell them, late or
+out of order: a link that was declined here can still be paid there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
+from airflow_provider_carbonmark.ledger.purchase import (
+    HandledElsewhereError,
+    HasLinkError,
+    LedgerError,
+    Purchase,
+    Run,
+    State,
+)
+
+log = logging.getLogger(__name__)
+
+Changes = Mapping[str, Any]
+
+_NOTHING: Changes = {}
+_HAS_LINK = (State.LINK_MADE, State.PAID, State.RETIRED)
+_BUY_AGAIN = "its tonnes are not covered any more, so the next run that plans the month buys them"
+
+
+def quoted(purchase: Purchase, run: Run, cost_usd: Decimal) -> Changes:
+    _must_handle(purchase, run)
+    if purchase.cost_usd == cost_usd:
+        return _NOTHING
+    if purchase.state is not State.PLANNED:
+        raise _refusal(purchase, f"be quoted at {cost_usd} USD", "its cost is settled; ask for no new quote")
+    if not (cost_usd.is_finite() and cost_usd >= 0):
+        raise _refusal(purchase, f"cost {cost_usd} USD", "give USD, zero or more")
+    return {"cost_usd": cost_usd}
+
+
+def link_asked(purchase: Purchase, run: Run) -> Changes:
+    _must_handle(purchase, run)
+    if purchase.state in _HAS_LINK:
+        raise HasLinkError(f"{purchase} is {purchase.state} and has its link: deliver that")
+    if purchase.state is not State.PLANNED:
+        raise _refusal(purchase, "get a link", _why_no_link(purchase))
+    return _NOTHING
+
+
+def link_made(purchase: Purchase, run: Run) -> Changes:
+    if purchase.state in _HAS_LINK:
+        return _NOTHING
+    link_asked(purchase, run)
+    return {"state": State.LINK_MADE}
+
+
+def declined(purchase: Purchase, run: Run, reason: str, now: datetime) -> Changes:
+    _must_handle(purchase, run)
+    if purchase.state is State.DECLINED:
+        return _NOTHING
+    if purchase.state is not State.LINK_MADE:
+        raise _refusal(purchase, "be declined", "only a link that is neither paid nor given up can be")
+    return {"state": State.DECLINED, "reason": reason, "declined_at": now}
+
+
+def failed(purchase: Purchase, reason: str, now: datetime, run: Run | None) -> Changes:
+    if run is not None:
+        _must_handle(purchase, run)
+    if purchase.state is State.FAILED:
+        return _NOTHING
+    if run is not None and purchase.state is not State.PLANNED:
+        # A try that was taken for dead, and is refused a quote late, must not fail what the next try has made a link for.
+        remedy = "a run can give up only what has no link; leave out run if Carbonmark says that it failed"
+        raise _refusal(purchase, "be given up", remedy)
+    if run is None and purchase.state is not State.PAID:
+        remedy = "Carbonmark can fail only what is paid; pass the run that gives the purchase up"
+        raise _refusal(purchase, "fail at Carbonmark", remedy)
+    return {"state": State.FAILED, "reason": reason, "failed_at": now}
+
+
+def paid(purchase: Purchase, payment_id: str, now: datetime) -> Changes:
+    parse_payment_id(payment_id)
+    must_have_link(purchase, "be paid")
+    if purchase.payment_id is None:
+        return {"state": State.PAID, "payment_id": payment_id, "paid_at": now}
+    must_be_its_payment(purchase, payment_id)
+    return _NOTHING
+
+
+def retired(purchase: Purchase, retirement: Mapping[str, Any], now: datetime, *, announcing: bool) -> Changes:
+    payment_id = parse_payment_id(retirement.get("payment_id"))
+    must_have_link(purchase, "be retired")
+    if purchase.payment_id is not None:
+        must_be_its_payment(purchase, payment_id)
+    if purchase.state is State.RETIRED:
+        return _NOTHING
+    _must_be_its_retirement(purchase, retirement)
+    return {
+        "state": State.RETIRED,
+        "payment_id": payment_id,
+        "paid_at": purchase.paid_at or now,
+        "retired_at": _told_time(retirement) or now,
+        "to_announce": announcing,
+        **{name: retirement.get(name) for name in ("certificate_url", "transaction_hash", "explorer_url")},
+    }
+
+
+def announced(purchase: Purchase) -> Changes:
+    return {"to_announce": False} if purchase.to_announce else _NOTHING
+
+
+def for_a_person(message: str) -> LedgerError:
+    """Log what only a person can put right, money being involved, and return the error to raise."""
+    log.error("%s", message)
+    return LedgerError(message)
+
+
+def must_have_link(purchase: Purchase, what: str) -> None:
+    if not purchase.has_link:
+        raise for_a_person(
+            f"{purchase} is {purchase.state} and never had a link, so it can't {what}: find the purchase whose link it was"
+        )
+
+
+def must_be_its_payment(purchase: Purchase, payment_id: str) -> None:
+    if purchase.payment_id != payment_id:
+        raise for_a_person(
+            f"{purchase} is {purchase.state} with payment {purchase.payment_id!r}, and now payment {payment_id!r} is said to be its "
+            "own: if both are real, it was paid twice; ask Carbonmark to refund the second"
+        )
+
+
+def _must_handle(purchase: Purchase, run: Run) -> None:
+    handler = purchase.handler
+    if handler != run:
+        elsewhere = f" of deployment {handler.deployment!r}" if handler.deployment != run.deployment else ""
+        raise HandledElsewhereError(
+            f"{purchase} is {purchase.state} and handled by run {handler.run_id!r} of {handler.dag_id!r}{elsewhere} since "
+            f"{purchase.handled_since}, not by run {run.run_id!r} of {run.dag_id!r}: let that run carry it on"
+        )
+
+
+def _must_be_its_retirement(purchase: Purchase, retirement: Mapping[str, Any]) -> None:
+    if bool(retirement.get("test_mode")) != purchase.test_mode:
+        modes = ("production", "test mode")
+        raise for_a_person(
+            f"{purchase} is {purchase.state} and was planned in {modes[purchase.test_mode]}, its retirement is of "
+            f"{modes[not purchase.test_mode]}: use the connection that it was planned with"
+        )
+    if purchase.test_mode:
+        # In test mode every payment shows the same retirement, which describes no order (seen).
+        return
+    told = retirement.get("quantity_tonnes")
+    if told is None or parse_quantity(told, "quantity_tonnes of the retirement") != purchase.quantity_tonnes:
+        raise for_a_person(
+            f"{purchase} is {purchase.state} and asks for {purchase.quantity_tonnes:f} t, but payment "
+            f"{retirement['payment_id']!r} retired {told or 'an untold number of'} t: check at Carbonmark whose retirement that is"
+        )
+
+
+def _told_time(retirement: Mapping[str, Any]) -> datetime | None:
+    told = retirement.get("retired_at")
+    try:
+        time = datetime.fromisoformat(told) if told else None
+    except (TypeError, ValueError):
+        time = datetime.min  # without a zone
+    if time is not None and time.tzinfo is None:
+        raise InvalidInputError(
+            "retired_at of the retirement",
+            "is no time with a zone",
+            value=told,
+            remedy="Pass the output of CarbonmarkRetirementSensor",
+        )
+    return time
+
+
+def _why_no_link(purchase: Purchase) -> str:
+    buy_again = f"; {_BUY_AGAIN}" if purchase.allocations else ""
+    return f"{purchase.reason}{buy_again}"
+
+
+def _refusal(purchase: Purchase, what: str, remedy: str) -> LedgerError:
+    return LedgerError(f"{purchase} is {purchase.state} and can't {what}: {remedy}")

@@ -1,0 +1,179 @@
+"""The link of a purchase, in the ledger before anybody sees it: never two live links for one purchase."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError
+from airflow_provider_carbonmark.api.inputs import parse_url
+from airflow_provider_carbonmark.api.retirement import is_unpaid
+from airflow_provider_carbonmark.hooks.runs import task_of
+from airflow_provider_carbonmark.ledger.purchase import HasLinkError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+log = logging.getLogger(__name__)
+
+_TEXTS = ("beneficiary_name", "retirement_message")
+
+
+@dataclass(frozen=True)
+class LinkTerms:
+    """
+    How a purchase's link is asked for, besides what the purchase says.
+
+    :param hook: of the connection that it is asked with.
+    :param metadata: more to send, plain JSON.
+    :param success_url: where the buyer lands after paying; None for this Airflow.
+    :param cancel_url: where the buyer lands otherwise; None for this Airflow.
+    """
+
+    hook: CarbonmarkHook
+    metadata: Mapping[str, Any]
+    success_url: str | None = None
+    cancel_url: str | None = None
+
+    def request(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, Any]:
+        """Return what Carbonmark is asked for: the same each time, so that a try that asks again gets the same link."""
+        given = {
+            name: parse_url(url, name, takes_suffix=name == "success_url")
+            for name, url in (("success_url", self.success_url), ("cancel_url", self.cancel_url))
+            if url
+        }
+        return {
+            "asset_price_source_id": purchase.asset_price_source_id,
+            "quantity_tonnes": f"{purchase.quantity_tonnes:f}",
+            "metadata": self.metadata_of(purchase),
+            **({} if len(given) == 2 else self._return_urls(ledger, purchase, number)),
+            **given,
+        }
+
+    def metadata_of(self, purchase: Purchase) -> dict[str, Any]:
+        return {**self.metadata, **{name: getattr(purchase, name) for name in _TEXTS}}
+
+    def _return_urls(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, str]:
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.hooks.return_url import Token, return_urls
+
+        return return_urls(ledger, Token(purchase.id, number, self.hook.carbonmark_conn_id))
+
+
+def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkTerms) -> Purchase:
+    """
+    Return the purchase with its link: the one that it has, whoever made it, else one that is made now.
+
+    What is about to be asked is written down first. A try that was cut off before it stored the answer is followed by one that asks
+    the same with the same key; what Carbonmark made for it besides has been seen by nobody.
+    """
+    task, conn_id = task_of(context), terms.hook.carbonmark_conn_id
+    if purchase.has_link:
+        return purchase
+    try:
+        asked = ledger.ask_link(
+            purchase.id,
+            task,
+            lambda number: terms.request(ledger, purchase, number),
+            conn_id=conn_id,
+            now=pendulum.now("UTC"),
+        )
+    except HasLinkError as overtaken:
+        # By a worker that was taken for dead, say.
+        log.info("%s", overtaken)
+        return ledger.purchase(purchase.id)
+    page = terms.hook.create_checkout(**asked.request, idempotency_key=asked.idempotency_key)
+    return ledger.link_made(
+        purchase.id,
+        task.run,
+        asked,
+        url=page.url,
+        payment_id=page.payment_id,
+        expires_at=page.expires_at,
+        now=pendulum.now("UTC"),
+    )
+
+
+def parse_metadata(value: object) -> dict[str, Any]:
+    """
+    Read what is to be sent besides, as the ledger will give it back, so that a retry finds it unchanged.
+
+    :raises InvalidInputError: when it is no mapping, no JSON, or repeats what is a parameter.
+    """
+    remedy = "Pass a mapping of plain JSON values"
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInputError("metadata", "is not a mapping", value=value, remedy=remedy)
+    try:
+        metadata: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("metadata", f"is not JSON: {error}", remedy=remedy) from None
+    for name in _TEXTS:
+        if name in metadata:
+            raise InvalidInputError(
+                "metadata",
+                f"repeats {name}",
+                value=metadata[name],
+                remedy=f"Pass {name} to the operator only",
+            )
+    return metadata
+
+
+def refuse_unless_unpaid(
+    ledger: Ledger, ordered: Sequence[Purchase], hook: CarbonmarkHook, changed: str
+) -> None:
+    """
+    Allow a task to order something else only while Carbonmark says that all it ordered before is unpaid, and nobody brought a payment.
+
+    :param ordered: what it ordered before.
+    :param changed: what is to be bought now, in words.
+    :raises AirflowFailException: when something of it is paid, or nobody can tell.
+    """
+    made = [purchase for purchase in ordered if purchase.has_link]
+    for purchase in made:
+        if doubt := _why_not_unpaid(ledger, purchase, hook):
+            raise AirflowFailException(
+                f"This task made the link {_url(purchase)} before, and since then its input changed: {changed}. A new link could buy "
+                f"twice, because {doubt}. To buy with the new input as well, start a new run."
+            )
+    if made:
+        log.warning(
+            "The input changed (%s) and what was made before is unpaid, so a new link is made. Don't pay the old one: %s",
+            *(changed, ", ".join(map(_url, made))),
+        )
+
+
+def _url(purchase: Purchase) -> str:
+    return str(purchase.link and purchase.link.url)
+
+
+def _why_not_unpaid(ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> str:
+    """Return why the purchase may have been paid; empty when Carbonmark says that it hasn't."""
+    told = purchase.link.payment_id if purchase.link else None
+    if purchase.payment_id:
+        return f"it is {purchase.state} with payment {purchase.payment_id!r}"
+    if brought := ledger.payments(purchase.id):
+        return f"somebody brought payment {brought[0].payment_id!r} for it"
+    if not told:
+        return "Carbonmark didn't tell the payment id of the old link, so nobody can ask whether it is paid"
+    try:
+        payment = hook.get_payment(told)
+    except NotFoundError as error:
+        return f"Carbonmark doesn't know its payment {told!r} ({error})"
+    if is_unpaid(payment):
+        return ""
+    return (
+        f"payment {told!r} of the old link has the status {payment.payment_status!r}, its retirement "
+        f"{payment.retirement_status!r}"
+    )

@@ -1,0 +1,135 @@
+"""A report's figures from the ledger's rows, and what in them needs a person. Every amount is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal, Inexact
+from functools import reduce
+
+from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, State
+
+_STEP = Decimal("0.001")  # the smallest quantity that is retired, 1 kg (doc)
+_ZERO = Decimal(0)
+_EXACT = Context(prec=60, traps=[Inexact])
+_ROUNDED = Context(prec=60)
+# Credits of this registry (Puro) retire in whole tonnes only (doc), so that a little more than needed is bought.
+_WHOLE_TONNES_REGISTRY = "PUR"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    What needs a person.
+
+    :param kind: ``failed_after_payment``, ``over_covered``, ``failed`` or ``declined``.
+    :param entity: whose.
+    :param month: of which month.
+    :param line: the line's number within entity and month; None where it is about all lines of the month.
+    :param tonnes: tonnes that it is about.
+    :param what: what happened.
+    :param todo: what to do about it.
+    :param is_settled: whether there is nothing to do any more.
+    """
+
+    kind: str
+    entity: str
+    month: str
+    line: int | None
+    tonnes: Decimal
+    what: str
+    todo: str
+    is_settled: bool = False
+
+    @property
+    def urgency(self) -> tuple[bool, int]:
+        """What sorts problems: those that are settled last, those that cost money first."""
+        kinds = ("failed_after_payment", "over_covered", "failed", "declined")
+        return self.is_settled, kinds.index(self.kind)
+
+
+def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
+    """
+    Work out the figures of an entity and month.
+
+    :param lines: its rows in the order of their numbers: the last one holds what was stated last.
+    """
+    retired = _tonnes(lines, State.RETIRED)
+    return Figures(
+        emitted_tonnes=lines[-1].emitted_tonnes,
+        retired_tonnes=retired,
+        open_tonnes=max(_ZERO, _EXACT.subtract(_to_offset(lines), retired)),
+        planned_tonnes=_tonnes(lines, State.PLANNED),
+        link_made_tonnes=_tonnes(lines, State.LINK_MADE),
+        paid_tonnes=_tonnes(lines, State.PAID),
+        cost_usd=_total(line.cost_usd for line in lines if line.state is State.RETIRED),
+    )
+
+
+def problems_of(lines: Sequence[PurchaseLine]) -> Iterator[Problem]:
+    """
+    Find what needs a person about an entity and month.
+
+    :param lines: its rows in the order of their numbers.
+    """
+    surplus = _EXACT.subtract(_tonnes(lines, *COVERING), _to_offset(lines))
+    is_rounded_up = any(line.registry == _WHOLE_TONNES_REGISTRY for line in lines if line.state in COVERING)
+    if surplus >= 1 or (surplus > 0 and not is_rounded_up):
+        yield _over_covered(lines, surplus)
+    for line in lines:
+        if line.state in (State.FAILED, State.DECLINED):
+            yield _not_bought(line, is_covered=surplus >= 0)
+
+
+def _over_covered(lines: Sequence[PurchaseLine], surplus: Decimal) -> Problem:
+    last = lines[-1]
+    if _tonnes(lines, State.PLANNED, State.LINK_MADE):
+        todo = "Decline what is not paid yet and not needed; what is retired can't be undone."
+    else:
+        todo = "Check whether the emissions are right; what is paid or retired can't be undone."
+    return Problem(
+        kind="over_covered",
+        entity=last.entity,
+        month=last.month,
+        line=None,
+        tonnes=surplus,
+        what=f"Bought or planned for more than the {_to_offset(lines):f} t that were to be offset.",
+        todo=todo,
+    )
+
+
+def _not_bought(line: PurchaseLine, *, is_covered: bool) -> Problem:
+    kind, settled = str(line.state), is_covered
+    if line.state is State.FAILED and line.payment_id:
+        kind, settled = "failed_after_payment", False
+        todo = f"Ask Carbonmark for the retirement or the money: payment {line.payment_id}."
+    elif is_covered:
+        todo = "Nothing: other lines cover the month."
+    elif line.state is State.FAILED:
+        todo = f"Run {line.month} again: nothing was paid, and what is missing is planned anew."
+    else:
+        todo = f"Run {line.month} again to plan it anew, or leave it open."
+    return Problem(
+        kind=kind,
+        entity=line.entity,
+        month=line.month,
+        line=line.line,
+        tonnes=line.quantity_tonnes,
+        what=line.reason or "No reason is recorded.",
+        todo=todo,
+        is_settled=settled,
+    )
+
+
+def _to_offset(lines: Sequence[PurchaseLine]) -> Decimal:
+    """Return the tonnes that are to be retired for an entity and month."""
+    return max(_ZERO, lines[-1].emitted_tonnes).quantize(_STEP, ROUND_CEILING, _ROUNDED)
+
+
+def _tonnes(lines: Sequence[PurchaseLine], *states: State) -> Decimal:
+    return _total(line.quantity_tonnes for line in lines if line.state in states)
+
+
+def _total(amounts: Iterable[Decimal]) -> Decimal:
+    return reduce(_EXACT.add, amounts, _ZERO)

@@ -1,0 +1,138 @@
+"""The report as a page for people."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from decimal import Context, Decimal
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from airflow_provider_carbonmark.api.markup import web_address, writable
+from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.reporting.chart import Bars, image, picture
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from airflow_provider_carbonmark.ledger.figures import Figures
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.reporting.content import Content
+
+_MONTHS: Final = (
+    "January February March April May June July August September October November December".split()
+)
+_KINDS: Final = {
+    "failed_after_payment": "Paid, not retired",
+    "over_covered": "Bought beyond need",
+    "failed": "Failed",
+    "declined": "Declined",
+}
+# More don't fit a picture; the table has them all.
+_MOST_ENTITIES_DRAWN = 12
+_EXACT = Context(prec=60)
+
+
+def page(report: Content) -> str:
+    """Return the report as HTML."""
+    environment = _environment()
+    style = environment.get_template("report.css").render()
+    html = environment.get_template("report.html").render(
+        report=report,
+        title=month_name(report.period),
+        style=style,
+        # Also as a hash, so that the page needs no exception from its own policy.
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        is_year=len(report.period) == 4,
+        chart=_chart(report) if report.lines else None,
+        drawn=_MOST_ENTITIES_DRAWN,
+        missing_months=_missing_months(report),
+        # All amounts of a column have as many decimals as its finest one: exact, and in line.
+        emitted_places=_places((figures.emitted_tonnes for figures in _all_figures(report)), 3),
+        cost_places=_places((line.cost_usd for line in (*report.lines, *report.test_lines)), 2),
+        lines=sorted(report.lines, key=lambda line: (line.entity, line.month, line.line)),
+        credits_of=_credits_of(report.lines),
+        kinds=_KINDS,
+        anchors={entity: f"entity-{number}" for number, entity in enumerate(report.entities, 1)},
+    )
+    return writable(html)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("airflow_provider_carbonmark.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"amount": amount, "month": month_name, "web_address": web_address}
+    return environment
+
+
+def amount(value: Decimal, places: int = 3) -> str:
+    """Write an amount with thousands separators and all of its decimals, at least ``places``."""
+    return f"{value:,.{_places([value], places)}f}"
+
+
+def month_name(period: str) -> str:
+    """Write ``2026-10`` as October 2026; a year stays as it is."""
+    year, _, month = period.partition("-")
+    return f"{_MONTHS[int(month) - 1]} {year}" if month else year
+
+
+def _chart(report: Content) -> dict[str, Markup]:
+    """Draw a year by its months, a month by its entities: for screens, and for paper."""
+    drawn: dict[str, Figures | None]
+    if len(report.period) == 4:
+        by, table = "month", "By month"
+        drawn = {
+            name[:3]: report.months.get(f"{report.period}-{month:02}")
+            for month, name in enumerate(_MONTHS, 1)
+        }
+    else:
+        by, table = "entity", "By entity"
+        by_size = sorted(report.entities.items(), key=lambda item: item[1].emitted_tonnes, reverse=True)
+        drawn = dict(by_size[:_MOST_ENTITIES_DRAWN])
+    bars = [
+        Bars(name, figures.emitted_tonnes, figures.retired_tonnes) if figures else Bars(name, None, None)
+        for name, figures in drawn.items()
+    ]
+    alt = (
+        f"Bar chart by {by}, {month_name(report.period)}: tonnes emitted beside tonnes retired. Altogether "
+        f"{amount(report.totals.emitted_tonnes)} t were emitted and {amount(report.totals.retired_tonnes)} t retired. "
+        f"The table “{table}” has the figures."
+    )
+    lying = by == "entity"
+    return {"on_screen": picture(bars, alt, lying=lying), "on_paper": image(bars, alt, lying=lying)}
+
+
+def _missing_months(report: Content) -> list[str]:
+    if len(report.period) != 4:
+        return []
+    return [
+        name for number, name in enumerate(_MONTHS, 1) if f"{report.period}-{number:02}" not in report.months
+    ]
+
+
+def _credits_of(lines: Iterable[PurchaseLine]) -> dict[str, list[PurchaseLine]]:
+    """Collect, for each entity, a line for each project and vintage that was retired for it."""
+    found: dict[str, dict[tuple[str, int], PurchaseLine]] = {}
+    for line in lines:
+        if line.state is State.RETIRED:
+            found.setdefault(line.entity, {}).setdefault((line.project_id or "", line.vintage or 0), line)
+    return {entity: [credit for _, credit in sorted(found[entity].items())] for entity in found}
+
+
+def _all_figures(report: Content) -> Iterable[Figures]:
+    return (*report.entities.values(), *report.months.values(), report.totals)
+
+
+def _places(values: Iterable[Decimal], least: int) -> int:
+    """Count the decimals that write all values exactly."""
+    exponents = (value.normalize(_EXACT).as_tuple().exponent for value in values)
+    return max([least, *(-exponent for exponent in exponents if isinstance(exponent, int))])

@@ -1,0 +1,72 @@
+"""
+A process at the ledger that says when it has come to a point, and waits there to be killed.
+
+Usage: ``python -m tests.integration.ledger.killed_process URL POINT``
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine
+
+from airflow_provider_carbonmark.ledger import Ledger
+from tests.integration.ledger.parts import (
+    FIRST,
+    LATER,
+    MONTH,
+    SECOND,
+    Buyer,
+    checkout,
+    everybody,
+    on_commit,
+    on_statement,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+
+EMITTED = {"web": "12.345", "api": "1"}
+
+
+def wait_for_the_end() -> None:
+    print("here", flush=True)
+    sys.stdin.read()
+
+
+def main(url: str, point: str) -> None:
+    engine = create_engine(url)
+    ledger = Ledger(engine)
+    if point == "making an index":
+        on_statement(engine, "CREATE INDEX", do=wait_for_the_end)
+
+    def make(coverage: Coverage) -> Plan:
+        if point == "in the plan":
+            wait_for_the_end()
+        return Buyer(EMITTED)(coverage)
+
+    def plan() -> None:
+        ledger.plan(make, run=SECOND, months=[MONTH], test_mode=False, is_over=everybody, now=LATER)
+
+    def link() -> None:
+        (of, *_) = ledger.lines()
+        ledger.link_made(of.id, FIRST, checkout(of, "-never-seen"), now=LATER)
+
+    # What it does, and at which of its commits it waits; 0: at none.
+    points: dict[str, tuple[Callable[[], None], int]] = {
+        "making an index": (plan, 0),
+        "making the tables": (plan, 1),
+        "in the plan": (plan, 0),
+        "before the plan is there": (plan, 1),
+        "before open links are taken up": (plan, 2),
+        "before the link is there": (link, 1),
+    }
+    act, commit = points[point]
+    on_commit(engine, wait_for_the_end, number=commit)
+    act()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,167 @@
+"""What the ledger's tests plan, say and expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from sqlalchemy import Engine, event
+
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine, Restated
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
+
+NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
+# What tasks pass; some drivers know Python's own times only.
+LATER = pendulum.instance(NOW).add(hours=1)
+MONTH = "2026-10"
+FIRST, SECOND, THIRD = (Run("offset", f"run-{number}") for number in (1, 2, 3))
+
+Make = Callable[[Coverage], Plan]
+Key = tuple[str, str]
+
+
+def line(
+    entity: str = "web", tonnes: str | Decimal = "12.345", month: str = MONTH, **other: Any
+) -> PlannedLine:
+    quantity = Decimal(tonnes)
+    planned = PlannedLine(
+        entity=entity,
+        month=month,
+        emitted_tonnes=quantity,
+        quantity_tonnes=quantity,
+        asset_price_source_id="0xabc-2020",
+        project_id="VCS-191",
+        registry="VCS",
+        vintage=2020,
+        unit_price_usd=Decimal("2.5"),
+        cost_usd=quantity * Decimal("2.5"),
+        beneficiary_name="Example Corp",
+        retirement_message="Emissions of October",
+    )
+    return replace(planned, **other)
+
+
+def buying(*lines: PlannedLine) -> Make:
+    """Return a plan's maker that buys just this, whatever is covered."""
+    return lambda coverage: Plan(lines)
+
+
+def stating(entity: str, tonnes: str, month: str = MONTH) -> Make:
+    """Return a plan's maker that states a figure and buys nothing."""
+    figure = Decimal(tonnes)
+    return lambda coverage: Plan(restated=(Restated(entity, month, figure),))
+
+
+class Buyer:
+    """A plan's maker that buys what is missing, and keeps what it was told."""
+
+    def __init__(self, emitted: Mapping[str, str | Decimal], month: str = MONTH) -> None:
+        self.emitted = {(entity, month): Decimal(tonnes) for entity, tonnes in emitted.items()}
+        self.told: list[Coverage] = []
+
+    def __call__(self, coverage: Coverage) -> Plan:
+        self.told.append(coverage)
+        missing = {(need.entity, need.month): need.offset_tonnes for need in coverage.abandoned}
+        for key, tonnes in self.emitted.items():
+            known = coverage.covered.get(key)
+            missing[key] = tonnes - (known.covered_tonnes if known else 0)
+        return Plan(
+            tuple(
+                line(entity, tonnes, month, emitted_tonnes=self._figure(coverage, (entity, month)))
+                for (entity, month), tonnes in missing.items()
+                if tonnes > 0
+            )
+        )
+
+    def _figure(self, coverage: Coverage, key: Key) -> Decimal:
+        if key in self.emitted:
+            return self.emitted[key]
+        figure = coverage.covered[key].emitted_tonnes
+        assert figure is not None
+        return figure
+
+
+def nobody(run: Run) -> bool:
+    return False
+
+
+def everybody(run: Run) -> bool:
+    return True
+
+
+def plan(
+    ledger: Ledger,
+    make: Make,
+    run: Run = FIRST,
+    *,
+    months: Collection[str] = (MONTH,),
+    test_mode: bool = False,
+    is_over: Callable[[Run], bool] = nobody,
+    now: datetime = NOW,
+    **other: Any,
+) -> list[PurchaseLine]:
+    return ledger.plan(make, run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
+
+
+def preview(
+    ledger: Ledger,
+    make: Make,
+    run: Run = FIRST,
+    is_over: Callable[[Run], bool] = nobody,
+    **other: Any,
+) -> Plan:
+    return ledger.preview(make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **other)
+
+
+def checkout(of: PurchaseLine, suffix: str = "") -> dict[str, Any]:
+    return {
+        "checkout_url": f"https://pay.example/{of.id}{suffix}",
+        "payment_id": None,
+        "test_mode": of.test_mode,
+    }
+
+
+def payment_id(of: PurchaseLine) -> str:
+    return f"pay-{of.id}"
+
+
+def retirement(of: PurchaseLine, **other: Any) -> dict[str, Any]:
+    return {
+        "payment_id": payment_id(of),
+        "quantity_tonnes": f"{of.quantity_tonnes:f}",
+        "certificate_url": f"https://certificate.example/{of.id}",
+        "transaction_hash": f"0x{of.id:064x}",
+        "explorer_url": None,
+        "test_mode": of.test_mode,
+        "retired_at": "2026-11-24T08:00:00+01:00",
+        **other,
+    }
+
+
+def on_statement(engine: Engine, *words: str, do: Callable[[], object]) -> None:
+    """Do something once, right before the engine first executes a statement with one of these words."""
+    done: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if not done and any(word in statement for word in words):
+            done.append(statement)
+            do()
+
+
+def on_commit(engine: Engine, do: Callable[[], object], *, number: int = 1) -> None:
+    """Do something once, right before the engine's next commit, or the one of that number from here on."""
+    numbers = count(1)
+
+    @event.listens_for(engine, "commit")
+    def _(connection: Any) -> None:
+        if next(numbers) == number:
+            do()

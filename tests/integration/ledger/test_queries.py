@@ -1,0 +1,173 @@
+"""What a page asks in SQL gives the figures of a report, to the last decimal, in both databases."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import event
+
+from airflow_provider_carbonmark.ledger import queries
+from airflow_provider_carbonmark.ledger.queries import Rows, ever
+from airflow_provider_carbonmark.ledger.schema import Run, State
+from airflow_provider_carbonmark.reporting import make_report
+from tests.unit.ledger.rows import write
+from tests.unit.reporting.sample import a_line, a_year
+
+EVER = ever()
+
+
+def some_ledger(seed: int) -> list:
+    """Return rows with all that may happen to an entity and month: corrections, parts, a surplus, nothing at all."""
+    rng = random.Random(seed)
+    amounts = (
+        "0",
+        "0.000000001",
+        "0.0005",
+        "0.001",
+        "0.001000001",
+        "12.345678901",
+        "8999999",
+        "1E+3",
+        "33.3",
+    )
+    lines = []
+    for entity in ("lab", "Lab", "ä", "shop"):
+        for month in ("2025-12", "2026-01", "2026-09", "2026-10"):
+            for test_mode in (False, True):
+                for number in range(1, rng.randrange(1, 6)):
+                    state = rng.choice(list(State))
+                    quantity = "0" if state is State.RESTATED else str(rng.randrange(1, 10**6) / 1000)
+                    run = Run(rng.choice(("a", "b", "c")), "run")
+                    lines.append(
+                        replace(
+                            a_line(state, emitted=rng.choice(amounts), test_mode=test_mode, line=number),
+                            entity=entity,
+                            month=month,
+                            quantity_tonnes=Decimal(quantity),
+                            cost_usd=Decimal(rng.randrange(10**9)) / 10**6,
+                            run=run,
+                            handler=run,
+                        )
+                    )
+    return lines
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_figures_are_those_of_a_report_on_the_same_rows(engine, seed):
+    lines = some_ledger(seed)
+    write(engine, lines)
+    for dag_ids in (None, ["a"], ["a", "c"], ["nobody"]):
+        visible = [line for line in lines if dag_ids is None or line.run.dag_id in dag_ids]
+        for period, first, last in (("2026", "2026-01", "2026-12"), ("2026-10", "2026-10", "2026-10")):
+            report = make_report(visible, period)
+            rows = Rows(first, last, dag_ids)
+            with engine.connect() as connection:
+                assert queries.figures_by_month(connection, rows) == report.months
+                names = queries.entities(connection, rows, most=9, skip=0)
+                assert sorted(names) == sorted(report.entities)
+                assert queries.figures_by_entity(connection, rows, names) == report.entities
+
+
+def test_the_figures_of_a_year_in_a_company(engine):
+    write(engine, a_year())
+    with engine.connect() as connection:
+        by_month = queries.figures_by_month(connection, Rows("2026-01", "2026-12"))
+    assert by_month == make_report(a_year(), "2026").months
+
+
+def test_rows_come_by_month_entity_and_line_in_parts(engine):
+    lines = [
+        a_line(entity=entity, month=month, line=number)
+        for month in ("2026-10", "2025-01")
+        for entity in "ba"
+        for number in (2, 1)
+    ]
+    write(engine, lines)
+    with engine.connect() as connection:
+        found = [
+            (line.month, line.entity, line.line)
+            for skip in (0, 3, 6)
+            for line in queries.lines(connection, EVER, most=3, skip=skip)
+        ]
+    assert found == sorted((line.month, line.entity, line.line) for line in lines)
+
+
+def test_a_row_comes_as_it_is_but_for_what_was_asked_and_answered_word_for_word(engine):
+    line = a_line(
+        checkout={"checkout_url": "x"}, link_request={"a": 1}, idempotency_key="key", retirement_message="ß"
+    )
+    write(engine, [line])
+    with engine.connect() as connection:
+        (found,) = queries.lines(connection, EVER, most=3, skip=0)
+    assert found == replace(line, checkout=None, link_request=None, idempotency_key=None)
+
+
+def test_only_real_rows_with_a_link_are_to_be_paid(engine):
+    write(engine, [a_line(state, entity=state.value) for state in State])
+    write(
+        engine,
+        [a_line(State.LINK_MADE, entity="earlier", month="2025-03"), a_line(State.LINK_MADE, test_mode=True)],
+    )
+    with engine.connect() as connection:
+        assert [line.entity for line in queries.lines_to_pay(connection, EVER, most=9)] == [
+            "earlier",
+            "link_made",
+        ]
+        assert [line.entity for line in queries.lines_to_pay(connection, EVER, most=1)] == ["earlier"]
+
+
+def test_months_and_dags_are_each_found_in_one_question(engine):
+    runs = [Run(dag_id, "run") for dag_id in ("Z", "a", "b")]
+    months = ("2024-12", "2026-01", "2026-02")
+    write(engine, [a_line(run=run, month=month, entity=run.dag_id) for run in runs for month in months])
+    write(engine, [a_line(month="2023-01", test_mode=True)])
+    asked: list[str] = []
+
+    def note(connection, cursor, statement, *rest):
+        asked.append(statement)
+
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        assert queries.dag_ids(connection) == {"Z", "a", "b", a_line().run.dag_id}
+        assert queries.months(connection, ever(), most=9) == ["2026-02", "2026-01", "2024-12"]
+        assert queries.months(connection, ever(), most=2) == ["2026-02", "2026-01"]
+        assert queries.months(connection, ever(test_mode=True), most=9) == ["2023-01"]
+    assert len(asked) == 4
+
+
+def test_months_are_those_of_the_dags_that_are_looked_at(engine):
+    for dag_id, month, test_mode in (
+        ("a", "2026-01", False),
+        ("b", "2026-02", False),
+        ("b", "2026-03", True),
+    ):
+        write(engine, [a_line(run=Run(dag_id, "run"), month=month, test_mode=test_mode)])
+    with engine.connect() as connection:
+
+        def months(*dag_ids: str, test_mode: bool = False) -> list[str]:
+            return queries.months(connection, ever(dag_ids, test_mode=test_mode), most=9)
+
+        assert (months("a"), months("a", "b")) == (["2026-01"], ["2026-02", "2026-01"])
+        assert (months("a", test_mode=True), months("b", test_mode=True)) == ([], ["2026-03"])
+
+
+def test_the_filter_on_dags_leaves_sqlite_s_plan_as_it_is(engines, new_database):
+    engine = engines(new_database("sqlite"))
+    write(engine, a_year())
+    plans = []
+    with engine.connect() as connection:
+
+        def explain(connection, cursor, statement, parameters, *rest):
+            plans.append(list(cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)))
+
+        event.listen(connection, "before_cursor_execute", explain)
+        for dag_ids in (None, ["a"]):
+            queries.figures_by_month(connection, Rows("2026-01", "2026-12", dag_ids))
+            queries.lines(connection, Rows("2026-10", "2026-10", dag_ids), most=9, skip=0)
+            queries.months(connection, ever(dag_ids), most=9)
+    used = [" ".join(str(step) for step in plan) for plan in plans]
+    assert len(used) == 6
+    assert all("carbonmark_purchases_by_month (month" in plan for plan in used)

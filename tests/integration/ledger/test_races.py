@@ -1,0 +1,340 @@
+"""Two at once, with the interleaving forced at a seam: a planner's own callbacks, or a statement that is about to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
+from threading import Barrier, Event
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, select, text, update
+
+from airflow_provider_carbonmark.ledger import Ledger, LedgerError
+from airflow_provider_carbonmark.ledger.schema import (
+    HandledElsewhereError,
+    PurchaseLine,
+    Run,
+    State,
+    purchases,
+    versions,
+)
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+from tests.integration.ledger.parts import (
+    FIRST,
+    LATER,
+    MONTH,
+    NOW,
+    SECOND,
+    THIRD,
+    Buyer,
+    buying,
+    checkout,
+    everybody,
+    line,
+    on_commit,
+    on_statement,
+    payment_id,
+    plan,
+    stating,
+)
+
+EMITTED = {"web": "12.345", "api": "1", "db": "0.5"}
+PATIENCE = 20  # seconds that a test which hangs is given
+
+Engines = Callable[[str], Engine]
+
+
+class Meeting(Buyer):
+    """A buyer who does something, once, between being told what is covered and saying what to buy."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        super().__init__(EMITTED)
+        self._do = do
+
+    def __call__(self, coverage: Coverage) -> Plan:
+        made = super().__call__(coverage)
+        if len(self.told) == 1:
+            self._do()
+        return made
+
+
+class Rival:
+    """Somebody else at the ledger, in a thread, with connections of its own."""
+
+    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
+        self.ledger = Ledger(engine)
+        self._engine = engine
+        self._threads = threads
+        self._doing: Future[Any] | None = None
+
+    def start(self, action: Callable[[Ledger], Any], *, until: str) -> None:
+        """Let it act, and go on when it is about to send such a statement (SQLite: to ask for the write lock)."""
+        is_about_to = Event()
+        on_statement(self._engine, until, "BEGIN IMMEDIATE", do=is_about_to.set)
+        self._doing = self._threads.submit(action, self.ledger)
+        assert is_about_to.wait(PATIENCE)
+
+    def result(self) -> Any:
+        assert self._doing is not None
+        return self._doing.result(PATIENCE)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as threads:
+        yield threads
+
+
+@pytest.fixture
+def rival(url: str, engines: Engines, threads: ThreadPoolExecutor) -> Rival:
+    return Rival(engines(url), threads)
+
+
+def tonnes(lines: list[PurchaseLine]) -> dict[str, Decimal]:
+    assert len({each.entity for each in lines}) == len(lines)
+    return {each.entity: each.quantity_tonnes for each in lines}
+
+
+WANTED = {entity: Decimal(amount) for entity, amount in EMITTED.items()}
+
+
+def test_of_two_planners_that_read_the_same_one_is_turned_away_and_finds_it_covered(
+    server_url: str, engines: Engines, threads: ThreadPoolExecutor
+) -> None:
+    # SQLite's write lock doesn't let this come about: see the next test.
+    ledgers = [Ledger(engines(server_url)) for _ in range(2)]
+    plan(ledgers[0], buying())
+    both_have_read = Barrier(2)
+    buyers = [Meeting(lambda: both_have_read.wait(PATIENCE)) for _ in range(2)]
+    one, other = threads.map(plan, ledgers, buyers, [FIRST, SECOND])
+    assert tonnes(one + other) == tonnes(ledgers[0].lines()) == WANTED
+    assert not (one and other)
+    loser, winner = buyers if other else reversed(buyers)
+    assert [len(told.covered) for told in winner.told] == [0]
+    assert [len(told.covered) for told in loser.told] == [0, 3]
+
+
+def test_a_planner_that_begins_while_another_plans_the_same_doubles_nothing(
+    ledger: Ledger, rival: Rival
+) -> None:
+    plan(ledger, buying())
+    late = Buyer(EMITTED)
+    early = Meeting(lambda: rival.start(lambda ledger: plan(ledger, late, SECOND), until="INSERT"))
+    assert tonnes(plan(ledger, early) + rival.result()) == tonnes(ledger.lines()) == WANTED
+
+
+def test_a_planner_is_turned_away_until_nobody_is_faster_any_more(server_url: str, engines: Engines) -> None:
+    ledger, other = (Ledger(engines(server_url)) for _ in range(2))
+    times: list[Coverage] = []
+
+    def outrun_thrice(coverage: Coverage) -> Plan:
+        times.append(coverage)
+        if len(times) <= 3:
+            plan(other, stating("web", str(len(times))), SECOND)
+        return Plan((line("web"), line("api")))
+
+    assert tonnes(plan(ledger, outrun_thrice)) == {"web": Decimal("12.345"), "api": Decimal("12.345")}
+    figures = [known.emitted_tonnes for told in times for known in told.covered.values()]
+    assert figures == [1, 2, 3]
+    assert [each.line for each in ledger.lines() if each.entity == "web"] == [1, 2, 3, 4]
+
+
+def test_a_planner_that_is_outrun_for_ever_gives_up_and_leaves_nothing(
+    server_url: str, engines: Engines
+) -> None:
+    ledger, other = (Ledger(engines(server_url)) for _ in range(2))
+
+    def always_outrun(coverage: Coverage) -> Plan:
+        plan(other, stating("web", "1"), SECOND)
+        return Plan((line("api"), line("web")))
+
+    with pytest.raises(LedgerError, match=r"Planning 2026-10 for run 'run-1': others were faster 20 times"):
+        plan(ledger, always_outrun)
+    assert {(each.entity, each.state) for each in ledger.lines()} == {("web", State.RESTATED)}
+
+
+def test_abandoned_lines_are_closed_and_planned_anew_by_one_of_two(ledger: Ledger, rival: Rival) -> None:
+    plan(ledger, Buyer(EMITTED), THIRD)
+    plan(ledger, Buyer({"old": "7"}, "2026-09"), THIRD, months=["2026-09"])
+    late = Buyer(EMITTED)
+
+    def third_is_over(run: Run) -> bool:
+        return run == THIRD
+
+    # But on SQLite, the early one holds the rows that it closed when the late one wants to close them.
+    early = Meeting(
+        lambda: rival.start(
+            lambda ledger: plan(ledger, late, SECOND, is_over=third_is_over), until="FOR UPDATE"
+        )
+    )
+    made = plan(ledger, early, is_over=third_is_over) + rival.result()
+    assert tonnes(made) == WANTED | {"old": Decimal(7)}
+    assert [need.entity for told in early.told + late.told for need in told.abandoned] == ["old"]
+    states = [each.state for each in ledger.lines()]
+    assert (states.count(State.FAILED), states.count(State.PLANNED)) == (4, 4)
+
+
+def test_a_planner_whose_transaction_is_ended_for_a_deadlock_plans_anew(
+    server_url: str, engines: Engines, threads: ThreadPoolExecutor
+) -> None:
+    ledger = Ledger(engines(server_url))
+    (left,) = plan(ledger, buying(line("left")), THIRD)
+    with engines(server_url).connect() as rival:
+        if rival.dialect.name == "postgresql":
+            # Whoever looks for a deadlock first is ended; MariaDB ends whoever changed less.
+            rival.execute(text("SET deadlock_timeout = '1h'"))
+        copied = dict(rival.execute(select(purchases)).mappings().one()) | {"line": 1}
+        del copied["id"]
+        doing: list[Future[None]] = []
+
+        def wait_for_each_other() -> None:
+            names = ["web", *(f"other-{number}" for number in range(50))]
+            rival.execute(insert(purchases), [copied | {"entity": name} for name in names])
+            doing.append(threads.submit(change_what_the_planner_holds))
+
+        def change_what_the_planner_holds() -> None:
+            rival.execute(update(purchases).where(purchases.c.id == left.id).values(reason="mine"))
+            rival.rollback()
+
+        buyer = Meeting(wait_for_each_other)
+        made = plan(ledger, buyer, is_over=everybody)
+        doing[0].result(PATIENCE)
+    assert len(buyer.told) == 2
+    assert tonnes(made) == WANTED
+    assert ledger.line(left.id).state is State.FAILED
+
+
+def test_open_links_are_taken_up_by_exactly_one_of_two_runs(ledger: Ledger) -> None:
+    (old,) = plan(ledger, buying(line("web")), THIRD)
+    ledger.link_made(old.id, THIRD, checkout(old), now=NOW)
+    taken: list[PurchaseLine] = []
+
+    def is_over_but_another_run_is_faster(run: Run) -> bool:
+        taken.extend(plan(ledger, buying(), FIRST, is_over=everybody))
+        return True
+
+    assert plan(ledger, buying(), SECOND, is_over=is_over_but_another_run_is_faster) == []
+    assert [(each.id, each.handler) for each in taken] == [(old.id, FIRST)]
+    assert ledger.line(old.id).handler == FIRST
+
+
+def test_open_links_are_taken_up_once_when_two_runs_try_at_the_same_moment(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    (old,) = plan(ledger, buying(line("web")), THIRD)
+    ledger.link_made(old.id, THIRD, checkout(old), now=NOW)
+
+    def take_up(ledger: Ledger) -> list[PurchaseLine]:
+        return plan(ledger, buying(), SECOND, is_over=lambda run: run == THIRD)
+
+    # The first commit is that of the plan, the second that of taking up.
+    on_commit(engine, lambda: rival.start(take_up, until="FOR UPDATE"), number=2)
+    taken = plan(ledger, buying(), FIRST, is_over=everybody)
+    assert [each.id for each in taken] == [old.id]
+    assert rival.result() == []
+    assert ledger.line(old.id).handler == FIRST
+
+
+def test_a_payment_that_comes_in_first_stops_a_decline_that_had_not_seen_it(
+    server_url: str, engines: Engines
+) -> None:
+    deciding = engines(server_url)
+    ledger, other = Ledger(deciding), Ledger(engines(server_url))
+    (made,) = plan(ledger, buying(line("web")))
+    ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
+    on_statement(deciding, "UPDATE", do=lambda: other.paid(made.id, payment_id(made), now=NOW))
+    with pytest.raises(LedgerError, match="is paid and can't be declined"):
+        ledger.declined(made.id, FIRST, "no", now=LATER)
+    after = ledger.line(made.id)
+    assert (after.state, after.payment_id, after.reason) == (State.PAID, payment_id(made), None)
+
+
+def test_a_link_that_is_made_first_stops_a_run_that_gives_up_without_having_seen_it(
+    server_url: str, engines: Engines
+) -> None:
+    deciding = engines(server_url)
+    ledger, other = Ledger(deciding), Ledger(engines(server_url))
+    (made,) = plan(ledger, buying(line("web")))
+    on_statement(deciding, "UPDATE", do=lambda: other.link_made(made.id, FIRST, checkout(made), now=NOW))
+    with pytest.raises(LedgerError, match="is link_made and can't be given up"):
+        ledger.failed(made.id, "sold out", now=LATER, run=FIRST)
+    assert ledger.line(made.id).state is State.LINK_MADE
+
+
+def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(server_url: str, engines: Engines) -> None:
+    paying = engines(server_url)
+    ledger, other = Ledger(paying), Ledger(engines(server_url))
+    (made,) = plan(ledger, buying(line("web")))
+    ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
+    on_statement(paying, "UPDATE", do=lambda: other.declined(made.id, FIRST, "no", now=NOW))
+    after = ledger.paid(made.id, payment_id(made), now=LATER)
+    assert (after.state, after.declined_at, after.paid_at) == (State.PAID, NOW, LATER)
+
+
+def test_a_decision_by_a_run_whose_line_is_being_taken_up_is_refused(
+    server_url: str, engines: Engines
+) -> None:
+    deciding = engines(server_url)
+    ledger, other = Ledger(deciding), Ledger(engines(server_url))
+    (made,) = plan(ledger, buying(line("web")))
+    ledger.link_made(made.id, FIRST, checkout(made), now=NOW)
+    on_statement(deciding, "UPDATE", do=lambda: plan(other, buying(), SECOND, is_over=everybody))
+    with pytest.raises(HandledElsewhereError):
+        ledger.declined(made.id, FIRST, "no", now=LATER)
+    after = ledger.line(made.id)
+    assert (after.state, after.handler) == (State.LINK_MADE, SECOND)
+
+
+def test_a_line_that_is_closed_at_the_moment_its_link_is_stored_gets_none(
+    server_url: str, engines: Engines
+) -> None:
+    linking = engines(server_url)
+    ledger, other = Ledger(linking), Ledger(engines(server_url))
+    (made,) = plan(ledger, Buyer({"web": "1"}))
+    on_statement(linking, "UPDATE", do=lambda: plan(other, Buyer({"web": "1"}), SECOND, is_over=everybody))
+    with pytest.raises(LedgerError, match="is failed and can't get a link"):
+        ledger.link_made(made.id, FIRST, checkout(made), now=LATER)
+    assert [(each.state, each.checkout) for each in ledger.lines()] == [
+        (State.FAILED, None),
+        (State.PLANNED, None),
+    ]
+
+
+def test_one_payment_that_two_lines_claim_at_once_goes_to_one(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    made = plan(ledger, buying(line("api"), line("web")))
+    for each in made:
+        ledger.link_made(each.id, FIRST, checkout(each), now=NOW)
+
+    def claim(ledger: Ledger) -> None:
+        ledger.paid(made[1].id, "pay-x", now=NOW)
+
+    on_commit(engine, lambda: rival.start(claim, until="UPDATE"))
+    ledger.paid(made[0].id, "pay-x", now=NOW)
+    with pytest.raises(
+        LedgerError, match=f"Line {made[1].id} can't have payment 'pay-x': it is that of line {made[0].id}"
+    ):
+        rival.result()
+    assert [each.payment_id for each in ledger.lines()] == ["pay-x", None]
+
+
+def test_tables_that_two_make_at_once_are_made_once(ledger: Ledger, engine: Engine, rival: Rival) -> None:
+    late = Buyer({"api": "1"})
+    # The first commit is that of the tables.
+    on_commit(engine, lambda: rival.start(lambda ledger: plan(ledger, late, SECOND), until="_lock("))
+    assert tonnes(plan(ledger, Buyer({"web": "2"}))) == {"web": Decimal(2)}
+    assert tonnes(rival.result()) == {"api": Decimal(1)}
+    assert tonnes(ledger.lines()) == {"web": Decimal(2), "api": Decimal(1)}
+    with engine.connect() as connection:
+        assert connection.scalars(select(versions.c.version)).all() == [1]
+
+
+def test_readers_go_on_while_somebody_writes(ledger: Ledger, url: str, engines: Engines) -> None:
+    plan(ledger, buying(line("api")))
+    reader = Ledger(engines(url))
+    seen: list[list[PurchaseLine]] = []
+    plan(ledger, Meeting(lambda: seen.append(reader.lines(month=MONTH))))
+    assert [tonnes(lines) for lines in seen] == [{"api": Decimal("12.345")}]

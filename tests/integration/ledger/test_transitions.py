@@ -1,0 +1,296 @@
+"""Everything that can be said of a line, in every state that it can be in, on both databases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count
+
+import pytest
+from sqlalchemy import create_engine
+
+from airflow_provider_carbonmark.ledger import Ledger, LedgerError
+from airflow_provider_carbonmark.ledger.schema import HandledElsewhereError, PurchaseLine, State
+from tests.integration.conftest import LEDGER_KINDS
+from tests.integration.ledger.parts import (
+    FIRST,
+    LATER,
+    NOW,
+    SECOND,
+    buying,
+    checkout,
+    everybody,
+    line,
+    payment_id,
+    plan,
+    retirement,
+    stating,
+)
+
+_numbers = count()
+
+SAY: dict[str, Callable[[Ledger, PurchaseLine, datetime], object]] = {
+    "quote": lambda ledger, of, now: ledger.quoted(of.id, FIRST, Decimal("99.123456789")),
+    "intend": lambda ledger, of, now: ledger.intend_link(of.id, FIRST, {"quantity": "12.345"}, "key-1"),
+    "link": lambda ledger, of, now: ledger.link_made(of.id, FIRST, checkout(of), now=now),
+    "decline": lambda ledger, of, now: ledger.declined(of.id, FIRST, "too dear", now=now),
+    "give up": lambda ledger, of, now: ledger.failed(of.id, "no listing", now=now, run=FIRST),
+    "fail": lambda ledger, of, now: ledger.failed(of.id, "refunded", now=now),
+    "claim": lambda ledger, of, now: ledger.claimed(of.id, "pay-typed"),
+    "pay": lambda ledger, of, now: ledger.paid(of.id, payment_id(of), now=now),
+    "announce": lambda ledger, of, now: ledger.announced(of.id),
+    "retire": lambda ledger, of, now: ledger.retired(of.id, retirement(of), now=now),
+}
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "planned": (),
+    "linked": ("link",),
+    "paid": ("link", "pay"),
+    "retired": ("link", "pay", "retire"),
+    "declined": ("link", "decline"),
+    "given up": ("give up",),
+    "failed": ("link", "pay", "fail"),
+    "restated": (),
+}
+
+# What a line becomes; "same" when it was said before, "-" when it is refused.
+BECOMES = """
+                     | quote   | intend  | link      | decline  | give up | fail   | claim     | pay  | announce | retire
+planned              | planned | planned | link_made | -        | failed  | -      | -         | -    | same     | -
+linked               | -       | -       | same      | declined | -       | -      | link_made | paid | same     | retired
+paid                 | -       | -       | same      | -        | -       | failed | same      | same | same     | retired
+retired              | -       | -       | same      | -        | -       | -      | same      | same | same     | same
+declined             | -       | -       | -         | same     | -       | -      | declined  | paid | same     | retired
+given up             | -       | -       | -         | -        | same    | same   | -         | -    | same     | -
+failed               | -       | -       | -         | -        | same    | same   | same      | same | same     | retired
+restated             | -       | -       | -         | -        | -       | -      | -         | -    | same     | -
+"""
+
+
+def cells() -> Iterator[tuple[str, str, str]]:
+    head, *rows = ([cell.strip() for cell in row.split("|")] for row in BECOMES.strip("\n").splitlines())
+    for stage, *outcomes in rows:
+        yield from ((stage, said, becomes) for said, becomes in zip(head[1:], outcomes, strict=True))
+
+
+@pytest.fixture(scope="module", params=LEDGER_KINDS)
+def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Ledger]:
+    """One ledger for all tests of this file: each plans a line of an entity of its own."""
+    engine = create_engine(new_database(request.param))
+    yield Ledger(engine)
+    engine.dispose()
+
+
+def new_line(books: Ledger, stage: str = "planned", *, test_mode: bool = False) -> PurchaseLine:
+    entity = f"entity {next(_numbers)}"
+    make = stating(entity, "0") if stage == "restated" else buying(line(entity))
+    plan(books, make, test_mode=test_mode)
+    (made,) = (each for each in books.lines(test_mode=test_mode) if each.entity == entity)
+    for said in STAGES[stage]:
+        SAY[said](books, made, NOW)
+    return books.line(made.id)
+
+
+@pytest.mark.parametrize(("stage", "said", "becomes"), list(cells()))
+def test_what_is_said_changes_the_line_once_or_is_refused(
+    books: Ledger, stage: str, said: str, becomes: str
+) -> None:
+    before = new_line(books, stage)
+    if becomes == "-":
+        with pytest.raises(LedgerError, match=f"line {before.id} .* is {before.state}"):
+            SAY[said](books, before, LATER)
+        assert books.line(before.id) == before
+        return
+    SAY[said](books, before, LATER)
+    after = books.line(before.id)
+    if becomes == "same":
+        assert after == before
+        return
+    assert after != before
+    assert after.state == becomes
+    SAY[said](books, before, LATER.replace(day=30))
+    assert books.line(before.id) == after
+
+
+def test_every_state_and_everything_that_can_be_said_is_in_the_table() -> None:
+    assert {said for _, said, _ in cells()} == set(SAY)
+    assert {stage for stage, _, _ in cells()} == set(STAGES)
+
+
+def test_a_line_keeps_all_that_was_said_of_it(books: Ledger) -> None:
+    made = new_line(books)
+    books.quoted(made.id, FIRST, Decimal("31.000000001"))
+    books.intend_link(made.id, FIRST, {"quantity_tonnes": "12.345"}, "key-1")
+    intended = books.line(made.id)
+    assert (intended.link_request, intended.idempotency_key) == ({"quantity_tonnes": "12.345"}, "key-1")
+    books.link_made(made.id, FIRST, checkout(made), now=NOW)
+    books.paid(made.id, payment_id(made), now=LATER)
+    books.retired(made.id, retirement(made), now=LATER)
+    kept = books.line(made.id)
+    assert (kept.link_request, kept.idempotency_key) == ({"quantity_tonnes": "12.345"}, None)
+    assert kept.cost_usd == Decimal("31.000000001")
+    assert kept.checkout == checkout(made)
+    assert kept.checkout_url == checkout(made)["checkout_url"]
+    assert (kept.planned_at, kept.link_made_at, kept.paid_at) == (NOW, NOW, LATER)
+    assert kept.retired_at == datetime(2026, 11, 24, 7, tzinfo=UTC)
+    assert kept.certificate_url == retirement(made)["certificate_url"]
+    assert kept.transaction_hash == retirement(made)["transaction_hash"]
+    assert (kept.run, kept.handler) == (FIRST, FIRST)
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda ledger, of: ledger.quoted(of.id, SECOND, Decimal(99)),
+        lambda ledger, of: ledger.intend_link(of.id, SECOND, {}, "key"),
+        lambda ledger, of: ledger.link_made(of.id, SECOND, checkout(of), now=NOW),
+        lambda ledger, of: ledger.declined(of.id, SECOND, "no", now=NOW),
+        lambda ledger, of: ledger.failed(of.id, "no", now=NOW, run=SECOND),
+    ],
+    ids=["quote", "intend", "link", "decline", "give up"],
+)
+def test_only_the_run_that_handles_a_line_decides_about_it(
+    books: Ledger, decide: Callable[[Ledger, PurchaseLine], object]
+) -> None:
+    before = new_line(books)
+    with pytest.raises(HandledElsewhereError, match=r"handled by run 'run-1' .* not by run 'run-2'"):
+        decide(books, before)
+    assert books.line(before.id) == before
+
+
+def test_whoever_makes_a_second_link_gets_the_first(books: Ledger) -> None:
+    made = new_line(books, "linked")
+    for run in (FIRST, SECOND):
+        assert books.link_made(made.id, run, checkout(made, "-again"), now=LATER) == made
+
+
+def test_a_payment_can_come_in_after_all(books: Ledger) -> None:
+    made = new_line(books, "declined")
+    assert books.paid(made.id, payment_id(made), now=LATER).state is State.PAID
+    after = books.retired(made.id, retirement(made), now=LATER)
+    assert (after.state, after.declined_at, after.reason) == (State.RETIRED, NOW, "too dear")
+
+
+def test_a_retirement_nobody_saw_paid_was_paid(books: Ledger) -> None:
+    made = new_line(books, "linked")
+    after = books.retired(made.id, retirement(made, retired_at=None), now=LATER)
+    assert (after.payment_id, after.paid_at, after.retired_at) == (payment_id(made), LATER, LATER)
+
+
+@pytest.mark.parametrize("stage", ["paid", "retired", "failed"])
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda ledger, of: ledger.paid(of.id, "pay-other", now=LATER),
+        lambda ledger, of: ledger.retired(of.id, retirement(of, payment_id="pay-other"), now=LATER),
+    ],
+    ids=["pay", "retire"],
+)
+def test_a_second_payment_never_replaces_the_first_and_is_logged(
+    books: Ledger,
+    stage: str,
+    tell: Callable[[Ledger, PurchaseLine], object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = new_line(books, stage)
+    with pytest.raises(LedgerError, match=rf"'{payment_id(before)}', and now payment 'pay-other'"):
+        tell(books, before)
+    assert books.line(before.id) == before
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda ledger, of, payment: ledger.paid(of.id, payment, now=LATER),
+        lambda ledger, of, payment: ledger.retired(of.id, retirement(of, payment_id=payment), now=LATER),
+    ],
+    ids=["pay", "retire"],
+)
+def test_one_payment_buys_one_line(
+    books: Ledger,
+    tell: Callable[[Ledger, PurchaseLine, str], object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    paid, before = new_line(books, "paid"), new_line(books, "linked")
+    with pytest.raises(LedgerError, match=rf"Line {before.id} can't .* that of line {paid.id} .* is paid"):
+        tell(books, before, payment_id(paid))
+    assert books.line(before.id) == before
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"quantity_tonnes": "12.344"}, r"asks for 12\.345 t, but payment 'pay-\d+' retired 12\.344 t"),
+        ({"quantity_tonnes": None}, r"an untold number of t"),
+        ({"test_mode": True}, r"planned in production, its retirement is of test mode"),
+    ],
+    ids=["quantity", "no quantity", "mode"],
+)
+def test_a_retirement_of_something_else_is_refused(
+    books: Ledger, other: dict[str, object], message: str
+) -> None:
+    before = new_line(books, "paid")
+    with pytest.raises(LedgerError, match=message):
+        books.retired(before.id, retirement(before, **other), now=LATER)
+    assert books.line(before.id) == before
+
+
+def test_a_rehearsal_ends_with_the_retirement_that_all_rehearsals_share(books: Ledger) -> None:
+    made = new_line(books, "paid", test_mode=True)
+    after = books.retired(made.id, retirement(made, quantity_tonnes="1"), now=LATER)
+    assert (after.state, after.test_mode, after.quantity_tonnes) == (State.RETIRED, True, Decimal("12.345"))
+    refused = new_line(books, "paid", test_mode=True)
+    with pytest.raises(LedgerError, match="planned in test mode, its retirement is of production"):
+        books.retired(refused.id, retirement(refused, test_mode=False), now=LATER)
+
+
+@pytest.mark.parametrize("cost", ["-0.01", "NaN", "Infinity"])
+def test_a_cost_that_is_no_amount_is_refused(books: Ledger, cost: str) -> None:
+    before = new_line(books)
+    with pytest.raises(LedgerError, match="USD|amount"):
+        books.quoted(before.id, FIRST, Decimal(cost))
+    assert books.line(before.id) == before
+
+
+def test_a_cost_finer_than_the_ledger_is_rounded_up_and_quoted_again_changes_nothing(books: Ledger) -> None:
+    made = new_line(books)
+    quoted = books.quoted(made.id, FIRST, Decimal("5.8794404599999986"))
+    assert quoted.cost_usd == Decimal("5.879440460")
+    books.link_made(made.id, FIRST, checkout(made), now=NOW)
+    assert books.quoted(made.id, FIRST, Decimal("5.8794404599999986")).cost_usd == quoted.cost_usd
+
+
+def test_a_quote_again_after_the_link_is_fine_while_it_is_the_same(books: Ledger) -> None:
+    made = new_line(books, "linked")
+    assert books.quoted(made.id, FIRST, made.cost_usd) == made
+
+
+def test_a_line_that_is_not_there_is_named(books: Ledger) -> None:
+    new_line(books)
+    with pytest.raises(LedgerError, match="no line 999999"):
+        books.line(999999)
+    with pytest.raises(LedgerError, match="no line 999999"):
+        books.paid(999999, "pay-1", now=NOW)
+
+
+def test_a_link_that_an_old_run_makes_after_its_line_was_closed_is_refused(books: Ledger) -> None:
+    made = new_line(books)
+    plan(books, buying(), SECOND, is_over=everybody)
+    with pytest.raises(
+        LedgerError, match="is failed and can't get a link: Its run ended before it delivered"
+    ):
+        books.link_made(made.id, FIRST, checkout(made), now=LATER)
+    assert books.line(made.id).checkout is None
+
+
+def test_a_retirement_is_to_be_announced_until_somebody_was_told(books: Ledger) -> None:
+    made = new_line(books, "paid")
+    assert books.retired(made.id, retirement(made), now=LATER, announcing=True).to_announce
+    # Said again by a try that came later, or by somebody who announces nothing.
+    assert books.retired(made.id, retirement(made), now=LATER).to_announce
+    assert not books.announced(made.id).to_announce
+    assert not books.retired(made.id, retirement(made), now=LATER, announcing=True).to_announce

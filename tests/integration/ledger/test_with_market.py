@@ -1,0 +1,176 @@
+"""The ledger and the arithmetic of plans together, on a market: month after month, stated and restated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_carbonmark.emissions.sums import entity_emissions
+from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, Unstated
+from airflow_provider_carbonmark.planning import ListingFilter, NoListingError, plan_purchases
+from airflow_provider_carbonmark.planning.dedication import Dedication
+from tests.integration.ledger.parts import (
+    FIRST,
+    MONTH,
+    NOW,
+    SECOND,
+    THIRD,
+    Make,
+    checkout,
+    everybody,
+    payment_id,
+    plan,
+    preview,
+)
+from tests.unit.planning.market import offer
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
+
+MARKET = [offer("0xcheap", "2.5", "10"), offer("0xdear", "4", "1000")]
+PURO = [offer("0xpuro", "150", "1000", project_id="PUR-1")]
+
+
+class Stated:
+    """A plan's maker for what was stated, which keeps the plans."""
+
+    def __init__(self, emitted: Mapping[str, str], month: str = MONTH, market: list = MARKET) -> None:
+        self._emissions = [entity_emissions(name, month, Decimal(tonnes)) for name, tonnes in emitted.items()]
+        self._market = market
+        self.plans: list[Plan] = []
+
+    def __call__(self, coverage: Coverage) -> Plan:
+        made = plan_purchases(
+            self._emissions,
+            coverage,
+            self._market,
+            dedication=Dedication("Example Corp", "Emissions of {entity} in {month}"),
+            filters=ListingFilter(registries=["VCS", "PUR"]),
+            now=NOW,
+        )
+        self.plans.append(made)
+        return made
+
+
+def bought(lines: list[PurchaseLine]) -> list[tuple[str, str, int, str | None, str]]:
+    return [
+        (each.entity, each.month, each.line, each.asset_price_source_id, f"{each.quantity_tonnes:f}")
+        for each in lines
+    ]
+
+
+@pytest.mark.parametrize(
+    "figure", ["0.00012345678901234567", "12.345", "0", "-0.00012345678901234567", "25.5"]
+)
+def test_a_figure_that_is_stated_again_changes_nothing(ledger: Ledger, figure: str) -> None:
+    plan(ledger, Stated({"web": figure}))
+    before = ledger.lines()
+    assert before
+    again = Stated({"web": figure})
+    plan(ledger, again, SECOND)
+    assert again.plans == [Plan()]
+    assert ledger.lines() == before
+
+
+def test_a_month_is_split_topped_up_and_found_to_have_more_than_it_needs(ledger: Ledger) -> None:
+    assert bought(plan(ledger, Stated({"web": "12.3446"}))) == [
+        ("web", MONTH, 1, "0xcheap", "10"),
+        ("web", MONTH, 2, "0xdear", "2.345"),
+    ]
+    assert bought(plan(ledger, Stated({"web": "13"}), SECOND)) == [("web", MONTH, 3, "0xdear", "0.655")]
+    less = Stated({"web": "5"})
+    assert plan(ledger, less, THIRD) == []
+    assert [(over.emitted_tonnes, over.covered_tonnes) for over in less.plans[0].over_covered] == [(5, 13)]
+    assert [each.state for each in ledger.lines()].count(State.RESTATED) == 1
+
+
+def test_two_months_are_never_promised_the_same_tonnes(ledger: Ledger) -> None:
+    (september,) = plan(ledger, Stated({"web": "8"}, "2026-09"), months=["2026-09"])
+    wanted = Stated({"api": "5"})
+    shown = preview(ledger, wanted, SECOND)
+    parts = [("0xcheap", Decimal(2)), ("0xdear", Decimal(3))]
+    assert [(each.asset_price_source_id, each.quantity_tonnes) for each in shown.lines] == parts
+    # Behind a link that is not paid they still are, and when it is paid the market itself has less.
+    ledger.link_made(september.id, FIRST, checkout(september), now=NOW)
+    assert preview(ledger, wanted, SECOND).lines == shown.lines
+    ledger.paid(september.id, payment_id(september), now=NOW)
+    wanted = Stated({"api": "5"}, market=[offer("0xcheap", "2.5", "2"), MARKET[1]])
+    october = plan(ledger, wanted, SECOND)
+    assert [(each.asset_price_source_id, each.quantity_tonnes) for each in october] == parts
+
+
+@pytest.mark.parametrize("ending", ["declined", "closed", "of the other mode"])
+def test_what_is_given_up_is_promised_to_nobody(ledger: Ledger, ending: str) -> None:
+    test_mode = ending == "of the other mode"
+    (line,) = plan(ledger, Stated({"web": "8"}, "2026-09"), months=["2026-09"], test_mode=test_mode)
+    if ending == "declined":
+        ledger.link_made(line.id, FIRST, checkout(line), now=NOW)
+        ledger.declined(line.id, FIRST, "no", now=NOW)
+    if ending == "closed":
+        plan(ledger, Stated({"web": "0"}, "2026-09"), SECOND, months=["2026-09"], is_over=everybody)
+    (october,) = plan(ledger, Stated({"api": "10"}), THIRD)
+    assert october.asset_price_source_id == "0xcheap"
+
+
+def test_what_this_very_plan_abandons_is_free_for_it(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "10"}))
+    wanted = Stated({"web": "10"})
+    (shown,) = preview(ledger, wanted, SECOND, everybody).lines
+    (made,) = plan(ledger, wanted, SECOND, is_over=everybody)
+    assert shown.asset_price_source_id == made.asset_price_source_id == "0xcheap"
+
+
+def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "old": "2"}))
+    plan(ledger, Stated({"theirs": "1"}), Run("another-dag", "run-1"))
+    plan(ledger, Stated({"older": "1"}, "2026-09"), months=["2026-09"])
+    before = ledger.lines()
+    vanished = Unstated("old", MONTH, Decimal(2), Decimal(2))
+    later = Stated({"web": "3"})
+    assert preview(ledger, later, SECOND).unstated == (vanished,)
+    assert plan(ledger, later, SECOND) == []
+    assert later.plans[1].unstated == (vanished,)
+    assert ledger.lines() == before
+    plan(ledger, Stated({"web": "3", "old": "0"}), SECOND)
+    plan(ledger, later, THIRD)
+    assert later.plans[2].unstated == ()
+
+
+def test_a_vanished_entity_whose_run_died_is_told_with_nothing_covered(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "old": "2"}))
+    later = Stated({"web": "3"})
+    (made,) = plan(ledger, later, SECOND, is_over=everybody)
+    assert made.entity == "web"
+    assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
+
+
+def test_whole_tonnes_that_cover_a_fraction_are_not_too_many(ledger: Ledger) -> None:
+    for run in (FIRST, SECOND):
+        stated = Stated({"web": "12.345"}, market=PURO)
+        plan(ledger, stated, run)
+        assert stated.plans[0].over_covered == ()
+    assert bought(ledger.lines()) == [("web", MONTH, 1, "0xpuro", "13")]
+
+
+def test_what_a_dead_run_abandoned_is_bought_with_the_next_month(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3", "api": "1"}, "2026-09"), months=["2026-09"])
+    made = plan(ledger, Stated({"web": "2"}), SECOND, is_over=everybody)
+    assert bought(made) == [
+        ("api", "2026-09", 2, "0xcheap", "1"),
+        ("web", "2026-09", 2, "0xcheap", "3"),
+        ("web", MONTH, 1, "0xcheap", "2"),
+    ]
+    assert {each.emitted_tonnes for each in made if each.month == "2026-09"} == {1, 3}
+
+
+def test_nothing_is_closed_when_the_market_cannot_fill_what_is_needed(ledger: Ledger) -> None:
+    plan(ledger, Stated({"web": "3"}))
+    before = ledger.lines()
+    too_much: Make = Stated({"web": "2000"})
+    with pytest.raises(NoListingError, match="web"):
+        plan(ledger, too_much, SECOND, is_over=everybody)
+    assert ledger.lines() == before

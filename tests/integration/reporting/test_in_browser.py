@@ -1,0 +1,124 @@
+"""The report's page in a real browser: wide and narrow, light and dark, and on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_carbonmark.reporting import make_report
+from tests.e2e.browser import chromium
+from tests.unit.reporting.sample import a_year
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SMALLEST = {"width": 360, "height": 740}
+WIDE = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", params=["2026", "2026-10"])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp(request.param)
+    make_report(a_year(), request.param).write(folder)
+    return (folder / "index.html").as_uri()
+
+
+def opened(browser: Browser, address: str, viewport: dict[str, int], scheme: str = "light") -> Page:
+    context = browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(address)
+    return page
+
+
+@pytest.mark.parametrize("viewport", [SMALLEST, WIDE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_and_nothing_is_blocked(
+    browser: Browser, address: str, viewport: dict[str, int], scheme: str
+) -> None:
+    context = browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate("document.querySelector('picture img').naturalWidth") == (
+        340 if viewport is SMALLEST else 920
+    )
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(244, 245, 243)" if scheme == "light" else "rgb(19, 22, 20)")
+    context.close()
+
+
+def test_a_phone_shows_what_each_figure_is(browser: Browser, address: str) -> None:
+    page = opened(browser, address, SMALLEST)
+    cell = page.locator("table.figures tbody td").first
+    assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == '"Emitted, t"'
+    assert not page.locator("table.figures thead").first.is_visible()
+    page.context.close()
+
+
+def test_text_can_be_read_on_its_background(browser: Browser, address: str) -> None:
+    for scheme in ("light", "dark"):
+        page = opened(browser, address, WIDE, scheme)
+        worst = page.evaluate(LOWEST_CONTRAST)
+        assert worst["ratio"] >= 4.5, f"{scheme}: {worst}"
+        page.context.close()
+
+
+# WCAG 2.2, contrast ratio of text against the nearest background that is painted.
+LOWEST_CONTRAST = """() => {
+  const light = text => {
+    const [r, g, b] = text.match(/[0-9.]+/g).map(Number).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor;
+      if (color !== "rgba(0, 0, 0, 0)") return color;
+    }
+  };
+  let worst = {ratio: 21};
+  for (const element of document.querySelectorAll("main *")) {
+    if (![...element.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst.ratio) worst = {ratio, text: element.textContent.trim(), tag: element.tagName};
+  }
+  return worst;
+}"""
+
+
+def test_paper_is_light_and_has_the_addresses_of_the_proof(browser: Browser, address: str) -> None:
+    page = opened(browser, address, WIDE, "dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator(".on-paper img").is_visible()
+    assert not page.locator(".on-screen img").is_visible()
+    link = page.locator("table.purchases a[href^=http]").first
+    printed = link.evaluate("link => getComputedStyle(link, '::after').content")
+    assert link.get_attribute("href") in printed
+    assert (
+        page.locator("thead").first.evaluate("head => getComputedStyle(head).display") == "table-header-group"
+    )
+    page.context.close()
+
+
+def test_the_page_prints_on_a4(browser: Browser, address: str, tmp_path: Path) -> None:
+    page = opened(browser, address, WIDE)
+    printed = page.pdf(prefer_css_page_size=True)
+    assert b"/MediaBox [0 0 594.95996 841.91998]" in printed
+    page.context.close()

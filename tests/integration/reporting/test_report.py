@@ -1,0 +1,180 @@
+"""The report against SQL that was written by hand, over ledgers that went through everything, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from airflow_provider_carbonmark.emissions import EntityEmissions
+from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, State, Task
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+from airflow_provider_carbonmark.reporting import make_report
+from tests.integration.ledger.parts import NOW, line, payment_id, plan, retirement
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.reporting.report import Report
+
+MONTHS = [f"2026-{month:02}" for month in range(1, 13)]
+ENTITIES = ["api", "Übersee", "web <b>", "(no entity)", "Ω"]
+
+
+class Dialect(NamedTuple):
+    """What a database calls it: a month's emissions rounded up to a kilogram, the larger of 0 and something, false, the unit in tonnes."""
+
+    rounded_up: str
+    larger_than_zero: str
+    false: str
+    unit: Decimal
+
+
+# Amounts are billionths on SQLite, and decimals elsewhere.
+BILLIONTHS = Dialect("((max(e.emitted, 0) + 999999) / 1000000) * 1000000", "max(0, {})", "0", Decimal("1E-9"))
+DECIMALS = Dialect("ceil(greatest(e.emitted, 0) * 1000) / 1000", "greatest(0, {})", "false", Decimal(1))
+
+FIGURES = """
+WITH real_rows AS (
+    SELECT a.entity, a.month, a.line, a.emitted_tonnes, a.quantity_tonnes, p.state, p.cost_usd
+    FROM carbonmark_allocations AS a LEFT JOIN carbonmark_purchases AS p ON p.id = a.purchase_id
+    WHERE a.test_mode = {false} AND a.month LIKE '{months}' AND a.entity LIKE '{entities}'
+), emitted AS (
+    SELECT entity, month, emitted_tonnes AS emitted FROM real_rows AS one
+    WHERE NOT EXISTS (SELECT 1 FROM real_rows AS later
+                      WHERE later.entity = one.entity AND later.month = one.month AND later.line > one.line)
+), retired AS (
+    SELECT entity, month, sum(quantity_tonnes) AS retired FROM real_rows WHERE state = 'retired' GROUP BY entity, month
+)
+SELECT (SELECT coalesce(sum(emitted), 0) FROM emitted),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'retired'),
+       (SELECT coalesce(sum({open}), 0) FROM emitted AS e
+        LEFT JOIN retired AS r ON r.entity = e.entity AND r.month = e.month),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'planned'),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'link_made'),
+       (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'paid'),
+       (SELECT coalesce(sum(cost_usd), 0) FROM real_rows WHERE state = 'retired')
+"""
+
+
+def by_sql(engine: Engine, months: str = "2026-%", entities: str = "%") -> Figures:
+    """Ask the database itself for the figures."""
+    is_sqlite = engine.dialect.name == "sqlite"
+    says = BILLIONTHS if is_sqlite else DECIMALS
+    open_tonnes = says.larger_than_zero.format(f"{says.rounded_up} - coalesce(r.retired, 0)")
+    query = FIGURES.format(false=says.false, months=months, entities=entities, open=open_tonnes)
+    with engine.connect() as connection:
+        amounts = connection.exec_driver_sql(query if is_sqlite else query.replace("%", "%%")).one()
+    return Figures(*(Decimal(amount) * says.unit for amount in amounts))
+
+
+class Buyers:
+    """People and machines that do at random what may happen to purchases, the same for each seed."""
+
+    def __init__(self, ledger: Ledger, seed: int) -> None:
+        self.ledger, self.random = ledger, Random(seed)
+
+    def buy_a_year(self) -> None:
+        for number, month in enumerate(MONTHS * 2):
+            run = Run("offset", f"run-{number}")
+            make = partial(self._plan, month)
+            for made in plan(self.ledger, make, run, months=[month], test_mode=number % 5 == 4):
+                self._carry_on(made, run)
+
+    def _plan(self, month: str, coverage: Coverage) -> Plan:
+        lines, restated = [], []
+        for entity in self.random.sample(ENTITIES, self.random.randint(0, len(ENTITIES))):
+            emitted = Decimal(self.random.randrange(-(10**9), 10**12)).scaleb(-9)
+            if emitted <= 0 or self.random.random() < 0.2:
+                restated.append(EntityEmissions(entity, month, emitted, Decimal(0)))
+                continue
+            for _ in range(self.random.randint(1, 3)):
+                bought = Decimal(self.random.randrange(1, 400_000)).scaleb(-3)
+                price = Decimal(self.random.randrange(1, 10**8)).scaleb(-6)
+                lines.append(
+                    line(
+                        entity,
+                        bought,
+                        month,
+                        emitted_tonnes=emitted,
+                        unit_price_usd=price,
+                        cost_usd=bought * price,
+                    )
+                )
+        return Plan(tuple(lines), tuple(restated))
+
+    def _carry_on(self, made: Purchase, run: Run) -> None:
+        ledger, later = self.ledger, NOW + timedelta(hours=1)
+        end = self.random.choice([*State, State.RETIRED, State.RETIRED, State.RETIRED])
+        if end in (State.PLANNED, State.RESTATED):
+            return
+        ledger.quoted(made.id, run, (made.cost_usd or 0) + Decimal("0.01"))
+        if end is State.FAILED and self.random.random() < 0.5:
+            ledger.failed(made.id, "Sold out", now=later, run=run)
+            return
+        make_link(ledger, made, run)
+        if end is State.DECLINED:
+            ledger.declined(made.id, run, "Too dear", now=later)
+        elif end is not State.LINK_MADE:
+            ledger.paid(made.id, payment_id(made), now=later)
+            if end is State.FAILED:
+                ledger.failed(made.id, "Reverted", now=later)
+            elif end is State.RETIRED:
+                ledger.retired(made.id, retirement(made), now=later)
+
+
+def make_link(ledger: Ledger, made: Purchase, run: Run) -> None:
+    task = Task(run, "checkout", -1)
+    asked = ledger.ask_link(made.id, task, lambda number: {}, conn_id="carbonmark_default", now=NOW)
+    ledger.link_made(made.id, run, asked, url=f"https://pay.example/{made.id}", now=NOW)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_figure_is_what_sql_says_to_the_last_billionth(
+    ledger: Ledger, engine: Engine, seed: int
+) -> None:
+    Buyers(ledger, seed).buy_a_year()
+    report = make_report(ledger.lines(year=2026), "2026")
+    assert report.totals == by_sql(engine)
+    assert all(amount for amount in amounts(report))
+    for month in MONTHS:
+        expected = by_sql(engine, months=month)
+        assert report.months.get(month, Figures()) == expected
+        assert make_report(ledger.lines(month=month), month).totals == expected
+    for entity in ENTITIES:
+        assert report.entities.get(entity, Figures()) == by_sql(engine, entities=entity)
+
+
+def amounts(report: Report) -> Iterable[Decimal]:
+    return vars(report.totals).values()
+
+
+def test_a_month_goes_from_open_to_retired(ledger: Ledger) -> None:
+    run = Run("offset", "run-1")
+    (made,) = plan(ledger, lambda coverage: Plan((line("web", "12.345"),)), run)
+
+    def figures() -> dict[str, Any]:
+        totals = make_report(ledger.lines(month="2026-10"), "2026-10").totals
+        return {name: f"{amount:f}" for name, amount in vars(totals).items() if amount}
+
+    nothing_yet = {"emitted_tonnes": "12.345", "open_tonnes": "12.345"}
+    assert figures() == nothing_yet | {"planned_tonnes": "12.345"}
+    make_link(ledger, made, run)
+    assert figures() == nothing_yet | {"link_made_tonnes": "12.345"}
+    ledger.paid(made.id, payment_id(made), now=NOW)
+    assert figures() == nothing_yet | {"paid_tonnes": "12.345"}
+    ledger.retired(made.id, retirement(made), now=NOW)
+    assert figures() == {"emitted_tonnes": "12.345", "retired_tonnes": "12.345", "cost_usd": "30.8625"}
+
+
+def test_a_ledger_that_nobody_wrote_to_yet_has_an_empty_report(ledger: Ledger) -> None:
+    report = make_report(ledger.lines(year=2026), "2026")
+    assert report.totals == Figures()
+    assert "The ledger has nothing for 2026." in report.to_html()

@@ -1,0 +1,154 @@
+"""The app in a real server, Airflow's own database behind it, a ledger, the sandbox on the other side, and buyers who come back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from sqlalchemy import NullPool, create_engine
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from airflow_provider_carbonmark.hooks.return_url import PREFIX
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
+from airflow_provider_carbonmark.sandbox import SandboxServer
+from tests.integration.web.buyers.parts import RUN_ID, Buyer, Link, buyers, context_of, forget_all
+
+KEY = "cm_api_11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(retirement_seconds=0) as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(_sandbox: SandboxServer) -> SandboxServer:
+    """The sandbox, with nothing in its memory."""
+    _sandbox.state.reset()
+    return _sandbox
+
+
+class ApiServer:
+    """Airflow's API server, as far as a plugin's app knows it: the app is mounted, and each test has one of its own."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self.url = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def _api_server(database: None) -> Iterator[ApiServer]:
+    from airflow.api_fastapi.app import create_auth_manager
+
+    create_auth_manager()
+    mounted = ApiServer()
+    config = uvicorn.Config(
+        Starlette(routes=[Mount(PREFIX, mounted)]), port=0, log_level="warning", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+        assert thread.is_alive()
+    mounted.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield mounted
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def api_server(_api_server: ApiServer) -> ApiServer:
+    _api_server.app = buyers.create_app()
+    return _api_server
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer) -> Callable[..., None]:
+    """Return a function that writes a connection; the default one is there already."""
+
+    def connect(
+        conn_id: str = "carbonmark_default", key: str = KEY, host: str | None = None, **extra: Any
+    ) -> None:
+        fields = {
+            "conn_type": "carbonmark",
+            "host": host or sandbox.url,
+            "password": key,
+            "extra": {"market_url": sandbox.url, "environment": "production", **extra},
+        }
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    connect()
+    return connect
+
+
+@pytest.fixture
+def listing(sandbox: SandboxServer) -> str:
+    return next(
+        each.source_id
+        for each in sandbox.state.listings.values()
+        if each.type == "listing" and each.liquid_supply > 100 and each.step < 1 and not each.is_ex_ante
+    )
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ledger:
+    """The ledger that this Airflow is configured with, read past it."""
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "ledger.db"))
+    return Ledger(create_engine(f"sqlite:///{tmp_path}/ledger.db", poolclass=NullPool))
+
+
+@pytest.fixture
+def make_link(
+    monkeypatch: pytest.MonkeyPatch,
+    api_server: ApiServer,
+    connect: Callable[..., None],
+    ledger: Ledger,
+    listing: str,
+) -> Iterator[Callable[..., Link]]:
+    """Return a function that lets the operator make a link in a task of its own."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", api_server.url)
+    forget_all()
+
+    def make_link(map_index: int = -1, run_id: str = RUN_ID, **changes: Any) -> Link:
+        arguments = {
+            "task_id": "checkout",
+            "asset_price_source_id": listing,
+            "quantity_tonnes": "1.234",
+            "beneficiary_name": "Acme GmbH",
+            "retirement_message": "Cloud emissions of July 2026",
+        }
+        operator = CarbonmarkCreateCheckoutOperator(**arguments | changes)
+        return Link(operator.execute(context_of("checkout", map_index, run_id)), ledger)
+
+    yield make_link
+    forget_all()
+
+
+@pytest.fixture
+def link(make_link: Callable[..., Link]) -> Link:
+    """A link that nobody has paid yet."""
+    return make_link()
+
+
+@pytest.fixture
+def buyer(sandbox: SandboxServer) -> Iterator[Buyer]:
+    with httpx.Client(timeout=30, trust_env=False) as browser:
+        yield Buyer(browser, sandbox)
+
+
+@pytest.fixture
+def addresses(api_server: ApiServer) -> str:
+    return api_server.url + PREFIX

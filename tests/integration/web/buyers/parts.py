@@ -1,0 +1,251 @@
+"""Tasks as Airflow's database knows them, links as the ledger does, and the buyer's browser."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import airflow.sdk.exceptions
+import httpx
+from airflow.models.dagrun import DagRun
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import delete, insert, inspect, select, text, update
+
+with warnings.catch_warnings():
+    # What Airflow's API warns of itself while it is being imported differs from version to version.
+    warnings.simplefilter("ignore")
+    from airflow.api_fastapi.core_api.routes.public import hitl  # noqa: F401
+
+    from airflow_provider_carbonmark.web import buyers as buyers
+
+from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
+from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.sandbox import SandboxServer
+
+PARKED = "awaiting_input" if hasattr(airflow.sdk.exceptions, "TaskAwaitingInput") else "deferred"
+DAG_ID, RUN_ID = "offset", "scheduled__2026-08-21T00:00:00+00:00"
+GOOD_CARD = {"card_number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
+# From Airflow 3.4, a task's index is one within a region.
+_INDEX = "region_index" if "region_index" in TaskInstance.__table__.c else "map_index"
+
+
+def forget_all() -> None:
+    """Empty the tables that a run leaves rows in."""
+    with create_session(scoped=False) as session:
+        for model in (HITLDetail, TaskInstance, DagRun):
+            session.execute(delete(model.__table__))
+
+
+def everything(ledger: Ledger) -> list[Any]:
+    """Return every row of every table of Airflow's database and the ledger's."""
+    with create_session(scoped=False) as session, ledger.reading() as connection:
+        databases = [each for each in (session.connection(), connection) if each is not None]
+        return [
+            database.execute(text(f'SELECT * FROM "{table}"')).all()
+            for database in databases
+            for table in sorted(inspect(database).get_table_names())
+        ]
+
+
+def errors(caplog: Any) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that an operator made, and what the ledger knows of its purchase."""
+
+    checkout: dict[str, Any]
+    ledger: Ledger
+
+    @property
+    def number(self) -> int:
+        number: int = self.checkout["purchase"]
+        return number
+
+    @property
+    def purchase(self) -> Purchase:
+        return self.ledger.purchase(self.number)
+
+    @property
+    def paid_with(self) -> str | None:
+        return self.purchase.payment_id
+
+    def was_asked_for(self, ago: timedelta) -> None:
+        """Let the link be as old as that by the ledger's account."""
+        with self.ledger.reading() as connection:
+            assert connection is not None
+            values = {"asked_at": datetime.now(UTC) - ago}
+            connection.execute(update(links).where(links.c.purchase_id == self.number).values(values))
+
+    @property
+    def brought(self) -> dict[str, bool]:
+        """The payment ids that were brought, and whether Carbonmark knows them as this link's."""
+        return {each.payment_id: each.verified_at is not None for each in self.ledger.payments(self.number)}
+
+
+def context_of(task_id: str = "checkout", map_index: int = -1, run_id: str = RUN_ID) -> dict[str, Any]:
+    """Return what a task sees of Airflow when it runs."""
+    return {"ti": SimpleNamespace(dag_id=DAG_ID, run_id=run_id, task_id=task_id, map_index=map_index)}
+
+
+class WaitingTask:
+    """
+    A task instance in Airflow's database that waits for the payment of a link, or is on its way to.
+
+    :param assigned: who may answer; everybody when empty.
+    :param deployment: the Airflow that it is of.
+    :param columns: other columns of its row.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        run_id: str = RUN_ID,
+        map_index: int = -1,
+        assigned: list[dict[str, str]] | None = None,
+        deployment: str = "",
+        **columns: Any,
+    ) -> None:
+        self.id = uuid.uuid4()
+        self._assigned = assigned
+        self.task = Task(Run(DAG_ID, run_id, deployment), "await", map_index)
+        link.ledger.awaits(link.number, self.task, now=datetime.now(UTC))
+        run = {"dag_id": DAG_ID, "run_id": run_id}
+        row = {"pool": "default_pool", "state": "success", "try_number": 1, _INDEX: map_index} | columns
+        with create_session(scoped=False) as session:
+            if session.scalar(select(DagRun.id).filter_by(**run)) is None:
+                now = datetime.now(UTC)
+                session.execute(
+                    insert(DagRun).values(run_type="manual", state="running", run_after=now, **run)
+                )
+            id = self._id(TaskInstance.id)
+            session.execute(insert(TaskInstance.__table__).values(id=id, task_id="await", **run, **row))
+
+    def _id(self, column: Any) -> Any:
+        # The older one's type is text.
+        return self.id if column.type.python_type is uuid.UUID else str(self.id)
+
+    def ask(self) -> WaitingTask:
+        row = {
+            "options": [PAID, DECLINE],
+            "subject": "Pay",
+            "multiple": False,
+            "params": {"payment_id": {"value": None, "schema": {"type": ["null", "string"]}}},
+            "assignees": self._assigned,
+            "created_at": datetime.now(UTC),
+        }
+        with create_session(scoped=False) as session:
+            session.execute(insert(HITLDetail).values(ti_id=self._id(HITLDetail.ti_id), **row))
+        return self
+
+    def park(self) -> WaitingTask:
+        parked = {"state": PARKED, "next_method": "execute_complete", "next_kwargs": {}}
+        table = TaskInstance.__table__
+        with create_session(scoped=False) as session:
+            session.execute(update(table).where(table.c.id == self._id(table.c.id)).values(**parked))
+        return self
+
+    @property
+    def answer(self) -> Any:
+        """The answer to its request; None while nobody has answered."""
+        table = HITLDetail.__table__
+        with create_session(scoped=False) as session:
+            row = (
+                session.execute(select(table).where(table.c.ti_id == self._id(table.c.ti_id)))
+                .mappings()
+                .first()
+            )
+        if row is None or row["responded_at"] is None:
+            return None
+        return SimpleNamespace(
+            options=row["chosen_options"], form=row["params_input"], by=row["responded_by"]
+        )
+
+    @property
+    def answered_with(self) -> str | None:
+        return self.answer.form["payment_id"] if self.answer else None
+
+    @property
+    def state(self) -> str | None:
+        table = TaskInstance.__table__
+        with create_session(scoped=False) as session:
+            return session.scalar(select(table.c.state).where(table.c.id == self._id(table.c.id)))
+
+
+@dataclass
+class Buyer:
+    """Somebody with a browser and a card."""
+
+    browser: httpx.Client
+    sandbox: SandboxServer
+
+    def pay(self, link: Link) -> str:
+        """Pay, and return the address the buyer is then sent to, without going there."""
+        answer = self.browser.post(link.checkout["checkout_url"], data=GOOD_CARD)
+        assert answer.status_code == 303, answer.text
+        return answer.headers["location"]
+
+    def pay_twice(self, link: Link) -> tuple[str, str]:
+        """Make two genuine payments for one link, as two browser tabs might, and return where each buyer goes."""
+        order = self.order_of(link)
+        first = self.pay(link)
+        twin = {
+            "asset_price_source_id": order.asset_price_source_id,
+            "quantity_tonnes": float(order.quantity_tonnes),
+            "metadata": dict(order.metadata),
+            "success_url": order.success_url,
+            "cancel_url": order.cancel_url,
+        }
+        page = self.browser.post(
+            f"{self.sandbox.url}/checkout", json=twin, headers={"authorization": "Bearer cm_api_1"}
+        )
+        return first, self.browser.post(page.json()["url"], data=GOOD_CARD).headers["location"]
+
+    def order_of(self, link: Link) -> Any:
+        """Return what the sandbox was asked for."""
+        (order,) = (
+            each.order
+            for each in self.sandbox.state.checkouts.values()
+            if link.checkout["checkout_url"].endswith(each.id)
+        )
+        return order
+
+    def go(self, url: str, **headers: str) -> httpx.Response:
+        return self.browser.get(url, headers=headers)
+
+    def come_back(self, link: Link) -> tuple[str, httpx.Response]:
+        """Pay and go where that leads: the payment id, and the page."""
+        url = self.pay(link)
+        return id_of(url), self.go(url)
+
+    def leave(self, link: Link) -> httpx.Response:
+        """Leave the payment page without paying."""
+        return self.go(self.order_of(link).cancel_url)
+
+
+def id_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def title(page: httpx.Response) -> str:
+    """Return the headline of a page."""
+    return page.text.partition("<h1>")[2].partition("</h1>")[0]
+
+
+PAID_PAGE = "Thank you, your payment has arrived"
+ALREADY = "A payment is already recorded"
+UNCHECKED = "Your payment can’t be checked right now"
+UNKNOWN = "This link is unknown"
+CANCELLED = "Nothing was paid"

@@ -1,0 +1,348 @@
+"""What strangers, and buyers with bad intentions, may send: refused, without a trace, and without saying why."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import random
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, urlsplit
+
+import pytest
+import time_machine
+from airflow import settings as airflow_settings
+from airflow_provider_carbonmark.web.link import LinkKey
+from airflow_provider_carbonmark.web.token import Token, sign, signing_key
+from sqlalchemy import event
+
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from tests.integration.web.buyers.conftest import KEY
+from tests.integration.web.buyers.parts import Task, WaitingTask, everything_in_the_database, title
+from tests.integration.web.buyers.test_return import PAID, UNKNOWN
+
+MANY = 10_000
+HEADERS = {
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "x-robots-tag": "noindex, nofollow",
+}
+
+
+@pytest.fixture
+def paid(link, buyer):
+    """A link that is paid and waited for, whose buyer hasn't come back yet: base address, token, payment id."""
+    WaitingTask(link).ask().park()
+    base, _, payment_id = buyer.pay(link).rpartition("/")
+    base, _, token = base.rpartition("/")
+    return base, token, payment_id
+
+
+@pytest.fixture
+def untouched(paid, buyer):
+    """Check that a request changes nothing, and that the buyer's own return still works after it."""
+    base, token, payment_id = paid
+    before = everything_in_the_database()
+    yield
+    assert everything_in_the_database() == before
+    assert title(buyer.go(f"{base}/{token}/{payment_id}")) == PAID
+
+
+@pytest.fixture
+def refused(buyer):
+    """Return a function that expects the one answer that everybody gets, to the letter."""
+    answers = set()
+
+    def refused(url: str, **headers: str):
+        page = buyer.go(url, **headers)
+        assert (page.status_code, title(page)) == (404, UNKNOWN), url
+        answers.add((page.text, tuple(sorted((n, v) for n, v in page.headers.items() if n != "date"))))
+        assert len(answers) == 1
+        return page
+
+    return refused
+
+
+def token_for(link: Task, conn_id: str = "carbonmark_default", signed_by: str | None = None) -> str:
+    key = signing_key(CarbonmarkHook(signed_by or conn_id).connection)
+    return sign(Token(conn_id, LinkKey(**link.where)), key)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_altered_and_truncated_tokens(paid, refused):
+    base, token, payment_id = paid
+    random.seed(7)
+    for _ in range(200):
+        place = random.randrange(len(token))
+        wrong = random.choice("ABCabc019-_.".replace(token[place], ""))
+        refused(f"{base}/{token[:place]}{wrong}{token[place + 1 :]}/{payment_id}")
+        refused(f"{base}/{token[: place + 1][:-1] or 'x'}/{payment_id}")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_forged_tokens(paid, link, refused):
+    base, token, payment_id = paid
+    mine = Token("carbonmark_default", LinkKey(**link.where))
+    for key in (b"", b"secret", KEY.encode(), b"cm_api_", b"\x00" * 32):
+        refused(f"{base}/{sign(mine, key)}/{payment_id}")
+    payload, stamp, signature = token.rsplit(".", 2)
+    for forged in (
+        f"{payload}.{stamp}.",
+        f"{payload}..{signature}",
+        f".{stamp}.{signature}",
+        "a.b.c",
+        "..",
+        "none",
+    ):
+        refused(f"{base}/{forged}/{payment_id}")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_an_expired_token(paid, link, refused):
+    base, _, payment_id = paid
+    with time_machine.travel(datetime.now(UTC) - timedelta(days=61), tick=False):
+        old = token_for(link)
+    refused(f"{base}/{old}/{payment_id}")
+
+
+def test_days_are_the_deployment_s_choice(paid, link, buyer, monkeypatch):
+    base, _, payment_id = paid
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__RETURN_TOKEN_DAYS", "90")
+    with time_machine.travel(datetime.now(UTC) - timedelta(days=61), tick=False):
+        old = token_for(link)
+    assert title(buyer.go(f"{base}/{old}/{payment_id}")) == PAID
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_token_of_another_connection(paid, link, refused, connect):
+    base, _, payment_id = paid
+    connect("other", key="cm_api_somebody_else")
+    refused(f"{base}/{token_for(link, 'other')}/{payment_id}")
+    refused(f"{base}/{token_for(link, signed_by='other')}/{payment_id}")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_token_signed_with_the_guessed_password_of_another_kind_of_connection(paid, link, refused, connect):
+    base, _, payment_id = paid
+    connect("postgres_default", key="airflow")
+    forged = token_for(link, "postgres_default")
+    connect("postgres_default", key="airflow", conn_type="postgres")
+    refused(f"{base}/{forged}/{payment_id}")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_token_for_a_task_that_made_no_link(paid, link, refused):
+    base, _, payment_id = paid
+    key = signing_key(CarbonmarkHook().connection)
+    for elsewhere in ({"task_id": "other"}, {"run_id": "another"}, {"dag_id": "another"}, {"map_index": 0}):
+        other = Token("carbonmark_default", LinkKey(**link.where | elsewhere))
+        refused(f"{base}/{sign(other, key)}/{payment_id}")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_connection_that_can_not_be_read(paid, link, refused, connect):
+    base, token, payment_id = paid
+    connect(timeout="never")
+    refused(f"{base}/{token}/{payment_id}")
+    connect()
+
+
+def test_somebody_else_s_payment(make_link, buyer, refused):
+    link = make_link(Task(map_index=0))
+    others = [
+        make_link(Task(map_index=1), quantity_tonnes="1.235"),
+        make_link(Task(map_index=2), beneficiary_name="Somebody Else"),
+    ]
+    base = buyer.pay(link).rpartition("/")[0]
+    theirs = [buyer.pay(other).rpartition("/")[2] for other in others]
+    before = everything_in_the_database()
+    for payment_id in theirs:
+        refused(f"{base}/{payment_id}")
+    assert everything_in_the_database() == before
+
+
+TRICKS = [
+    ".",
+    "..",
+    "../..",
+    "..%2f..%2fetc%2fpasswd",
+    "%2e%2e%2f%2e%2e%2f",
+    "%2e%2e",
+    "pay_1%00",
+    "pay_1%0d%0aSet-Cookie:x=1",
+    "'; DROP TABLE xcom; --",
+    "1 OR 1=1",
+    '"><script>alert(1)</script>',
+    "{{7*7}}",
+    "${jndi:ldap://x}",
+    "pay_１",
+    "pаy_1",
+    "pay_1\u202e",
+    "pay_1\u200b",
+    "\ud7ff\uffff",
+    "%c0%ae%c0%ae",
+    "%ff%fe",
+    "pay_1/extra",
+    "pay_1/",
+    "/pay_1",
+    "@sandbox",
+    "http:%2f%2fevil.example",
+    "A" * 256,
+    "A" * 60_000,
+    " ",
+    "+",
+    "pay_1\\..\\x",
+]
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: ascii(trick)[:30])
+def test_payment_ids_with_tricks(paid, trick, sandbox):
+    base, token, _ = paid
+    asked = len(sandbox.state.requests)
+    status, headers, body = raw(f"{base}/{token}/{quote(trick, safe=SAFE)}")
+    assert status in (404, 400)  # 400: too long for the HTTP server itself
+    if (
+        status == 404 and "%0a" not in trick
+    ):  # a line break matches no address, so the request never reaches the app
+        assert f"<h1>{UNKNOWN}</h1>" in body
+        assert all(headers[name] == value for name, value in HEADERS.items())
+    assert "set-cookie" not in headers
+    for echo in ("alert(1)", "DROP", "49", "jndi", "passwd"):
+        assert echo not in body
+    assert len(sandbox.state.requests) == asked
+
+
+SAFE = "%/?#@:+&=$"
+
+
+def raw(url: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
+    """Send a request whose path nobody tidies up."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    connection.putrequest(method, url.partition(parts.netloc)[2].partition("#")[0])
+    connection.endheaders()
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"])
+def test_other_methods_do_nothing(paid, method, sandbox):
+    base, token, payment_id = paid
+    asked = len(sandbox.state.requests)
+    status, headers, body = raw(f"{base}/{token}/{payment_id}", method)
+    assert status == 405
+    assert method != "HEAD" or body == ""
+    assert headers["cache-control"] == "no-store"
+    assert len(sandbox.state.requests) == asked
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"X-Moz": "prefetch"},
+        {"X-Purpose": "preview"},
+    ],
+    ids=str,
+)
+def test_looking_ahead_does_nothing(paid, header, buyer, sandbox):
+    base, token, payment_id = paid
+    asked = len(sandbox.state.requests)
+    page = buyer.go(f"{base}/{token}/{payment_id}", **header)
+    assert (page.status_code, page.text) == (503, "")
+    assert page.headers["cache-control"] == "no-store"
+    assert len(sandbox.state.requests) == asked
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/return",
+        "/return/x",
+        "/cancelled",
+        "/cancelled/x",
+        "/static/x",
+    ],
+)
+def test_nothing_else_is_served(addresses, refused, path):
+    page = refused(addresses + path)
+    assert "fastapi" not in page.text.lower()
+
+
+@pytest.mark.parametrize("address", ["return/{}/x", "cancelled/{}"])
+def test_the_pages_are_locked_down(link, buyer, addresses, address):
+    known = buyer.go(f"{addresses}/{address.format(token_for(link))}")
+    unknown = buyer.go(f"{addresses}/{address.format('x')}")
+    for page in (known, unknown):
+        assert all(page.headers[name] == value for name, value in HEADERS.items())
+        policy = dict(
+            part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";")
+        )
+        assert policy.pop("style-src").startswith("'sha256-")
+        assert set(policy.values()) == {"'none'"}
+        assert "set-cookie" not in page.headers
+        for word in ("<script", "http-equiv", "src=", "airflow", "dag", "offset", "scheduled__"):
+            assert word not in page.text.partition("</style>")[2].lower()
+
+
+def test_names_are_escaped(make_link, buyer):
+    link = make_link(beneficiary_name="<img src=x onerror=alert(1)> & Söhne {{ 7*7 }}")
+    _, page = buyer.come_back(link)
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; Söhne {{ 7*7 }}" in page.text
+    assert "<img" not in page.text
+
+
+def test_ten_thousand_random_requests_cost_little_and_leave_nothing(link, buyer, addresses, sandbox, caplog):
+    caplog.set_level(logging.INFO)
+    known = token_for(link)
+    rng = random.Random(11)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+    before, asked = everything_in_the_database(), len(sandbox.state.requests)
+    statements = []
+
+    def count(connection, cursor, statement, *_):
+        statements.append(statement)
+
+    caplog.clear()
+    event.listen(airflow_settings.engine, "before_cursor_execute", count)
+    try:
+        most = 0
+        for _ in range(MANY):
+            token = rng.choice(
+                [
+                    lambda: "".join(rng.choices(letters, k=rng.randint(1, 300))),
+                    lambda: "".join(rng.sample(known, len(known))),
+                    lambda: known[: rng.randrange(len(known))] + "".join(rng.choices(letters, k=5)),
+                    lambda: sign(Token(rng.choice(CONNECTIONS), LinkKey(**link.where)), rng.randbytes(32)),
+                ]
+            )()
+            address = (
+                f"return/{token}/pay_{rng.randrange(1000)}" if rng.random() < 0.7 else f"cancelled/{token}"
+            )
+            already = len(statements)
+            assert buyer.go(f"{addresses}/{address}").status_code == 404
+            most = max(most, len(statements) - already)
+    finally:
+        event.remove(airflow_settings.engine, "before_cursor_execute", count)
+    # One look for a connection that isn't there, at most.
+    assert most <= 1
+    assert len(sandbox.state.requests) == asked
+    assert everything_in_the_database() == before
+    # The browser's own log is this test's.
+    assert [record.getMessage() for record in caplog.records if not record.name.startswith("http")] == []
+
+
+CONNECTIONS = ["carbonmark_default", "nowhere", "../x", "a b", "x" * 100, "é", "%s", "'; --"]

@@ -1,0 +1,290 @@
+"""What the page says, where it leads, and that nothing anybody wrote into the ledger becomes more than text."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from airflow_provider_carbonmark.ledger.schema import Run, State
+from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
+from tests.integration.web.readers.parts import links, title, words
+from tests.unit.ledger.rows import a_line, planned_by
+from tests.unit.reporting.sample import a_year
+
+POLICY = {
+    "default-src": "'none'",
+    "img-src": "data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+def test_the_newest_year_comes_first_with_its_figures_and_the_way_to_its_months(fill, reader):
+    fill(*a_year(), a_line(entity="older", month="2024-12"))
+    page = reader().may_read()
+    assert "<h1>Carbon offsets, 2026</h1>" in page
+    assert {f"?month=2026-{month:02}" for month in range(1, 11)} <= set(links(page))
+    assert {"?year=2026", "?year=2024", "?test=1"} <= set(links(page))
+    assert page.count("data:image/svg+xml;base64,") >= 2
+    assert "September 2026 229.62271344 214.131" in words(page)
+    assert "<h1>Carbon offsets, 2024</h1>" in reader().may_read("?year=2024")
+
+
+def test_a_month_shows_each_row_in_words_a_person_understands(fill, reader):
+    fill(*a_year())
+    said = words(reader().may_read("?month=2026-10"))
+    for state in (
+        "To be paid since 2026-11-21",
+        "Paid 2026-11-21, not retired yet",
+        "Planned 2026-11-21, no link to pay yet",
+        "Declined Declined by alice: not before the budget is settled",
+        "Retired 2026-11-21",
+        "TVER-0044 , 2020 registry TVER",
+    ):
+        assert state in said
+    failed = words(reader().may_read("?month=2026-09"))
+    assert "Paid, but not retired ask Carbonmark for the retirement or the money" in failed
+    assert "39.100 t emitted, nothing to buy" in words(reader().may_read("?month=2026-08"))
+
+
+def test_what_is_to_be_paid_stands_on_top_of_the_year_whatever_its_month(fill, reader):
+    due = {"state": State.LINK_MADE, "month": "2024-02", "checkout_url": "https://pay.example/2024?a=1&b=2"}
+    fill(
+        planned_by("offset", "late", **due),
+        planned_by("offset", "done", checkout_url="https://pay.example/x"),
+    )
+    page = reader().may_read()
+    assert page.index("Payments to be made") < page.index("Emitted")
+    assert "https://pay.example/2024?a=1&amp;b=2" in links(page)
+    assert "https://pay.example/x" not in page
+    assert "Payments to be made" not in reader().may_read("?month=2026-10")
+    assert "Payments to be made" in reader().may_read("?month=2024-02")
+
+
+def test_a_row_leads_to_its_run_its_certificate_and_its_transaction(fill, reader):
+    run = Run("offset", "scheduled__2026-11-21T06:00:00+00:00")
+    line = planned_by("offset", run=run, handler=Run("offset", "manual/2 ?#%"))
+    fill(line)
+    found = links(reader().may_read("?month=2026-10"))
+    assert "../dags/offset/runs/manual%2F2%20%3F%23%25" in found
+    assert f"../dags/offset/runs/{quote(run.run_id)}" in found
+    assert {line.certificate_url, line.explorer_url} <= set(found)
+
+
+def test_what_leads_elsewhere_opens_in_a_tab_of_its_own_and_tells_nobody_where_it_came_from(fill, reader):
+    fill(*a_year())
+    page = reader().may_read("?month=2026-09")
+    outwards = re.findall(r'<a href="https?:[^>]*>', page)
+    assert len(outwards) > 5
+    assert all('target="_blank" rel="noopener noreferrer"' in link for link in outwards)
+
+
+def test_test_mode_is_apart_and_counts_for_nothing(fill, reader):
+    real = planned_by("offset", "shop", emitted="10")
+    rehearsal = planned_by("offset", "shop", emitted="777", test_mode=True, line=2)
+    due = planned_by("offset", "lab", emitted="888", test_mode=True, state=State.LINK_MADE)
+    fill(real, rehearsal, due)
+    for query in ("", "?month=2026-10"):
+        page = reader().may_read(query)
+        assert "777" not in words(page)
+        assert "Payments to be made" not in page
+        assert "?test=1" in links(page)
+    said = words(reader().may_read("?test=1"))
+    assert "Test mode: nothing of this is retired." in said
+    assert "Retired, as a rehearsal" in said
+    assert "777.000" in said
+    assert "Emitted" not in said.partition("You see what")[0]
+    assert "10.000" not in said
+
+
+def test_a_ledger_with_rehearsals_only_says_so(fill, reader):
+    fill(planned_by("offset", test_mode=True))
+    assert "nothing but rows in test mode" in reader().may_read()
+
+
+NASTY = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "</style></title></bdi></table>",
+    "<!-- ",
+    "&lt;b&gt;",
+    "\u202egnp.exe",
+    "]]>",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_what_others_wrote_is_text_everywhere(fill, reader, text):
+    written = {
+        "entity": text,
+        "beneficiary_name": text,
+        "retirement_message": text,
+        "reason": text,
+        "project_id": text,
+        "registry": text,
+        "checkout_url": text,
+        "certificate_url": text,
+        "explorer_url": text,
+        "transaction_hash": text,
+        "run": Run("offset", text),
+        "handler": Run("offset", f"{text}2"),
+    }
+    states = (State.FAILED, State.LINK_MADE, State.RETIRED)
+    lines = [
+        a_line(state, line=number, payment_id=f"{text}{number}", **written)
+        for number, state in enumerate(states)
+    ]
+    rehearsal = a_line(test_mode=True, **written | {"payment_id": text})
+    fill(*lines, rehearsal)
+    for query in ("", "?month=2026-10", "?test=1"):
+        page = reader().may_read(query)
+        body = page.partition("</head>")[2]
+        # Jinja's own way to write it; as often as it is shown, and never as it came.
+        escaped = text.translate({38: "&amp;", 60: "&lt;", 62: "&gt;", 34: "&#34;", 39: "&#39;"})
+        assert escaped in body
+        if escaped != text:
+            assert text not in body
+        tags = set(re.findall(r"<\s*([a-zA-Z!]+)", body))
+        assert not tags & {"script", "svg", "iframe", "object", "form", "style", "b", "!"}
+        assert not re.search(r"<[^>]*\son\w+\s*=", body)
+        assert body.count("<img") == page.count('<img src="data:image/svg+xml;base64,')
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)",
+        " javascript:alert(1)",
+        "java\tscript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "//evil.example/x",
+        "/relative",
+        "https:evil.example",
+        "https://user:pass@evil.example/",
+        "http://a b/",
+    ],
+)
+def test_only_web_addresses_become_links(fill, reader, url):
+    fill(
+        planned_by("offset", certificate_url=url, explorer_url=url),
+        planned_by("offset", state=State.LINK_MADE, checkout_url=url),
+    )
+    for query in ("", "?month=2026-10"):
+        page = reader().may_read(query)
+        targets = [link for link in links(page) if not link.startswith(("?", "../"))]
+        assert targets == []
+        assert "not a web address" in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?month=2026-13",
+        "?month=2026-1",
+        "?month=",
+        "?month=2026-10%0a",
+        "?month=%EF%BC%92026-10",
+        "?month=2026-10&month=2026-09",
+        "?year=26",
+        "?year=2026'--",
+        "?year=<script>alert(1)</script>",
+        "?year=2026&month=2026-10",
+        "?year=2026&test=1",
+        "?test=yes",
+        "?test=0",
+        "?part=0",
+        "?part=-1",
+        "?part=1e3",
+        "?part=10000",
+        "?part=" + "9" * 5000,
+    ],
+    ids=lambda query: ascii(query)[:40],
+)
+def test_an_address_that_is_none_is_refused_without_repeating_it(fill, reader, query):
+    fill(planned_by("offset", "shop"))
+    page = reader().get(query)
+    assert (page.status_code, title(page)) == (400, "There is no such page")
+    assert "script" not in page.text
+    assert "shop" not in page.text
+
+
+def test_a_year_or_part_that_has_nothing_says_so(fill, reader):
+    fill(planned_by("offset"))
+    assert "nothing for 1999" in reader().may_read("?year=1999")
+    assert "nothing for March 1999" in reader().may_read("?month=1999-03")
+    for query in ("?year=2026&part=9999", "?month=2026-10&part=2"):
+        page = reader().may_read(query)
+        assert "This part of the table is empty" in page
+        assert 'rel="prev"' in page
+        assert 'rel="next"' not in page
+
+
+def test_pages_are_bounded_however_much_there_is(fill, reader):
+    lines = [
+        planned_by("offset", f"entity-{number:04}", state=State.LINK_MADE, emitted="1", quantity="1")
+        for number in range(2 * MOST_ROWS + 50)
+    ]
+    fill(*lines)
+    statements: list[str] = []
+
+    def count(connection, cursor, statement, *rest):
+        if "carbonmark_purchases" in statement:
+            statements.append(statement)
+
+    seen: set[str] = set()
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        for part, expected in ((1, MOST_ROWS), (2, MOST_ROWS), (3, 50)):
+            for kind, cell in (
+                ("year=2026", r'<th scope="row"><bdi>(entity-\d{4})'),
+                ("month=2026-10", r"<div><bdi>(entity-\d{4})"),
+            ):
+                statements.clear()
+                page = reader().may_read(f"?{kind}&part={part}")
+                shown = set(re.findall(cell, page.rpartition("<h2>")[2]))
+                assert len(shown) == expected
+                assert ('rel="next"' in page) == (part < 3)
+                assert page.count("Payment page") <= 2 * MOST_TO_PAY + MOST_ROWS
+                assert f"more than these {MOST_TO_PAY}" in page
+                assert "450.000" in page  # the sums are of everything
+                assert len(statements) <= 7
+                seen |= shown
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    assert len(seen) == len(lines)
+
+
+def test_the_pages_are_locked_down(fill, reader, stranger):
+    fill(*a_year())
+    for page in (
+        reader().get(),
+        reader().get("?month=2026-10"),
+        reader().get("?test=1"),
+        reader().get("?month=x"),
+        reader(role=None).get(),
+        stranger.get(),
+        reader().get(path="/carbonmark-offsets/x"),
+    ):
+        policy = dict(
+            part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";")
+        )
+        assert policy.pop("style-src").startswith("'sha256-")
+        assert policy == POLICY
+        assert page.headers["cache-control"] == "no-store"
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert page.headers["referrer-policy"] == "no-referrer"
+        assert page.headers["x-frame-options"] == "DENY"
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        for word in ("<script", "http-equiv", "<link", "<iframe", "<form", "@import", "url("):
+            assert word not in page.text.lower()

@@ -1,0 +1,115 @@
+"""Where the ledger is when nothing says so: in a file in Airflow's home, and nowhere when that home is not the only one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_carbonmark.hooks.ledger import (
+    DEFAULT_FILE,
+    keeping_books,
+    ledger_path,
+    open_ledger,
+    reading_ledger,
+)
+
+CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
+
+# As Airflow takes it, and what the message says of it.
+ELSEWHERE = {
+    "CeleryExecutor": "CeleryExecutor",
+    "KubernetesExecutor": "KubernetesExecutor",
+    CELERY: "CeleryExecutor",
+    "LocalExecutor,KubernetesExecutor": "KubernetesExecutor",
+    " CeleryExecutor , KubernetesExecutor ": "CeleryExecutor",
+    "Near:LocalExecutor,Far:CeleryExecutor": "CeleryExecutor",
+    "LocalExecutor:CeleryExecutor": "CeleryExecutor",
+    f"LocalExecutor,Far:{CELERY}": "CeleryExecutor",
+    "LocalExecutor;team1=CeleryExecutor": "CeleryExecutor",
+    "=LocalExecutor;team1=LocalExecutor,Far:my.package.Executor": "Executor",
+    # Somebody's own, of which nobody knows where it runs tasks.
+    "my.package.LocalExecutor": "LocalExecutor",
+}
+LOCAL = [
+    "LocalExecutor",
+    " LocalExecutor ",
+    "",
+    "airflow.executors.local_executor.LocalExecutor",
+    "Near:LocalExecutor",
+    "Near:airflow.executors.local_executor.LocalExecutor",
+    "=LocalExecutor",
+    "LocalExecutor;team1=LocalExecutor",
+]
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Make an empty home of Airflow, and say nothing of a ledger."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    for name in ("LEDGER_CONN_ID", "LEDGER_PATH"):
+        monkeypatch.delenv(f"AIRFLOW__CARBONMARK__{name}", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("executor", LOCAL)
+def test_on_one_machine_it_is_a_file_in_airflow_s_home(
+    monkeypatch: pytest.MonkeyPatch, home: Path, executor: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    assert ledger_path() == home / DEFAULT_FILE
+
+
+@pytest.mark.parametrize(("executor", "name"), ELSEWHERE.items())
+def test_on_several_machines_that_file_is_refused_and_not_made(
+    monkeypatch: pytest.MonkeyPatch, home: Path, executor: str, name: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    # Without a retry: that would find the same.
+    with pytest.raises(AirflowFailException, match=f"^{name} runs tasks on more than one machine") as refused:
+        keeping_books().__enter__()
+    assert "[carbonmark] ledger_conn_id" in str(refused.value)
+    assert "ledger_path to a file that all machines mount" in str(refused.value)
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("marker", "name"),
+    {
+        "AIRFLOW_IS_K8S_EXECUTOR_POD": "KubernetesExecutor",
+        "AIRFLOW_IS_EXECUTOR_CONTAINER": "An executor of containers",
+    }.items(),
+)
+def test_a_task_s_own_container_is_seen_though_its_configuration_says_local(
+    monkeypatch: pytest.MonkeyPatch, marker: str, name: str
+) -> None:
+    # As in the pod templates of Airflow's chart and of its Kubernetes provider.
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
+    monkeypatch.setenv(marker, "True")
+    with pytest.raises(AirflowFailException, match=f"^{name} "):
+        keeping_books().__enter__()
+
+
+def test_the_page_of_the_ledger_does_not_show_an_empty_one_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    with pytest.raises(Exception, match="^CeleryExecutor runs tasks on more than one machine"):
+        reading_ledger().__enter__()
+
+
+def test_a_file_that_is_named_is_taken_on_several_machines_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "mounted.db"))
+    assert ledger_path() == tmp_path / "mounted.db"
+
+
+def test_a_connection_that_is_named_is_taken_on_several_machines_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_CONN_ID", "books")
+    monkeypatch.setenv("AIRFLOW_CONN_BOOKS", f"sqlite:///{tmp_path}/books.db")
+    with open_ledger():
+        pass

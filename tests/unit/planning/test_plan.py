@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal, localcontext
+
+import pytest
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.emissions import EntityEmissions
+from airflow_provider_carbonmark.ledger.values import (
+    Coverage,
+    Covered,
+    Need,
+    OverCovered,
+    Plan,
+    PlannedLine,
+    Restated,
+    Unstated,
+)
+from airflow_provider_carbonmark.planning import (
+    Limits,
+    ListingFilter,
+    NoListingError,
+    PlanLimitError,
+    plan_purchases,
+)
+from airflow_provider_carbonmark.planning.dedication import Dedication
+from tests.unit.planning.market import NOW, offer
+
+DEDICATION = Dedication("Example Corp, {entity}", "{entity}, {month}: {emitted_tonnes} t CO2e")
+NOTHING_KNOWN = Coverage()
+MARKET = [offer("cheap", "2.50", "10"), offer("dear", "4", "1000", vintage=None)]
+
+
+def emitted(entity: str, offset: str, exact: str | None = None, month: str = "2026-10") -> EntityEmissions:
+    return EntityEmissions(entity, month, Decimal(exact or offset), Decimal(offset))
+
+
+def restated(entity: str, exact: str) -> Restated:
+    return Restated(entity, "2026-10", Decimal(exact))
+
+
+def known(
+    covered: str, emitted_tonnes: str | None, *, entity: str = "a", whole_tonnes: bool = False
+) -> Coverage:
+    figure = None if emitted_tonnes is None else Decimal(emitted_tonnes)
+    return Coverage({(entity, "2026-10"): Covered(Decimal(covered), figure, whole_tonnes)})
+
+
+def planned(*emissions: EntityEmissions, coverage=NOTHING_KNOWN, market=MARKET, **options) -> Plan:
+    options = {"dedication": DEDICATION, "now": NOW, **options}
+    return plan_purchases(emissions, coverage, market, **options)
+
+
+def bought(plan: Plan) -> list[tuple[str, str, str]]:
+    return [(line.entity, line.asset_price_source_id, str(line.quantity_tonnes)) for line in plan.lines]
+
+
+def test_a_line_says_what_is_bought_for_whom_at_what_cost():
+    (line,) = planned(emitted("search", "0.261", "0.26075")).lines
+    assert line == PlannedLine(
+        entity="search",
+        month="2026-10",
+        emitted_tonnes=Decimal("0.26075"),
+        quantity_tonnes=Decimal("0.261"),
+        asset_price_source_id="cheap",
+        project_id="VCS-191",
+        registry="VCS",
+        vintage=2019,
+        unit_price_usd=Decimal("2.50"),
+        cost_usd=Decimal("0.6525"),
+        beneficiary_name="Example Corp, search",
+        retirement_message="search, 2026-10: 0.26075 t CO2e",
+    )
+
+
+def test_a_need_that_no_listing_fills_alone_gets_a_line_for_each_part():
+    plan = planned(emitted("a", "12.345"))
+    assert bought(plan) == [("a", "cheap", "10"), ("a", "dear", "2.345")]
+    assert plan.cost_usd == Decimal("34.38") == sum(line.cost_usd for line in plan.lines)
+    assert plan.lines[1].vintage is None
+
+
+def test_needs_are_served_by_entity_then_month_and_what_one_takes_is_gone_for_the_next():
+    plan = planned(emitted("b", "5"), emitted("a", "4", month="2026-10"), emitted("a", "3", month="2026-09"))
+    assert [(line.month, line.asset_price_source_id, int(line.quantity_tonnes)) for line in plan.lines] == [
+        ("2026-09", "cheap", 3),
+        ("2026-10", "cheap", 4),
+        ("2026-10", "cheap", 3),
+        ("2026-10", "dear", 2),
+    ]
+
+
+def test_filters_hold_for_all_lines():
+    plan = planned(emitted("a", "1"), filters=ListingFilter(max_price_usd=Decimal("2.50")))
+    assert bought(plan) == [("a", "cheap", "1")]
+    with pytest.raises(
+        NoListingError, match=r"^No listing for 11 t of a in 2026-10, nor several together; of 2"
+    ):
+        planned(emitted("a", "11"), filters=ListingFilter(max_price_usd=Decimal("2.50")))
+
+
+def test_nothing_emitted_nothing_bought():
+    assert planned() == Plan()
+
+
+class TestNeeds:
+    def test_a_restated_month_is_topped_up_by_the_difference(self):
+        plan = planned(emitted("a", "12.345"), coverage=known("10.3", "10.2999"))
+        assert bought(plan) == [("a", "cheap", "2.045")]
+        assert (plan.restated, plan.over_covered) == ((), ())
+
+    def test_the_same_figure_that_is_covered_needs_nothing(self):
+        assert planned(emitted("a", "12.345"), coverage=known("12.345", "12.345")) == Plan()
+
+    def test_what_failed_or_was_declined_is_bought_again(self):
+        assert bought(planned(emitted("a", "3"), coverage=known("1", "3"))) == [("a", "cheap", "2")]
+
+    def test_a_figure_that_changed_within_the_rounding_is_noted_and_buys_nothing(self):
+        plan = planned(emitted("a", "0.002", "0.0011"), coverage=known("0.002", "0.0019"))
+        assert plan == Plan(restated=(restated("a", "0.0011"),))
+
+    @pytest.mark.parametrize("figure", ["0", "-3.5"])
+    def test_an_entity_with_nothing_to_offset_is_noted_once(self, figure):
+        first = emitted("a", "0", figure)
+        assert planned(first) == Plan(restated=(restated("a", figure),))
+        assert planned(first, coverage=known("0", figure)) == Plan()
+
+    def test_a_month_restated_below_what_is_covered_is_reported_and_buys_nothing(self):
+        plan = planned(emitted("a", "9"), coverage=known("9.001", "9.001"))
+        assert plan == Plan(
+            restated=(restated("a", "9"),),
+            over_covered=(OverCovered("a", "2026-10", Decimal(9), Decimal("9.001")),),
+        )
+
+    def test_over_coverage_is_reported_as_long_as_it_lasts(self):
+        plan = planned(emitted("a", "9"), coverage=known("9.001", "9"))
+        assert plan.restated == ()
+        assert len(plan.over_covered) == 1
+
+    @pytest.mark.parametrize(("covered", "reported"), [("13", 0), ("13.344", 0), ("13.345", 1)])
+    def test_the_rounding_of_whole_tonnes_is_not_over_coverage(self, covered, reported):
+        coverage = known(covered, "12.345", whole_tonnes=True)
+        assert len(planned(emitted("a", "12.345"), coverage=coverage).over_covered) == reported
+
+    def test_abandoned_lines_of_other_months_are_planned_again_with_the_rest(self):
+        coverage = Coverage(abandoned=[Need("a", "2026-08", Decimal("7.5"), Decimal(2))])
+        plan = planned(emitted("a", "1"), coverage=coverage)
+        assert [(line.month, str(line.quantity_tonnes), str(line.emitted_tonnes)) for line in plan.lines] == [
+            ("2026-08", "2", "7.5"),
+            ("2026-10", "1", "1"),
+        ]
+
+    def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(self):
+        figures = {"z": "3", "gone": "2", "restated to nothing": "0", "never there": "-1", "stated": "1"}
+        coverage = Coverage(
+            {(name, "2026-10"): Covered(Decimal(1), Decimal(figure)) for name, figure in figures.items()}
+            | {("of another DAG", "2026-10"): Covered(Decimal(1), Decimal(1))},
+            own={(name, "2026-10") for name in figures},
+        )
+        assert planned(emitted("stated", "1"), coverage=coverage) == Plan(
+            unstated=(
+                Unstated("gone", "2026-10", Decimal(2), Decimal(1)),
+                Unstated("z", "2026-10", Decimal(3), Decimal(1)),
+            )
+        )
+
+    def test_what_is_promised_to_others_is_not_bought(self):
+        coverage = Coverage(promised={"cheap": Decimal("9.5"), "gone": Decimal(7), "dear": Decimal(1000)})
+        market = [*MARKET, offer("last", "9", "3")]
+        assert bought(planned(emitted("a", "1"), coverage=coverage, market=market)) == [
+            ("a", "cheap", "0.5"),
+            ("a", "last", "0.5"),
+        ]
+
+    def test_a_market_that_is_promised_away_is_refused_with_what_to_do(self):
+        coverage = Coverage(promised={"cheap": Decimal("9.5"), "gone": Decimal(7), "dear": Decimal(1001)})
+        with pytest.raises(NoListingError) as caught:
+            planned(emitted("a", "1"), coverage=coverage)
+        assert str(caught.value) == (
+            "No listing for 1 t of a in 2026-10, nor several together; of 2 on the market, 1 with less left than the minimum fill, "
+            "1 fit and have 0.5 t together. Ask for another quantity, or loosen the filters. 1010.5 t of the market are "
+            "promised to lines that nobody has paid: pay or decline them"
+        )
+
+    def test_an_abandoned_line_is_not_bought_twice_where_its_emissions_are_stated(self):
+        coverage = Coverage(abandoned=[Need("a", "2026-10", Decimal(5), Decimal(5))])
+        assert bought(planned(emitted("a", "5"), coverage=coverage)) == [("a", "cheap", "5")]
+
+    def test_figures_are_rounded_up_to_what_the_ledger_keeps(self):
+        figure = emitted("a", "0.001", "0.00022799894330652132")
+        (line,) = planned(figure).lines
+        assert line.emitted_tonnes == Decimal("0.000227999")
+        assert line.retirement_message == "a, 2026-10: 0.000227999 t CO2e"
+        assert planned(figure, coverage=known("0.001", "0.000227999")) == Plan()
+        negative = planned(emitted("a", "0", "-0.00022799894330652132"))
+        assert negative.restated[0].emitted_tonnes == Decimal("-0.000227998")
+
+    def test_an_entity_and_month_that_come_twice_are_refused(self):
+        with pytest.raises(
+            InvalidInputError, match=r"have an entity and month twice \(got \('a', '2026-10'\)\)"
+        ):
+            planned(emitted("a", "1"), emitted("b", "1"), emitted("a", "2"))
+
+    @pytest.mark.parametrize("tonnes", ["0.0001", "-1", "1E12", "NaN"])
+    def test_emissions_that_cannot_be_offset_are_refused_by_name(self, tonnes):
+        with pytest.raises(InvalidInputError, match="offset_tonnes of a in 2026-10"):
+            planned(emitted("a", tonnes, "1"))
+
+    def test_a_time_without_zone_is_refused(self):
+        with pytest.raises(InvalidInputError, match="now has no time zone"):
+            planned(now=datetime(2026, 11, 21))
+
+    def test_the_callers_decimal_context_is_not_used(self):
+        with localcontext(prec=2):
+            plan = planned(emitted("a", "12.345", "12.344999999"), coverage=known("1.111", "1.111"))
+            cost = plan.cost_usd
+        assert bought(plan) == [("a", "cheap", "10"), ("a", "dear", "1.234")]
+        assert plan.lines[0].emitted_tonnes == Decimal("12.344999999")
+        assert cost == Decimal("29.936")
+
+
+class TestLimits:
+    def test_a_plan_that_just_meets_its_limits_passes(self):
+        limits = Limits(max_cost_per_entity_usd=Decimal("2.5"), max_cost_per_run_usd=Decimal(5))
+        assert len(planned(emitted("a", "1"), emitted("b", "1"), limits=limits).lines) == 2
+
+    def test_a_plan_that_passes_its_limits_stops_with_every_figure(self):
+        limits = Limits(max_cost_per_entity_usd=Decimal("2.4"), max_cost_per_run_usd=Decimal(7))
+        with pytest.raises(PlanLimitError) as caught:
+            planned(emitted("a", "1"), emitted("b", "0.5"), emitted("c", "1.5"), limits=limits)
+        assert str(caught.value) == (
+            "The plan would cost too much: c 3.75 USD, a 2.5 USD, where max_cost_per_entity_usd is 2.4 USD; all together "
+            "7.5 USD, where max_cost_per_run_usd is 7 USD. Nothing was planned: raise the limit, or look at the emissions "
+            "and the market"
+        )
+
+    def test_an_entity_is_counted_over_all_its_months(self):
+        with pytest.raises(
+            PlanLimitError, match=r"too much: a 5 USD, where max_cost_per_entity_usd is 4.9 USD\."
+        ):
+            planned(emitted("a", "1"), emitted("a", "1", month="2026-09"), limits=Limits(Decimal("4.9")))
+
+    def test_what_the_run_planned_before_counts(self):
+        coverage = Coverage(run_cost_usd=Decimal(90), run_cost_by_entity={"a": Decimal(40), "b": Decimal(50)})
+        with pytest.raises(
+            PlanLimitError, match=r"too much: a 42.5 USD, where .* is 42 USD; all together 92.5 USD"
+        ):
+            planned(emitted("a", "1"), coverage=coverage, limits=Limits(Decimal(42), Decimal(92)))
+
+    def test_a_plan_that_buys_nothing_passes_any_limit(self):
+        coverage = replace(known("1", "1"), run_cost_usd=Decimal(9), run_cost_by_entity={"a": Decimal(9)})
+        limits = Limits(Decimal(1), Decimal(1))
+        assert planned(emitted("a", "1"), coverage=coverage, limits=limits) == Plan()
+
+    def test_very_many_entities_are_cut_to_the_dearest(self):
+        emissions = [emitted(f"e{number:04}", f"{number + 1}") for number in range(250)]
+        with pytest.raises(PlanLimitError) as caught:
+            planned(*emissions, market=[offer("a", "1", "100000")], limits=Limits(Decimal(10)))
+        message = str(caught.value)
+        assert "too much: e0249 250 USD, e0248 249 USD, " in message
+        assert "e0150 151 USD and 140 more, of less, where" in message
+
+    @pytest.mark.parametrize("field", ["max_cost_per_entity_usd", "max_cost_per_run_usd"])
+    @pytest.mark.parametrize("limit", [Decimal(0), Decimal(-1), Decimal("nan"), 100, 2.5, "100"])
+    def test_a_limit_that_means_nothing_is_refused(self, field, limit):
+        with pytest.raises(InvalidInputError, match=f"{field} is not a Decimal above zero"):
+            Limits(**{field: limit})
+
+
+class TestDedication:
+    def test_every_field_is_filled_in_and_amounts_are_plain(self):
+        dedication = Dedication("{entity} {{{month}}}", "{emitted_tonnes} {quantity_tonnes} {entity}")
+        assert dedication.of("a{month}b", "2026-10", Decimal("1.2E+3"), Decimal("12.300")) == (
+            "a{month}b {2026-10}",
+            "1200 12.3 a{month}b",
+        )
+
+    def test_each_part_names_its_own_quantity(self):
+        plan = planned(
+            emitted("a", "12.345"), dedication=Dedication("x", "{quantity_tonnes} of {emitted_tonnes} t")
+        )
+        assert [line.retirement_message for line in plan.lines] == [
+            "10 of 12.345 t",
+            "2.345 of 12.345 t",
+        ]
+
+    @pytest.mark.parametrize(
+        ("template", "problem"),
+        [
+            ("{name}", "has the unknown field 'name'"),
+            ("{}", "has the unknown field ''"),
+            ("{0}", "has the unknown field '0'"),
+            ("{entity.__class__}", "has the unknown field 'entity.__class__'"),
+            ("{entity[0]}", "has the unknown field 'entity[0]'"),
+            ("{entity:>999999999}", "lays entity out"),
+            ("{entity!r}", "lays entity out"),
+            ("{entity", "has a single brace"),
+            ("entity}", "has a single brace"),
+            ("", "is empty"),
+            ("  ", "is empty"),
+            (None, "is not text"),
+            ("x" * 501, "has 501 characters"),
+            ("a\x00b", "has control characters"),
+        ],
+    )
+    @pytest.mark.parametrize("field", ["beneficiary_name", "retirement_message"])
+    def test_a_template_that_cannot_be_filled_in_is_refused(self, field, template, problem):
+        with pytest.raises(InvalidInputError) as caught:
+            Dedication(**{"beneficiary_name": "x", "retirement_message": "x", field: template})
+        assert caught.value.field == field
+        assert str(caught.value).startswith(f"{field} {problem}")
+
+    def test_a_text_that_gets_too_long_is_refused(self):
+        with pytest.raises(InvalidInputError, match="beneficiary_name has 264 characters"):
+            planned(emitted("a" * 250, "1"))

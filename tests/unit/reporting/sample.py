@@ -1,0 +1,183 @@
+"""Rows of a ledger to report on: single ones for tests, a year as it may be in a company, for people to look at, and reports of all kinds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from itertools import count
+from typing import Any
+
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
+
+RUN = Run("carbonmark_monthly_offset", "scheduled__2026-11-21T06:00:00+00:00", "us")
+PLANNED_AT = datetime(2026, 11, 21, 6, 2, tzinfo=UTC)
+NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\u202eevil"
+CREDITS = (("VCS-191", 2019, "3.78"), ("ICR-112", 2021, "5.4"), ("TVER-0044", 2020, "2.155"))
+
+_ids = count(1)
+_STATES_BEFORE = {
+    State.PLANNED: (),
+    State.LINK_MADE: ("link_made_at",),
+    State.PAID: ("link_made_at", "paid_at"),
+    State.RETIRED: ("link_made_at", "paid_at", "retired_at"),
+    State.FAILED: ("link_made_at", "failed_at"),
+    State.DECLINED: ("link_made_at", "declined_at"),
+    State.RESTATED: (),
+}
+
+
+def a_line(
+    state: State = State.RETIRED, emitted: str = "10", quantity: str | None = None, **changes: Any
+) -> PurchaseLine:
+    """Return a row, by default one that is retired and offsets all that was emitted, at 3.78 USD per tonne."""
+    bought = "0" if state is State.RESTATED else quantity or emitted
+    id = next(_ids)
+    line = PurchaseLine(
+        id=id,
+        purchase=None if state is State.RESTATED else _purchase(id),
+        entity="ml-training",
+        month="2026-10",
+        test_mode=False,
+        line=1,
+        emitted_tonnes=Decimal(emitted),
+        quantity_tonnes=Decimal(bought),
+        asset_price_source_id=None if state is State.RESTATED else "listing-137-0x79a4",
+        project_id=None if state is State.RESTATED else "VCS-191",
+        registry=None if state is State.RESTATED else "VCS",
+        vintage=None if state is State.RESTATED else 2019,
+        unit_price_usd=None if state is State.RESTATED else Decimal("3.78"),
+        cost_usd=Decimal(bought) * Decimal("3.78"),
+        beneficiary_name="Example Ltd",
+        retirement_message="Offset of October",
+        state=state,
+        planned_at=PLANNED_AT,
+        run=RUN,
+        handler=RUN,
+        **{name: PLANNED_AT + timedelta(hours=hours) for hours, name in enumerate(_STATES_BEFORE[state], 1)},
+        **_proof(id) if state is State.RETIRED else {},
+    )
+    return replace(line, **changes)
+
+
+def _purchase(id: int) -> int:
+    return 10**14 + id
+
+
+def _proof(id: int) -> dict[str, str]:
+    transaction = f"0x{id:064x}"
+    return {
+        "payment_id": f"pay_{id:08}",
+        "certificate_url": f"https://app.carbonmark.com/retirements/id/137-{transaction}-0",
+        "transaction_hash": transaction,
+        "explorer_url": f"https://polygonscan.com/tx/{transaction}",
+    }
+
+
+def a_year() -> list[PurchaseLine]:
+    """Return ten months of five entities: splits, a correction, failures, links that wait, and a rehearsal."""
+    entities = {
+        "ml-training": "41.872",
+        "web-and-shops": "12.0834",
+        "Research & Development, Group Functions and Everything Else That Has No Home Yet": "3.4567",
+        "Übersee-Rechenzentrum (São Paulo)": "118.5",
+        "(no entity)": "0.000412",
+    }
+    lines = []
+    for month in range(1, 11):
+        for place, (entity, base) in enumerate(entities.items()):
+            emitted = Decimal(base) * (100 + month * 7 * (-1) ** (place + month)) / 100
+            lines += _bought(entity, month, emitted, place)
+    return _with_trouble(lines)
+
+
+def _bought(entity: str, month: int, emitted: Decimal, place: int) -> list[PurchaseLine]:
+    """Buy a month's emissions; the large ones in two parts."""
+    needed = emitted.quantize(Decimal("0.001"), ROUND_CEILING)
+    parts = [needed] if needed < 100 else [Decimal(80), needed - 80]
+    bought = []
+    for number, part in enumerate(parts, 1):
+        project, vintage, price = CREDITS[(place + number + month // 4) % 3]
+        line = a_line(
+            emitted=str(emitted),
+            quantity=str(part),
+            entity=entity,
+            month=f"2026-{month:02}",
+            line=number,
+            project_id=project,
+            registry=project.partition("-")[0],
+            vintage=vintage,
+            unit_price_usd=Decimal(price),
+            cost_usd=(part * Decimal(price)).quantize(Decimal("0.0001")),
+        )
+        at = datetime(2026, month, 21, 9, 30, tzinfo=UTC) + timedelta(days=31)
+        bought.append(
+            replace(line, planned_at=at, link_made_at=at, paid_at=at, retired_at=at + timedelta(minutes=3))
+        )
+    return bought
+
+
+def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
+    """Change some of the last months' rows to what else may become of them."""
+    unproven = dict.fromkeys(("certificate_url", "transaction_hash", "explorer_url", "retired_at"))
+    unpaid = unproven | {"payment_id": None, "paid_at": None}
+    trouble: dict[tuple[str, int], dict[str, Any]] = {
+        ("ml-training", 10): {"state": State.LINK_MADE, **unpaid},
+        ("web-and-shops", 10): {"state": State.PAID, **unproven},
+        ("Übersee-Rechenzentrum (São Paulo)", 10): {"state": State.PLANNED, **unpaid, "link_made_at": None},
+        ("(no entity)", 10): {
+            "state": State.DECLINED,
+            "reason": "Declined by alice: not before the budget is settled",
+            "declined_at": PLANNED_AT,
+            **unpaid,
+        },
+        ("ml-training", 9): {
+            "state": State.FAILED,
+            "reason": "Carbonmark: the retirement failed (FAILED), transaction reverted",
+            "failed_at": PLANNED_AT,
+            **unproven,
+        },
+        ("web-and-shops", 9): {
+            "state": State.FAILED,
+            "reason": "The run that planned it ended before it made a link",
+            "failed_at": PLANNED_AT,
+            **unpaid,
+        },
+    }
+    changed = []
+    for line in lines:
+        change = trouble.get((line.entity, int(line.month[5:])), {})
+        # Of a purchase in parts only the last one is in trouble.
+        changed.append(replace(line, **change) if line.quantity_tonnes != 80 else line)
+    again = next(line for line in lines if (line.entity, line.month) == ("web-and-shops", "2026-09"))
+    august = next(line for line in lines if (line.entity, line.month) == ("ml-training", "2026-08"))
+    number = next(_ids)
+    return [
+        *changed,
+        replace(again, id=number, purchase=_purchase(number), line=2),
+        a_line(
+            State.RESTATED,
+            emitted="39.1",
+            entity="ml-training",
+            month="2026-08",
+            line=2,
+            planned_at=august.planned_at,
+        ),
+        a_line(entity="ml-training", emitted="5", test_mode=True, beneficiary_name="Developer Tester"),
+        a_line(State.LINK_MADE, entity="web-and-shops", emitted="1.5", test_mode=True),
+    ]
+
+
+# Rows, and the month or the year that a report is made on.
+REPORTS: dict[str, tuple[list[PurchaseLine], str]] = {
+    "a year": (a_year(), "2026"),
+    "a month": (a_year(), "2026-10"),
+    "nothing": ([], "2026"),
+    "a rehearsal": ([a_line(test_mode=True)], "2026-10"),
+    "a restatement": ([a_line(State.RESTATED, "-3")], "2026-10"),
+    "many entities": ([a_line(entity=f"entity {number}") for number in range(40)], "2026-10"),
+    "the nasty": (
+        [a_line(state, entity=NASTY, line=line, reason=NASTY) for line, state in enumerate(State, 1)],
+        "2026-10",
+    ),
+}

@@ -1,0 +1,248 @@
+"""The report as CSV, as JSON, and on disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.reporting import make_report
+from airflow_provider_carbonmark.reporting.report import COLUMNS
+from tests.unit.reporting.sample import a_line, a_year
+
+
+def rows(*lines: PurchaseLine) -> list[dict[str, str]]:
+    text = make_report(lines, "2026-10").to_csv()
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def test_the_csv_has_a_line_for_each_row_of_the_ledger() -> None:
+    lines = [line for line in a_year() if line.month == "2026-10"]
+    found = rows(*lines)
+    assert sorted(int(row["id"]) for row in found) == sorted(line.id for line in lines)
+    assert tuple(found[0]) == COLUMNS
+
+
+def test_the_csv_keeps_to_the_rules_for_csv() -> None:
+    name = 'Say "hello", or\nnothing'
+    text = make_report([a_line(beneficiary_name=name)], "2026-10").to_csv()
+    assert text.endswith("\r\n")
+    assert '"Say ""hello"", or\nnothing"' in text
+    assert rows(a_line(beneficiary_name=name))[0]["beneficiary_name"] == name
+
+
+def test_the_counted_columns_add_up_to_the_totals() -> None:
+    report = make_report(a_year(), "2026")
+    found = list(csv.DictReader(io.StringIO(report.to_csv(), newline=""), strict=True))
+    for name in ("emitted_tonnes", "retired_tonnes", "cost_usd"):
+        assert sum(Decimal(row[f"counted_{name}"]) for row in found) == getattr(report.totals, name)
+
+
+def test_a_row_says_plainly_what_it_is() -> None:
+    line = a_line(State.LINK_MADE, "12.5", test_mode=True, vintage=None)
+    (row,) = rows(line)
+    assert (row["state"], row["test_mode"], row["vintage"], row["retired_at"]) == (
+        "link_made",
+        "true",
+        "",
+        "",
+    )
+    assert (row["quantity_tonnes"], row["counted_retired_tonnes"]) == ("12.5", "0")
+    assert row["planned_at"] == "2026-11-21T06:02:00+00:00"
+    assert row["run_id"] == row["handler_run_id"] == "scheduled__2026-11-21T06:00:00+00:00"
+    assert row["deployment"] == row["handler_deployment"] == "us"
+    assert row["purchase"] == str(line.purchase)
+
+
+@pytest.mark.parametrize("start", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+@pytest.mark.parametrize("column", ["entity", "reason", "beneficiary_name", "certificate_url", "payment_id"])
+def test_a_cell_that_a_spreadsheet_would_calculate_is_defused(column: str, start: str) -> None:
+    text = f"{start}cmd|' /C calc'!A0"
+    (row,) = rows(a_line(**{column: text}))
+    assert row[column] == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "defused"),
+    [
+        ("x;=1+1", "x;'=1+1"),
+        ("x;+1;-1;@A1", "x;'+1;'-1;'@A1"),
+        ("x;\t=1", "x;'\t'=1"),
+        ("x;\r", "x;'\r"),
+        ("x\t=1+1", "x\t'=1+1"),
+        ("x;\uff1d1", "x;'\uff1d1"),
+        # By such a spreadsheet's reading, a quote within a cell is none that holds the text together: neither one right before a
+        # formula, nor those around a text of several lines.
+        ('x;"=1+1;', "x;'\"=1+1;"),
+        ("x\n=1+1", "x\n'=1+1"),
+        ("x\r\n@A1", "x\r\n'@A1"),
+        ("=1;=2", "'=1;'=2"),
+        (";=1", ";'=1"),
+    ],
+)
+def test_nor_does_a_spreadsheet_calculate_that_separates_cells_by_semicolon_or_tab(
+    text: str, defused: str
+) -> None:
+    (row,) = rows(a_line(reason=text))
+    assert row["reason"] == defused
+    starts = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+    for line in make_report([a_line(reason=text)], "2026-10").to_csv().splitlines()[1:]:
+        for separator in ";\t":
+            assert not any(cell.lstrip('"').startswith(starts) for cell in line.split(separator))
+
+
+@pytest.mark.parametrize(
+    "text", ["a; b - c = d", "a;b", "one\n\ntwo\r\nthree", "x@y.z; a+b", "https://a.b/?c=-d;e"]
+)
+def test_text_that_no_spreadsheet_would_calculate_stays_as_it_is(text: str) -> None:
+    (row,) = rows(a_line(reason=text))
+    assert row["reason"] == text
+
+
+def test_numbers_stay_numbers_below_zero_too() -> None:
+    (row,) = rows(a_line(State.RESTATED, "-0.0000005"))
+    assert row["emitted_tonnes"] == row["counted_emitted_tonnes"] == "-0.0000005"
+
+
+def test_no_format_gives_the_link_to_pay_away() -> None:
+    report = make_report([a_line(State.LINK_MADE, checkout_url="https://pay.example/secret")], "2026-10")
+    for text in (report.to_html(), report.to_csv(), report.to_json()):
+        assert "secret" not in text
+
+
+def test_the_json_has_what_the_report_has() -> None:
+    line = a_line(emitted="10.0000001", quantity="10")
+    content = json.loads(make_report([line, a_line(test_mode=True)], "2026-10").to_json())
+    figures = {
+        "emitted_tonnes": "10.0000001",
+        "retired_tonnes": "10",
+        "open_tonnes": "0.001",
+        "planned_tonnes": "0",
+        "link_made_tonnes": "0",
+        "paid_tonnes": "0",
+        "cost_usd": "37.80",
+        "coverage_percent": "99.9",
+        "price_per_tonne_usd": "3.78",
+    }
+    assert content["period"] == "2026-10"
+    assert content["totals"] == figures
+    assert content["months"] == [{"month": "2026-10", **figures}]
+    assert content["entities"] == [{"entity": "ml-training", **figures}]
+    assert content["problems"] == []
+    (row,) = content["lines"]
+    assert tuple(row) == COLUMNS
+    assert (row["id"], row["state"], row["test_mode"]) == (line.id, "retired", False)
+    assert (row["quantity_tonnes"], row["vintage"], row["reason"]) == ("10", 2019, None)
+    assert [row["test_mode"] for row in content["test_lines"]] == [True]
+
+
+def test_the_json_has_no_float_and_no_exponent() -> None:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"a float: {text}")
+
+    small = a_line(emitted="0.0000001", quantity="0.001", cost_usd=Decimal("1E-9"))
+    text = make_report([*a_year(), small], "2026").to_json()
+    json.loads(text, parse_float=refuse, parse_constant=refuse)
+    assert '"0.000000001"' in text
+
+
+def test_the_json_names_problems() -> None:
+    content = json.loads(
+        make_report([a_line(State.FAILED, reason="Reverted", payment_id="p1")], "2026-10").to_json()
+    )
+    assert content["problems"] == [
+        {
+            "kind": "failed_after_payment",
+            "entity": "ml-training",
+            "month": "2026-10",
+            "line": 1,
+            "tonnes": "10",
+            "what": "Reverted",
+            "todo": "Ask Carbonmark for the retirement or the money: payment p1.",
+            "is_settled": False,
+        }
+    ]
+
+
+def test_the_same_rows_give_the_same_bytes() -> None:
+    lines = a_year()
+    one, other = make_report(lines, "2026"), make_report(reversed(lines), "2026")
+    assert one.to_html() == other.to_html()
+    assert (one.to_csv(), one.to_json()) == (other.to_csv(), other.to_json())
+
+
+def test_writing_leaves_three_files_and_nothing_else(tmp_path: Path) -> None:
+    report = make_report(a_year(), "2026")
+    folder = tmp_path / "reports" / "2026"
+    written = report.write(folder)
+    assert written == [folder / "report.csv", folder / "report.json", folder / "index.html"]
+    assert sorted(folder.iterdir()) == sorted(written)
+    assert (folder / "index.html").read_text(encoding="utf-8") == report.to_html()
+    assert (folder / "report.csv").read_bytes() == report.to_csv().encode()
+    assert json.loads((folder / "report.json").read_bytes())["period"] == "2026"
+
+
+def test_a_reader_who_has_the_old_file_open_reads_it_to_its_end(tmp_path: Path) -> None:
+    make_report([a_line(entity="old")], "2026-10").write(tmp_path)
+    with (tmp_path / "report.csv").open() as reader:
+        begun = reader.read(10)
+        make_report([a_line(entity="new")], "2026-10").write(tmp_path)
+        assert ",old," in begun + reader.read()
+    assert ",new," in (tmp_path / "report.csv").read_text()
+
+
+def test_a_disk_that_fails_keeps_the_old_report(tmp_path: Path) -> None:
+    report = make_report([a_line()], "2026-10")
+    report.write(tmp_path)
+    (tmp_path / "report.json").unlink()
+    (tmp_path / "report.json").mkdir()  # nothing can be moved there
+    with pytest.raises(IsADirectoryError):
+        make_report([], "2026-10").write(tmp_path)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == report.to_html()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "report.csv", "report.json"]
+
+
+class Bucket:
+    """An object store's path: it has what is asked of one, and shows an object when it is closed."""
+
+    def __init__(self, objects: dict[str, bytes], key: str = "") -> None:
+        self.objects, self.key = objects, key
+
+    def __truediv__(self, name: str) -> Bucket:
+        return Bucket(self.objects, f"{self.key}/{name}")
+
+    def mkdir(self, *, parents: bool, exist_ok: bool) -> None:
+        assert parents
+        assert exist_ok
+
+    def open(self, mode: str) -> Any:
+        assert mode == "wb"
+        objects, key = self.objects, self.key
+
+        class Upload(io.BytesIO):
+            def close(self) -> None:
+                objects[key] = self.getvalue()
+                super().close()
+
+        return Upload()
+
+
+def test_an_object_store_gets_each_file_under_its_own_name_only() -> None:
+    objects: dict[str, bytes] = {}
+    report = make_report([a_line()], "2026-10")
+    paths = report.write(Bucket(objects, "offsets"))
+    assert list(objects) == ["offsets/report.csv", "offsets/report.json", "offsets/index.html"]
+    assert [path.key for path in paths] == list(objects)
+    assert objects["offsets/index.html"].decode() == report.to_html()
+
+
+def test_a_folder_that_is_text_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"folder is text .*pathlib\.Path or ObjectStoragePath"):
+        make_report([], "2026").write("/tmp/reports")  # type: ignore[arg-type]

@@ -1,0 +1,264 @@
+"""The report's page: valid, safe, the same for everybody."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from collections import Counter
+from decimal import Decimal
+from xml.etree.ElementTree import Element
+
+import html5lib
+import pytest
+
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.reporting import make_report
+from tests.unit.reporting.sample import NASTY, REPORTS, a_line
+
+
+def html_of(*lines: PurchaseLine, period: str = "2026-10") -> str:
+    return make_report(lines, period).to_html()
+
+
+def parsed(html: str) -> Element:
+    """Parse a page. :raises html5lib.html5parser.ParseError: at the first thing that is not valid."""
+    tree: Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(html)
+    return tree
+
+
+def links(html: str) -> list[str]:
+    return [link.attrib["href"] for link in parsed(html).iter("a") if not link.attrib["href"].startswith("#")]
+
+
+def text_of(element: Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def row_of(html: str, table_class: str, name: str) -> str:
+    """Return the text of a table's row, by what its head says."""
+    tables = [table for table in parsed(html).iter("table") if table.get("class") == table_class]
+    (row,) = [row for table in tables for row in table.iter("tr") if text_of(row).startswith(name)]
+    return text_of(row)
+
+
+@pytest.fixture(params=REPORTS, scope="module")
+def html(request: pytest.FixtureRequest) -> str:
+    lines, period = REPORTS[request.param]
+    return make_report(lines, period).to_html()
+
+
+def test_a_page_is_valid_html(html: str) -> None:
+    assert parsed(html).find("body") is not None
+
+
+def test_a_table_has_a_caption_and_its_heads_say_what_they_head(html: str) -> None:
+    for table in parsed(html).iter("table"):
+        assert text_of(table[0])
+        assert table[0].tag == "caption"
+        assert {head.get("scope") for head in table.iter("th")} == {"col", "row"}
+        widths = {len(row) for row in table.iter("tr")}
+        assert len(widths) == 1
+
+
+def test_a_page_loads_nothing_and_runs_nothing(html: str) -> None:
+    tree = parsed(html)
+    tags = Counter(element.tag for element in tree.iter())
+    assert not tags.keys() & {
+        "script",
+        "link",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "base",
+        "svg",
+        "audio",
+        "video",
+    }
+    assert not [
+        name for element in tree.iter() for name in element.attrib if name.startswith("on") or name == "style"
+    ]
+    sources = [
+        element.get("src") or element.get("srcset")
+        for element in tree.iter()
+        if element.tag in ("img", "source")
+    ]
+    assert all(source and source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_a_page_allows_itself_its_own_style_and_nothing_else(html: str) -> None:
+    tree = parsed(html)
+    (policy,) = [meta.attrib["content"] for meta in tree.iter("meta") if meta.get("http-equiv")]
+    (style,) = tree.iter("style")
+    digest = base64.b64encode(hashlib.sha256((style.text or "").encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_ids_are_unique_and_links_within_the_page_lead_somewhere(html: str) -> None:
+    elements = list(parsed(html).iter())
+    ids = [element.attrib["id"] for element in elements if "id" in element.attrib]
+    assert len(ids) == len(set(ids))
+    within = {element.attrib["href"][1:] for element in elements if element.get("href", "").startswith("#")}
+    assert within == set(ids)
+
+
+def test_pictures_say_what_they_show() -> None:
+    html = html_of(a_line(emitted="12.5"))
+    alts = {image.attrib["alt"] for image in parsed(html).iter("img")}
+    assert alts == {
+        "Bar chart by entity, October 2026: tonnes emitted beside tonnes retired. Altogether 12.500 t were emitted and "
+        "12.500 t retired. The table “By entity” has the figures."
+    }
+
+
+def test_what_others_wrote_is_text() -> None:
+    line = a_line(
+        State.FAILED, entity=NASTY, reason=NASTY, project_id=NASTY, registry=NASTY, payment_id=NASTY
+    )
+    html = html_of(line)
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert "{{ 7*7 }}" in html
+    shown = [text_of(element) for element in parsed(html).iter("bdi")]
+    # In elements of their own, so that its direction of writing ends where it does.
+    assert shown.count(" ".join(NASTY.split())) == len(shown) >= 5
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        " javascript:alert(1)",
+        "java\nscript:alert(1)",
+        "\x01javascript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:msgbox(1)",
+        "file:///etc/passwd",
+        "//evil.example/x",
+        "https:/\\evil.example",
+        "https://",
+        "https://user:password@evil.example/",
+        "certificate",
+        '"><script>alert(1)</script>',
+    ],
+)
+@pytest.mark.parametrize("column", ["certificate_url", "explorer_url"])
+def test_only_web_addresses_become_links(column: str, url: str) -> None:
+    other = {"certificate_url": None, "explorer_url": None}
+    html = html_of(a_line(**{**other, column: url}))
+    assert links(html) == []
+    assert "<script" not in html
+    assert "not a web address" in text_of(parsed(html))
+
+
+def test_the_proof_is_a_link() -> None:
+    line = a_line(certificate_url="https://example.com/c?a=1&b=\"2'", explorer_url="http://example.com/tx")
+    assert links(html_of(line)) == ["https://example.com/c?a=1&b=%222'", "http://example.com/tx"]
+
+
+def test_signs_that_html_has_no_way_to_write_are_replaced() -> None:
+    html = html_of(a_line(entity="a\x00b\x0bc\x85d\ud800e\ufffef\U0010ffffg"))
+    assert "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg" in text_of(parsed(html))
+
+
+def test_figures_are_shown_exactly_and_in_line() -> None:
+    lines = [
+        a_line(emitted="1234.5000001", quantity="1234.501", entity="api", cost_usd=Decimal("4666.41378")),
+        a_line(State.LINK_MADE, "0.5", entity="web"),
+    ]
+    html = html_of(*lines)
+    assert row_of(html, "figures", "api") == (
+        "api 1,234.5000001 1,234.501 0.000 100.0 % 4,666.41378 3.78 VCS-191, 2019, VCS"
+    )
+    assert row_of(html, "figures", "web") == "web 0.5000000 0.000 0.500 link to pay 0.500 0.0 % 0.00000 – –"
+    assert row_of(html, "figures", "Total") == (
+        "Total 1,235.0000001 1,234.501 0.500 link to pay 0.500 99.9 % 4,666.41378 3.78"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (a_line(State.PLANNED), "Planned 2026-11-21, no link yet –"),
+        (a_line(State.LINK_MADE), "Link to pay since 2026-11-21 –"),
+        (a_line(State.PAID, payment_id="p1"), "Paid 2026-11-21, not retired yet payment p1"),
+        (a_line(State.DECLINED, reason="Too dear"), "Declined Too dear –"),
+        (a_line(State.FAILED, reason="Reverted"), "Failed Reverted –"),
+        (a_line(State.RESTATED, "7"), "Restated 2026-11-21: 7.000 t emitted, nothing to buy –"),
+    ],
+)
+def test_a_row_says_what_became_of_it(line: PurchaseLine, said: str) -> None:
+    assert row_of(html_of(line), "purchases", "ml-training").endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "The ledger has nothing for October 2026."),
+        ([a_line(test_mode=True)], "The ledger has nothing for October 2026 but rows in test mode."),
+        ([a_line()], "Nothing is open: what was emitted is retired."),
+        ([a_line(State.RESTATED, "0")], "Nothing is open: nothing was emitted that had to be offset."),
+        ([a_line(State.FAILED)], "10.000 t are still open."),
+        (
+            [
+                a_line(State.LINK_MADE),
+                a_line(State.PAID, "2", entity="b"),
+                a_line(State.PLANNED, "3", entity="c"),
+            ],
+            "15.000 t are still open. 10.000 t have a link that waits to be paid. 2.000 t are paid and not retired yet. "
+            "3.000 t are planned and have no link yet.",
+        ),
+    ],
+)
+def test_the_page_begins_with_what_is_open(lines: list[PurchaseLine], said: str) -> None:
+    (lead,) = [element for element in parsed(html_of(*lines)).iter("p") if element.get("class") == "lead"]
+    assert text_of(lead) == said
+
+
+def test_test_mode_is_marked_and_apart() -> None:
+    html = html_of(a_line(emitted="7"), a_line(emitted="500", entity="rehearsed", test_mode=True))
+    before, after = html.split('<section class="test-mode">')
+    assert "rehearsed" not in before
+    assert "Test mode: nothing of this is retired" in after
+    assert "rehearsed" in after
+
+
+def test_what_needs_a_person_is_shown_and_what_is_settled_is_quiet() -> None:
+    html = html_of(
+        a_line(State.FAILED, payment_id="p1", reason="Reverted", entity="a"),
+        a_line(State.DECLINED, reason="Too dear", entity="b"),
+        a_line(line=2, entity="b"),
+    )
+    assert row_of(html, "problems", "a") == (
+        "a 2026-10 Paid, not retired line 1 10.000 Reverted Ask Carbonmark for the retirement or the money: payment p1."
+    )
+    (settled,) = re.findall(r'<tr class="settled">.*?</tr>', html, re.DOTALL)
+    assert "Nothing: other lines cover the month." in settled
+
+
+def test_a_year_names_the_months_that_it_knows_nothing_of() -> None:
+    html = html_of(*(a_line(month=f"2026-{month:02}") for month in range(1, 11)), period="2026")
+    assert "The ledger has nothing for November, December." in html
+    assert row_of(html, "figures", "March 2026").startswith("March 2026 10.000 10.000 0.000 100.0 %")
+
+
+def test_a_picture_of_many_entities_says_that_it_shows_the_largest() -> None:
+    html = html_of(*(a_line(entity=f"e{number}") for number in range(13)))
+    assert "by entity: the 12 of 13 entities that emitted most." in html
+
+
+def test_pages_and_charts_are_loaded_only_when_one_is_asked_for() -> None:
+    code = (
+        "import sys; from airflow_provider_carbonmark.reporting import report; r = report.make_report([], '2026'); r.to_csv(); "
+        "r.to_json(); print(*{'jinja2', 'pygal', 'airflow'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,194 @@
+"""The report's figures: what counts, what is open, what needs a person."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.reporting import make_report
+from tests.unit.reporting.sample import a_line, a_year
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.reporting.figures import Problem
+
+
+def totals(*lines: PurchaseLine) -> Figures:
+    return make_report(lines, "2026-10").totals
+
+
+def the_problem(*lines: PurchaseLine) -> Problem:
+    (problem,) = make_report(lines, "2026-10").problems
+    return problem
+
+
+def test_what_is_retired_is_covered_and_costs_what_it_cost() -> None:
+    assert totals(a_line(emitted="10.5")) == Figures(
+        emitted_tonnes=Decimal("10.5"), retired_tonnes=Decimal("10.5"), cost_usd=Decimal("39.69")
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "on_its_way"),
+    [
+        (State.PLANNED, "planned_tonnes"),
+        (State.LINK_MADE, "link_made_tonnes"),
+        (State.PAID, "paid_tonnes"),
+        (State.FAILED, None),
+        (State.DECLINED, None),
+    ],
+)
+def test_what_is_not_retired_is_open_and_costs_nothing_yet(state: State, on_its_way: str | None) -> None:
+    expected = Figures(emitted_tonnes=Decimal(10), open_tonnes=Decimal(10))
+    assert totals(a_line(state)) == replace(expected, **{on_its_way: Decimal(10)} if on_its_way else {})
+
+
+def test_a_purchase_in_parts_counts_its_emissions_once() -> None:
+    parts = [a_line(quantity="6"), a_line(State.LINK_MADE, quantity="4", line=2)]
+    assert totals(*parts) == Figures(
+        emitted_tonnes=Decimal(10),
+        retired_tonnes=Decimal(6),
+        open_tonnes=Decimal(4),
+        link_made_tonnes=Decimal(4),
+        cost_usd=Decimal("22.68"),
+    )
+
+
+@pytest.mark.parametrize("restated", ["12", "7.25"])
+def test_the_figure_that_was_stated_last_counts_whatever_the_order_of_the_rows(restated: str) -> None:
+    report = make_report([a_line(State.RESTATED, restated, line=2), a_line(emitted="10")], "2026-10")
+    assert report.totals.emitted_tonnes == Decimal(restated)
+    assert report.totals.open_tonnes == max(Decimal(0), Decimal(restated) - 10)
+
+
+def test_open_is_rounded_up_to_what_can_be_bought_for_each_entity_and_month() -> None:
+    lines = [a_line(State.FAILED, "1.0000001", entity=entity) for entity in ("api", "web")]
+    assert totals(*lines).emitted_tonnes == Decimal("2.0000002")
+    assert totals(*lines).open_tonnes == Decimal("2.002")
+
+
+def test_too_much_for_one_entity_covers_no_other() -> None:
+    lines = [a_line(emitted="5", quantity="9", entity="api"), a_line(State.FAILED, "4", entity="web")]
+    assert totals(*lines).open_tonnes == 4
+    assert totals(*lines).coverage_percent == 100
+
+
+@pytest.mark.parametrize("emitted", ["0", "-3.5"])
+def test_where_nothing_was_emitted_nothing_is_open_and_there_is_no_coverage(emitted: str) -> None:
+    figures = totals(a_line(State.RESTATED, emitted))
+    assert figures == Figures(emitted_tonnes=Decimal(emitted))
+    assert (figures.coverage_percent, figures.price_per_tonne_usd) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("retired", "shown"),
+    [
+        ("10", "100.0"),
+        ("9.999", "99.9"),
+        ("9.99", "99.9"),
+        ("0.009", "0.0"),
+        ("0.01", "0.1"),
+        ("12.55", "125.5"),
+    ],
+)
+def test_coverage_is_rounded_down(retired: str, shown: str) -> None:
+    assert totals(a_line(quantity=retired)).coverage_percent == Decimal(shown)
+
+
+def test_the_price_is_that_of_what_is_retired() -> None:
+    cheap, dear = a_line(quantity="2", cost_usd=Decimal(1)), a_line(quantity="1", line=2, cost_usd=Decimal(9))
+    unpaid = a_line(State.LINK_MADE, quantity="7", line=3, cost_usd=Decimal(500))
+    assert totals(cheap, dear, unpaid).price_per_tonne_usd == Decimal("3.33")
+
+
+def test_test_mode_is_apart_and_in_no_figure() -> None:
+    real, rehearsal = a_line(emitted="3"), a_line(emitted="500", test_mode=True)
+    failed = a_line(State.FAILED, test_mode=True, entity="web")
+    report = make_report([rehearsal, real, failed], "2026-10")
+    assert report.totals == totals(real)
+    assert (report.lines, report.test_lines) == ((real,), (rehearsal, failed))
+    assert list(report.entities) == ["ml-training"]
+    assert report.problems == ()
+
+
+def test_a_year_has_its_months_and_a_month_itself() -> None:
+    lines = [a_line(month=month) for month in ("2025-12", "2026-02", "2026-10", "2027-01")]
+    assert list(make_report(lines, "2026").months) == ["2026-02", "2026-10"]
+    assert list(make_report(lines, "2026-10").months) == ["2026-10"]
+
+
+def test_a_year_adds_up_by_month_and_by_entity() -> None:
+    report = make_report(a_year(), "2026")
+    assert (len(report.months), len(report.entities)) == (10, 5)
+    assert sum(report.months.values(), Figures()) == report.totals
+    assert sum(report.entities.values(), Figures()) == report.totals
+
+
+@pytest.mark.parametrize("period", ["2026-13", "2026-1", "26", "", "2026-10\n", "2026-10-01", 2026, None])
+def test_a_period_that_is_neither_month_nor_year_is_refused(period: object) -> None:
+    with pytest.raises(InvalidInputError, match='period .* Write "2026-10" or "2026"'):
+        make_report([], period)  # type: ignore[arg-type]
+
+
+@given(strategies.lists(strategies.decimals(0, 8_999_999_999, places=9), min_size=1, max_size=30))
+def test_sums_are_exact_whatever_the_precision_of_the_process(amounts: list[Decimal]) -> None:
+    lines = [
+        a_line(State.RETIRED, f"{amount:f}", entity=f"e{number}", cost_usd=amount)
+        for number, amount in enumerate(amounts)
+    ]
+    with localcontext(prec=5):
+        figures = totals(*lines)
+    billionths = sum(int(amount.scaleb(9)) for amount in amounts)
+    assert int(figures.emitted_tonnes.scaleb(9)) == billionths
+    assert int(figures.retired_tonnes.scaleb(9)) == billionths
+    assert int(figures.cost_usd.scaleb(9)) == billionths
+
+
+def test_a_failure_after_payment_is_the_most_urgent() -> None:
+    lines = [
+        a_line(State.DECLINED, entity="a", reason="Too dear"),
+        a_line(State.FAILED, entity="b", reason="No link could be made"),
+        a_line(emitted="1", quantity="2", entity="c"),
+        a_line(State.FAILED, entity="d", payment_id="pay_7", reason="The retirement failed"),
+    ]
+    paid, over, failed, declined = make_report(lines, "2026-10").problems
+    assert (paid.kind, paid.entity, paid.what) == ("failed_after_payment", "d", "The retirement failed")
+    assert "pay_7" in paid.todo
+    assert (over.kind, over.entity, over.tonnes, over.line) == ("over_covered", "c", 1, None)
+    assert (failed.kind, failed.line, failed.tonnes) == ("failed", 1, 10)
+    assert (declined.kind, declined.what) == ("declined", "Too dear")
+    assert not any(problem.is_settled for problem in (paid, over, failed, declined))
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.DECLINED])
+@pytest.mark.parametrize("again", [State.PLANNED, State.RETIRED])
+def test_what_was_bought_again_since_is_settled(state: State, again: State) -> None:
+    problem = the_problem(a_line(state), a_line(again, line=2))
+    assert (problem.is_settled, problem.todo) == (True, "Nothing: other lines cover the month.")
+
+
+def test_money_that_was_paid_for_nothing_is_never_settled() -> None:
+    assert not the_problem(a_line(State.FAILED, payment_id="pay_7"), a_line(line=2)).is_settled
+
+
+def test_a_surplus_that_can_still_be_declined_says_so() -> None:
+    problem = the_problem(a_line(), a_line(State.LINK_MADE, line=2))
+    assert (problem.kind, problem.tonnes) == ("over_covered", 10)
+    assert problem.todo.startswith("Decline what is not paid yet")
+
+
+@pytest.mark.parametrize(
+    ("registry", "quantity", "is_problem"),
+    [("PUR", "11", False), ("PUR", "11.3", True), ("VCS", "10.301", True)],
+)
+def test_the_rounding_of_whole_tonne_credits_is_no_surplus(
+    registry: str, quantity: str, is_problem: bool
+) -> None:
+    report = make_report([a_line(emitted="10.3", quantity=quantity, registry=registry)], "2026-10")
+    assert bool(report.problems) == is_problem
