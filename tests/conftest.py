@@ -6,11 +6,14 @@ import atexit
 import os
 import shutil
 import tempfile
-from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.airflow_side import needs_airflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 # Airflow reads its home and its configuration when it is imported, so this can't wait for a fixture.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="carbonmark-tests-")
@@ -31,4 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out what ``--airflow-side`` says, before it is imported."""
     is_test = collection_path.match("test_*.py")
-    return True if is_test and config.getoption("airflow_side") and not needs_airflow(collection_path) else None
+    return (
+        True if is_test and config.getoption("airflow_side") and not needs_airflow(collection_path) else None
+    )

