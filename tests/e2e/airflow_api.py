@@ -24,7 +24,7 @@ class AirflowApi:
     """
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=30 * PATIENCE, trust_env=False)
 
     def close(self) -> None:
         self._http.close()
