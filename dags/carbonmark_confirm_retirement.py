@@ -20,7 +20,7 @@ or a person does:
 airflow dags trigger carbonmark_confirm_retirement --conf '{"payment_id": "pay_…", "checkout": {…}}'
 ```
 
-`checkout` is the XCom of the task that made the link: what the retirement is compared with.
+`checkout` is the XCom of the task that made the link: what the retirement is compared with, and which purchase of the ledger it is.
 """
 
 from __future__ import annotations

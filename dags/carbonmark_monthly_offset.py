@@ -60,6 +60,17 @@ def limits(context: Any) -> Limits:
     return Limits(usd(params["max_cost_usd"]), usd(params["max_run_cost_usd"]))
 
 
+def is_planned_again(failed: Any, ended: list[Any]) -> bool:
+    """Tell whether a purchase failed before the plan was made again, which then planned its tonnes."""
+
+    def for_whom(bought: Any) -> set[tuple[str, str]]:
+        return {(share.entity, share.month) for share in bought.allocations}
+
+    return failed.state == "failed" and any(
+        each.planned_at > failed.failed_at and for_whom(each) == for_whom(failed) for each in ended
+    )
+
+
 def usd(param: float | None) -> Decimal | None:
     return None if param is None else Decimal(str(param))
 
@@ -106,32 +117,29 @@ def carbonmark_monthly_offset():
     )
 
     @task(trigger_rule="all_done")
-    def list_retired(lines: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    def list_retired(planned: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
         """Show what was retired, and what somebody declined to pay for; fail if anything else is missing."""
-        if lines is None:
+        if planned is None:
             raise AirflowFailException("Nothing could be planned: see the task plan")
         with open_ledger() as ledger:
-            ended = [ledger.line(line["id"]) for line in lines]
-        for line in ended:
-            proof = line.certificate_url or line.transaction_hash or line.reason or ""
-            log.info("%s: %s t, %s  %s", line, line.quantity_tonnes, line.state, proof)
-        latest = {(line.entity, line.month): line.line for line in ended}
-        missing = {
-            str(line)
-            for line in ended
-            if line.state not in ("retired", "declined")
-            # What failed before the plan was made again was planned again.
-            and not (line.state == "failed" and line.line < latest[line.entity, line.month])
-        }
+            ended = [ledger.purchase(each["purchase"]) for each in planned]
+        for each in ended:
+            proof = each.certificate_url or each.transaction_hash or each.reason or ""
+            log.info("%s: %s t, %s  %s", each, each.quantity_tonnes, each.state, proof)
+        missing = [
+            str(each)
+            for each in ended
+            if each.state not in ("retired", "declined") and not is_planned_again(each, ended)
+        ]
         if missing:
             raise AirflowFailException(
                 f"Not retired: {'; '.join(sorted(missing))}. See their tasks in purchase"
             )
         return [
-            line.to_json()
-            | {"certificate_url": line.certificate_url, "transaction_hash": line.transaction_hash}
-            for line in ended
-            if line.state == "retired"
+            each.to_json()
+            | {"certificate_url": each.certificate_url, "transaction_hash": each.transaction_hash}
+            for each in ended
+            if each.state == "retired"
         ]
 
     bought = purchase(

@@ -173,7 +173,7 @@ class Ledger:
             return linking.ordered(connection, task) if connection else None
 
     def given_up(self, task: Task) -> list[Purchase]:
-        """Return what a task ordered before, and gave up for what it orders now."""
+        """Return what a task ordered before, and gave up for what it orders now; the latest last."""
         with self._database.reading() as connection:
             return linking.given_up(connection, task) if connection else []
 

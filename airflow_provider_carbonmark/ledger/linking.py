@@ -33,9 +33,10 @@ def ordered(connection: Connection, task: Task) -> Purchase | None:
 
 
 def given_up(connection: Connection, task: Task) -> list[Purchase]:
-    """Return what a task ordered before its last order."""
+    """Return what a task ordered before its last order, the latest last."""
     is_task = (purchases.c[name] == value for name, value in task_values(task).items())
-    return read_purchases(connection, and_(purchases.c.ordered_by.is_(None), *is_task))
+    found = read_purchases(connection, and_(purchases.c.ordered_by.is_(None), *is_task))
+    return sorted(found, key=lambda purchase: purchase.planned_at)
 
 
 def order_once(

@@ -180,10 +180,15 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         task, test_mode = task_of(context), self.hook.test_mode
         known = ledger.purchase_of(task)
         if known:
-            changed = _changes(known, order, terms)
-            if not changed:
+            is_the_same = not _changes(known, order, terms)
+            if is_the_same and known.has_link:
                 return known
-            refuse_unless_unpaid(ledger, [*ledger.given_up(task), known], self.hook, ", ".join(changed))
+            # Also before what was ordered instead gets its link, in a later try perhaps: what was made before may be paid by now.
+            if made := [each for each in (*ledger.given_up(task), known) if each.has_link]:
+                changed = ", ".join(_changes(made[-1], order, terms)) or "it was another in between"
+                refuse_unless_unpaid(ledger, made, self.hook, changed)
+            if is_the_same:
+                return known
         return ledger.order(task, order, test_mode=test_mode, now=pendulum.now("UTC"), instead_of=known)
 
     def _deliver(self, purchase: Purchase) -> dict[str, Any]:

@@ -131,27 +131,25 @@ def parse_metadata(value: object) -> dict[str, Any]:
 
 
 def refuse_unless_unpaid(
-    ledger: Ledger, ordered: Sequence[Purchase], hook: CarbonmarkHook, changed: str
+    ledger: Ledger, made: Sequence[Purchase], hook: CarbonmarkHook, changed: str
 ) -> None:
     """
-    Allow a task to order something else only while Carbonmark says that all it ordered before is unpaid, and nobody brought a payment.
+    Allow a task one more link only while Carbonmark says that those made before are unpaid, and nobody brought a payment for them.
 
-    :param ordered: what it ordered before.
+    :param made: what it made links for.
     :param changed: what is to be bought now, in words.
     :raises AirflowFailException: when something of it is paid, or nobody can tell.
     """
-    made = [purchase for purchase in ordered if purchase.has_link]
     for purchase in made:
         if doubt := _why_not_unpaid(ledger, purchase, hook):
             raise AirflowFailException(
                 f"This task made the link {_url(purchase)} before, and since then its input changed: {changed}. A new link could buy "
                 f"twice, because {doubt}. To buy with the new input as well, start a new run."
             )
-    if made:
-        log.warning(
-            "The input changed (%s) and what was made before is unpaid, so a new link is made. Don't pay the old one: %s",
-            *(changed, ", ".join(map(_url, made))),
-        )
+    log.warning(
+        "The input changed (%s) and what was made before is unpaid, so a new link is made. Don't pay the old one: %s",
+        *(changed, ", ".join(map(_url, made))),
+    )
 
 
 def _url(purchase: Purchase) -> str:

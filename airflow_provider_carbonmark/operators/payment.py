@@ -28,14 +28,15 @@ from airflow_provider_carbonmark.hooks.checkout import find_purchase, parse_chec
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
 from airflow_provider_carbonmark.hooks.runs import run_of, task_of
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Source
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Payment, Source
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Payment, Purchase
+    from airflow_provider_carbonmark.ledger.bringing import Brought
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 PAID = "I have paid"
 DECLINE = "Decline"
@@ -234,19 +235,14 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             return None
         self.log.info("%s entered payment %s.", user, payment_id)
         brought_before = {(each.payment_id, each.source) for each in ledger.payments(purchase.id)}
-        # Before anything else: a run that dies from here on leaves it to the next.
-        brought = ledger.bring(
-            purchase.id,
-            purchase.link.number if purchase.link else 0,
-            payment_id,
+        payment = Payment(
+            payment_id=payment_id,
+            link=purchase.link.number if purchase.link else 0,
             source=Source.ENTERED,
             brought_by=user,
-            verified=False,
-            now=pendulum.now("UTC"),
+            brought_at=pendulum.now("UTC"),
         )
-        finding, why = self._check(ledger, purchase, brought.payment)
-        if brought.other is not None:
-            finding, why = Finding.OTHER, brought.why
+        finding, why = self._check(ledger, purchase, payment)
         # What a person says may be paid a moment ago, and not be there yet; what a browser brought is ruled out by now.
         is_late = finding is Finding.NOT_PAID and (payment_id, Source.RETURNED) in brought_before
         if finding is Finding.OTHER or is_late:
@@ -256,23 +252,23 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
 
     def _check(self, ledger: Ledger, purchase: Purchase, payment: Payment) -> tuple[Finding, str]:
         """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
-        conn_id = purchase.link.conn_id if purchase.link else None
-        with failing_without_retry():
-            settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
-        finding, why = check_payment(settings, payment.payment_id, purchase)
-        if finding is not Finding.THIS_PURCHASE:
-            return finding, why
-        brought = ledger.bring(
-            purchase.id,
-            payment.link,
-            payment.payment_id,
-            source=payment.source,
-            brought_by=payment.brought_by,
-            verified=True,
-            now=pendulum.now("UTC"),
-        )
+
+        def bring(*, verified: bool) -> Brought:
+            told = {"source": payment.source, "brought_by": payment.brought_by, "now": pendulum.now("UTC")}
+            return ledger.bring(purchase.id, payment.link, payment.payment_id, **told, verified=verified)
+
+        # Before anything else: a run that dies from here on leaves it to the next.
+        brought = bring(verified=False)
+        if brought.other is None:
+            conn_id = purchase.link.conn_id if purchase.link else None
+            with failing_without_retry():
+                settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
+            finding, why = check_payment(settings, payment.payment_id, purchase)
+            if finding is not Finding.THIS_PURCHASE:
+                return finding, why
+            brought = bring(verified=True)
         # Two purchases may ask for just the same, and the ledger knows whose the payment is.
-        return (finding, why) if brought.is_its_own else (Finding.OTHER, brought.why)
+        return Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why
 
     def _declined(self, context: Context, ledger: Ledger, purchase: Purchase, user: str) -> str:
         if payment_id := self._known(ledger, purchase.id, _ENTERED):

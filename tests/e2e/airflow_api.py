@@ -24,7 +24,7 @@ class AirflowApi:
     """
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=30 * PATIENCE, trust_env=False)
 
     def close(self) -> None:
         self._http.close()
@@ -83,7 +83,8 @@ class AirflowApi:
         self._answer(self._http.patch(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"}))
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
-        """Make Airflow forget a run, with its tasks and XComs."""
+        """End a run, for Airflow deletes none that is under way, and make Airflow forget it with its tasks and XComs."""
+        self.end_run(dag_id, run_id)
         self._refuse_errors(self._http.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"))
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:

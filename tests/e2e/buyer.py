@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 
 import httpx
 
+from tests.e2e.processes import PATIENCE
+
 GOOD_CARD = "4242 4242 4242 4242"
 DECLINED_CARD = "4000 0000 0000 0002"
 STUCK_CARD = "4000 0000 0000 1026"
@@ -41,7 +43,7 @@ def pay(checkout_url: str, card: str = GOOD_CARD, *, come_back: bool = True) -> 
     :param come_back: whether the browser opens the address it is sent to.
     :raises PaymentRefused: when the page does not send the buyer on.
     """
-    with httpx.Client(timeout=30, trust_env=False) as browser:
+    with httpx.Client(timeout=30 * PATIENCE, trust_env=False) as browser:
         page = _Page.read(browser.get(checkout_url))
         if "card_number" not in page.fields:
             raise PaymentRefused(page.text)

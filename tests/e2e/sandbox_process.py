@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.processes import Process, StackError, free_ports, wait_until
+from tests.e2e.processes import PATIENCE, Process, StackError, free_ports, wait_until
 
 
 class SandboxProcess:
@@ -44,7 +44,9 @@ class SandboxProcess:
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """Make a control call, for example ``control("PUT", "switches", {…})``."""
-        answer = httpx.request(method, f"{self.url}/sandbox/{path}", json=body, timeout=30, trust_env=False)
+        answer = httpx.request(
+            method, f"{self.url}/sandbox/{path}", json=body, timeout=30 * PATIENCE, trust_env=False
+        )
         if answer.is_error:
             raise StackError(f"The sandbox refused {method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None

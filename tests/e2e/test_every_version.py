@@ -76,7 +76,7 @@ def test_a_buyer_pays_from_required_actions_and_comes_back_while_the_task_is_par
 
 
 def test_a_whole_run_cleared_after_the_payment_ends_with_the_same_link_and_payment(started: Started) -> None:
-    bought = started["before"]
+    bought = started["notifier"]
     payment_id, link = bought.expect_certificate(), bought.link
     bought.clear_all()
     bought.wait_for_try("payment", 2)

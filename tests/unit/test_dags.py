@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ParamValidationError
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run
+from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
@@ -210,7 +210,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
         yield opened
 
 
-def planned(ledger: Ledger, *entities: str) -> list[PurchaseLine]:
+def planned(ledger: Ledger, *entities: str, now: Any = NOW) -> list[Purchase]:
     """Plan a tonne for each of these; planning again tops up what failed."""
 
     def make(coverage: Coverage) -> Plan:
@@ -234,17 +234,23 @@ def planned(ledger: Ledger, *entities: str) -> list[PurchaseLine]:
             )
         )
 
-    return ledger.plan(make, run=RUN, months=["2026-10"], test_mode=True, is_over=lambda run: False, now=NOW)
+    about = {"run": RUN, "months": ["2026-10"], "test_mode": True, "is_over": lambda run, since: False}
+    return ledger.plan(make, **about, now=now)
 
 
-def retire(ledger: Ledger, line: PurchaseLine) -> None:
-    ledger.link_made(line.id, RUN, {"checkout_url": "https://pay.example.com/1"}, now=NOW)
+def link(ledger: Ledger, purchase: Purchase) -> None:
+    asked = ledger.ask_link(purchase.id, Task(RUN, "link", 0), lambda number: {}, conn_id="c", now=NOW)
+    ledger.link_made(purchase.id, RUN, asked, url="https://pay.example.com/1", now=NOW)
+
+
+def retire(ledger: Ledger, purchase: Purchase) -> None:
+    link(ledger, purchase)
     ledger.retired(
-        line.id,
+        purchase.id,
         {
-            "payment_id": f"pay_{line.id}",
+            "payment_id": f"pay_{purchase.id}",
             "quantity_tonnes": "1",
-            "certificate_url": f"https://certificates.example.com/{line.id}",
+            "certificate_url": f"https://certificates.example.com/{purchase.id}",
             "transaction_hash": "0x1",
             "test_mode": True,
         },
@@ -252,27 +258,27 @@ def retire(ledger: Ledger, line: PurchaseLine) -> None:
     )
 
 
-def list_retired(dag: Any, lines: list[PurchaseLine] | None) -> list[dict[str, Any]]:
+def list_retired(dag: Any, purchases: list[Purchase] | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = dag.get_task("list_retired").python_callable(
-        None if lines is None else [line.to_json() for line in lines]
+        None if purchases is None else [purchase.to_json() for purchase in purchases]
     )
     return found
 
 
 def test_a_month_ends_with_what_was_retired(monthly_dag: Any, ledger: Ledger) -> None:
-    lines = planned(ledger, "a", "b")
-    for line in lines:
-        retire(ledger, line)
-    found = list_retired(monthly_dag, lines)
+    purchases = planned(ledger, "a", "b")
+    for purchase in purchases:
+        retire(ledger, purchase)
+    found = list_retired(monthly_dag, purchases)
 
     assert [bought["entity"] for bought in found] == ["a", "b"]
-    assert found[0]["certificate_url"] == f"https://certificates.example.com/{lines[0].id}"
+    assert found[0]["certificate_url"] == f"https://certificates.example.com/{purchases[0].id}"
 
 
 def test_what_somebody_declined_to_pay_for_fails_no_month(monthly_dag: Any, ledger: Ledger) -> None:
     first, second = planned(ledger, "a", "b")
     retire(ledger, first)
-    ledger.link_made(second.id, RUN, {"checkout_url": "https://pay.example.com/2"}, now=NOW)
+    link(ledger, second)
     ledger.declined(second.id, RUN, "no budget", now=NOW)
 
     assert [bought["entity"] for bought in list_retired(monthly_dag, [first, second])] == ["a"]
@@ -285,19 +291,31 @@ def test_a_month_in_which_anything_else_is_missing_fails_and_names_it(
     retire(ledger, first)
     ledger.failed(third.id, "sold out", now=NOW, run=RUN)
 
-    with pytest.raises(
-        AirflowFailException, match=rf"Not retired: line {second.id} \(b.*; line {third.id} \(c"
-    ):
+    with pytest.raises(AirflowFailException, match="Not retired: .*See their tasks") as failure:
         list_retired(monthly_dag, [first, second, third])
+    told = [str(purchase) in str(failure.value) for purchase in (first, second, third)]
+    assert told == [False, True, True]
 
 
 def test_what_failed_and_was_planned_again_is_not_missing(monthly_dag: Any, ledger: Ledger) -> None:
     (failed,) = planned(ledger, "a")
     ledger.failed(failed.id, "sold out", now=NOW, run=RUN)
-    lines = planned(ledger, "a")
-    retire(ledger, lines[1])
+    purchases = planned(ledger, "a", now=NOW.add(hours=1))
+    retire(ledger, purchases[1])
 
-    assert [bought["id"] for bought in list_retired(monthly_dag, lines)] == [lines[1].id]
+    assert [bought["purchase"] for bought in list_retired(monthly_dag, purchases)] == [purchases[1].id]
+
+
+def test_what_failed_after_more_was_planned_for_the_month_is_missing(
+    monthly_dag: Any, ledger: Ledger
+) -> None:
+    planned(ledger, "a")
+    failed, more = planned(ledger, "a", now=NOW.add(hours=1))
+    retire(ledger, more)
+    ledger.failed(failed.id, "sold out", now=NOW.add(hours=2), run=RUN)
+
+    with pytest.raises(AirflowFailException, match=f"purchase {failed.id}"):
+        list_retired(monthly_dag, [failed, more])
 
 
 def test_a_month_that_could_not_be_planned_fails(monthly_dag: Any) -> None:

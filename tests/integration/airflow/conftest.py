@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,8 @@ import time_machine
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.purchase import Run
+from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment
@@ -92,8 +96,25 @@ def listing(sandbox):
     )
 
 
+@pytest.fixture(scope="session")
+def _empty_ledger(tmp_path_factory):
+    """A ledger's file with its tables and nothing in them, which takes longer to make than to copy."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.db"
+    made = Ledger(create_engine(f"sqlite:///{path}", poolclass=NullPool))
+    about = {"run": Run("any", "run"), "months": [], "test_mode": True, "is_over": lambda run, since: False}
+    made.plan(lambda coverage: Plan(), **about, now=START)
+    return path
+
+
 @pytest.fixture
-def checkout_operator(connect, listing):
+def ledger_file(_empty_ledger, tmp_path, monkeypatch):
+    """A ledger of the test's own, in a file."""
+    path = shutil.copy(_empty_ledger, tmp_path / "ledger.db")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(path))
+
+
+@pytest.fixture
+def checkout_operator(connect, listing, ledger_file):
     """Return a function that makes the checkout operator."""
 
     def make(**changes: Any) -> CarbonmarkCreateCheckoutOperator:
@@ -127,8 +148,10 @@ def pay():
 def buy(checkout_operator, pay):
     """Return a function that makes a checkout and pays it: the checkout and the payment id."""
 
+    numbers = count()
+
     def buy(card: str = "4242424242424242", **changes: Any) -> tuple[dict[str, Any], str]:
-        checkout = checkout_operator(**changes).execute(make_context())
+        checkout = checkout_operator(**changes).execute(make_context(run_id=f"run-{next(numbers)}"))
         return checkout, pay(checkout["checkout_url"], card)
 
     return buy
@@ -149,7 +172,7 @@ def logged(caplog, capsys):
 
 
 @pytest.fixture
-def ledger(url, connect, sandbox, monkeypatch):
+def ledger(url, connect, sandbox, ledger_file, monkeypatch):
     """The ledger that the tasks keep, which this Airflow is configured with, read past them; one of each kind."""
     for name, value in ledger_environment(url).items():
         monkeypatch.setenv(name, value)

@@ -80,7 +80,9 @@ def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
     assert dag_run.plan([]) == []
 
 
-def test_a_runs_own_purchases_keep_their_places_whatever_it_takes_up_and_loses(airflow, dag_run, second, ledger):
+def test_a_runs_own_purchases_keep_their_places_whatever_it_takes_up_and_loses(
+    airflow, dag_run, second, ledger
+):
     """A task's map index is its purchase's place."""
     dag_run.plan([stated("1", "api")])
     dag_run.link()

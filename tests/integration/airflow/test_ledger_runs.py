@@ -9,10 +9,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from sqlalchemy import create_engine, text
 
+from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import ledger_path, open_ledger
-from airflow_provider_carbonmark.ledger.schema import Run, State
-from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid, stated
-from tests.integration.airflow.parts import HAS_STATE_STORE, sqlite_only
+from airflow_provider_carbonmark.ledger.purchase import Run, State
+from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid
+from tests.integration.airflow.parts import sqlite_only
 from tests.integration.airflow.points import Killed
 
 
@@ -41,14 +42,13 @@ def test_a_new_run_passes_the_link_on_and_awaits_what_comes_back_to_the_old_one(
     link, dag_run, second, ledger, airflow, buyer, sandbox
 ):
     (taken,) = second.plan()
-    assert (taken["state"], taken["checkout_url"]) == ("link_made", link["checkout_url"])
-    assert ledger.line(taken["id"]).handler == Run(DAG_ID, "second")
+    assert (taken["state"], taken["purchase"]) == ("link_made", link["purchase"])
+    assert ledger.purchase(taken["purchase"]).handler == Run(DAG_ID, "second")
     quote = second.run("quote")
     assert (quote["uuid"], quote["cost_usd"]) == (None, taken["cost_usd"])
     assert second.run("checkout") == link
-    assert airflow.pull(second.task("checkout"), "carbonmark_conn_id") is None
     second.park()
-    # The return URL knows the task that made the link only; it wakes everybody who waits for that.
+    # Whoever waits for the purchase's payment is woken, in whichever run.
     payment_id = buyer.pay(link, comes_back=False)
     assert airflow.come_back(link, payment_id) == [dag_run.task("payment"), second.task("payment")]
     assert second.run("payment", event=paid) == payment_id
@@ -64,7 +64,7 @@ def test_a_payment_that_came_back_between_two_runs_needs_nobody(link, second, bu
     assert second.run("payment") == payment_id
 
 
-def test_a_line_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
+def test_a_purchase_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
     link, dag_run, second, ledger, buyer
 ):
     buyer.pay(link)
@@ -74,7 +74,7 @@ def test_a_line_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
     assert second.link() == link
     second.run("payment")
     finish(second)
-    assert second.plan() == [ledger.lines()[0].to_json()]
+    assert second.plan() == [ledger.purchase(taken["purchase"]).to_json()]
 
 
 @pytest.mark.parametrize(("died_at", "times"), [("done", 1), ("succeed done", 2)])
@@ -92,14 +92,14 @@ def test_a_retirement_that_nobody_was_told_of_is_announced_by_the_next_run(
     dag_run.reach = die
     with pytest.raises(Killed):
         dag_run.run("record")
-    assert ledger.lines()[0].to_announce
+    assert ledger.purchase(link["purchase"]).to_announce
     (taken,) = second.plan()
     assert taken["state"] == "retired"
     assert second.link() == link
     assert second.run("payment") == payment_id
     finish(second)
     assert [event["payment_id"] for event in airflow.events] == [payment_id] * times
-    assert not ledger.lines()[0].to_announce
+    assert not ledger.purchase(link["purchase"]).to_announce
     second.end()
     assert DagRun(airflow, "third").plan() == []
 
@@ -109,7 +109,7 @@ def test_the_old_run_may_wake_up_and_both_come_to_the_same_end(link, dag_run, se
     second.link()
     second.park()
     dag_run.go_on()
-    assert [line["checkout_url"] for line in dag_run.plan()] == [link["checkout_url"]]
+    assert [each["purchase"] for each in dag_run.plan()] == [link["purchase"]]
     assert dag_run.link() == link
     buyer.pay(link)
     for run in (dag_run, second):
@@ -119,7 +119,7 @@ def test_the_old_run_may_wake_up_and_both_come_to_the_same_end(link, dag_run, se
     assert len(sandbox.state.checkouts) == 1
 
 
-def test_only_the_run_that_carries_a_line_on_may_decline_it(link, dag_run, second, ledger):
+def test_only_the_run_that_carries_a_purchase_on_may_decline_it(link, dag_run, second, ledger):
     second.plan()
     second.link()
     with pytest.raises(AirflowSkipException, match="handled by run 'second'"):
@@ -130,12 +130,12 @@ def test_only_the_run_that_carries_a_line_on_may_decline_it(link, dag_run, secon
     assert ledger.lines()[0].state is State.DECLINED
 
 
-def test_a_line_that_another_run_planned_and_carries_on_is_skipped(dag_run, second, ledger, sandbox):
+def test_a_purchase_that_another_run_planned_and_carries_on_is_skipped(dag_run, second, ledger, sandbox):
     (planned,) = dag_run.plan()
     second.plan()
     for step in ("quote", "checkout"):
         with pytest.raises(AirflowSkipException, match="handled by run 'first'"):
-            second.run(step, line=planned)
+            second.run(step, purchase=planned)
     assert sandbox.state.checkouts == {}
 
 
@@ -173,19 +173,8 @@ def test_of_two_tries_at_once_both_deliver_one_link(dag_run, ledger, sandbox):
 
     dag_run.reach = overtake
     delivered.append(dag_run.run("checkout"))
-    assert delivered[0] == delivered[1] == ledger.lines()[0].checkout
+    assert delivered[0] == delivered[1] == checkout_of(ledger.purchase(delivered[0]["purchase"]))
     assert len(sandbox.state.checkouts) == 2
-
-
-def test_a_task_makes_the_link_of_one_line_only(dag_run, ledger, sandbox):
-    """Otherwise, buyers of two lines would come back to the same task."""
-    if not HAS_STATE_STORE:
-        pytest.skip("the task state store came with Airflow 3.3")
-    lines = dag_run.plan([stated("1", "api"), stated("0.5", "web")])
-    link = dag_run.link()
-    with pytest.raises(AirflowFailException, match=f"made the link {link['checkout_url']} before.*A new run"):
-        dag_run.run("checkout", line=lines[1])
-    assert len(sandbox.state.checkouts) == 1
 
 
 def test_what_was_retired_otherwise_than_asked_is_left_to_a_person_in_every_run(
@@ -206,24 +195,25 @@ def test_what_was_retired_otherwise_than_asked_is_left_to_a_person_in_every_run(
 
 
 @sqlite_only
-@pytest.mark.parametrize("line", [None, 7, "web", {}, {"id": None}, {"id": "1"}, {"id": True}])
-@pytest.mark.parametrize("step", ["quote", "checkout"])
-def test_what_is_no_line_fails_without_a_retry(dag_run, ledger, step, line):
-    with pytest.raises(AirflowFailException, match="is no line of the ledger.*Pass one of the lines"):
-        dag_run.run(step, line=line)
+@pytest.mark.parametrize(
+    "given", [None, 7, "web", {}, {"purchase": None}, {"purchase": "1"}, {"purchase": True}]
+)
+@pytest.mark.parametrize(
+    ("step", "field"), [("quote", "purchase"), ("checkout", "purchase"), ("record", "checkout")]
+)
+def test_what_is_no_purchase_fails_without_a_retry(dag_run, ledger, step, field, given):
+    inputs = {field: given} | ({"retirement": {}} if step == "record" else {})
+    with pytest.raises(
+        AirflowFailException, match=f"{field} is about no purchase of the ledger.*Pass on what"
+    ):
+        dag_run.run(step, **inputs)
 
 
 @pytest.mark.parametrize("step", ["quote", "checkout"])
-def test_a_line_that_the_ledger_does_not_have_fails_without_a_retry(dag_run, ledger, step):
-    with pytest.raises(AirflowFailException, match="The ledger has no line 7"):
-        dag_run.run(step, line={"id": 7})
-
-
-@sqlite_only
-@pytest.mark.parametrize("checkout", [None, "x", {}, {"purchase_line": None}, {"purchase_line": "1"}])
-def test_a_checkout_of_no_line_cannot_be_recorded(dag_run, ledger, checkout):
-    with pytest.raises(AirflowFailException, match="checkout belongs to no line.*CheckoutLineOperator"):
-        dag_run.run("record", checkout=checkout, retirement={})
+def test_a_purchase_that_the_ledger_does_not_have_fails_without_a_retry(dag_run, ledger, step):
+    told = "The ledger in .* has no purchase 7.*in another ledger.*ledger_conn_id"
+    with pytest.raises(AirflowFailException, match=told):
+        dag_run.run(step, purchase={"purchase": 7})
 
 
 @pytest.mark.parametrize(
@@ -235,11 +225,11 @@ def test_a_checkout_of_no_line_cannot_be_recorded(dag_run, ledger, checkout):
         ({"quantity_tonnes": None}, "retired an untold number of t"),
         ({"quantity_tonnes": "many"}, "quantity_tonnes.*many"),
         ({"retired_at": "yesterday"}, "retired_at.*yesterday"),
-        ({"payment_id": "pay_other"}, "if both are real, the line was paid twice"),
+        ({"payment_id": "pay_other"}, "if both are real, it was paid twice"),
         ({"test_mode": True}, "planned in production, its retirement is of test mode"),
     ],
 )
-def test_a_retirement_that_is_not_the_lines_is_not_recorded(
+def test_a_retirement_that_is_not_the_purchases_is_not_recorded(
     link, dag_run, ledger, buyer, retirement, problem
 ):
     buyer.pay(link)
@@ -251,11 +241,10 @@ def test_a_retirement_that_is_not_the_lines_is_not_recorded(
     assert ledger.lines()[0].state is State.PAID
 
 
-def test_a_checkout_of_no_line_is_awaited_and_confirmed_without_a_ledger(dag_run, link, ledger, buyer):
-    checkout = {name: value for name, value in link.items() if name != "purchase_line"}
-    payment_id = buyer.pay(checkout)
-    assert dag_run.run("payment", checkout=checkout) == payment_id
-    dag_run.run("retirement", checkout=checkout)
+def test_a_payment_that_no_ledger_knows_of_is_followed_all_the_same(dag_run, link, ledger, buyer):
+    checkout = {name: link[name] for name in ("beneficiary_name", "quantity_tonnes")}
+    payment_id = buyer.pay(link, comes_back=False)
+    assert dag_run.run("retirement", checkout=checkout, payment_id=payment_id)["payment_id"] == payment_id
     assert ledger.lines()[0].state is State.LINK_MADE
 
 
@@ -265,16 +254,16 @@ def test_a_checkout_of_no_line_is_awaited_and_confirmed_without_a_ledger(dag_run
 def test_a_ledger_that_another_version_made_fails_without_a_retry(dag_run, link, url):
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE carbonmark_ledger_version SET version = 2"))
+        connection.execute(text("UPDATE carbonmark_ledger_version SET version = 3"))
     engine.dispose()
     for step in ("plan", "quote", "checkout", "payment"):
         arguments = {"emissions": []} if step == "plan" else {}
-        with pytest.raises(AirflowFailException, match="says 2 where .* knows 1 only: install the version"):
+        with pytest.raises(AirflowFailException, match="says 3 where .* knows up to 2: install the version"):
             dag_run.run(step, **(arguments or inputs(dag_run, link, step)))
 
 
 def inputs(dag_run, link, step):
-    return {"checkout": link} if step == "payment" else {"line": {"id": link["purchase_line"]}}
+    return {"checkout": link} if step == "payment" else {"purchase": link}
 
 
 @sqlite_only

@@ -1,10 +1,12 @@
-"""The operator that waits for a payment, with a stand-in for the XComs and the human-in-the-loop requests of one run."""
+"""The operator that waits for a payment, with a ledger of its own and a stand-in for human-in-the-loop requests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,78 +15,94 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseNotifier
 from airflow.sdk import DAG
 from markdown_it import MarkdownIt
+from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.checkout import checkout_of
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.purchase import Order, Run, Source, Task
 from airflow_provider_carbonmark.operators.payment import (
     DECLINE,
     PAID,
     PARKING,
+    PAYMENT_KEY,
     CarbonmarkAwaitPaymentOperator,
     default_body,
     default_subject,
 )
-from airflow_provider_carbonmark.web.link import PAYMENT_KEY, LinkKey
 
-LINK = {"dag_id": "offset", "run_id": "2026-10", "task_id": "checkout", "map_index": 2}
-AWAITS_KEY = LinkKey(**LINK).awaits_key
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+RUN = Run("offset", "2026-10")
+ORDER = Order("listing-137-0xabc", Decimal("12.345"), "Acme EMEA", "Emissions of October")
 CHECKOUT = {
+    "purchase": 7,
     "checkout_url": "https://pay.example.com/cs_1?a=b#c",
-    "payment_id": None,
-    "asset_price_source_id": "listing-137-0xabc",
     "quantity_tonnes": "12.345",
     "beneficiary_name": "Acme EMEA",
     "retirement_message": "Emissions of October",
     "test_mode": False,
-    **LINK,
 }
 
 
-class Run:
+class Waiting:
     """
-    One run as its tasks see it.
+    A purchase with its link, and the task that waits for its payment.
 
     :ivar requests: what was asked of people, oldest first.
-    :ivar on: what happens besides, by the moment at which it does: ``pushed``, ``pulled``, ``asked``.
+    :ivar on: what happens besides, by the moment at which it does: ``said``, ``looked``, ``asked``.
     """
 
-    def __init__(self) -> None:
-        self.xcoms: dict[tuple[str, int, str], Any] = {}
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.requests: list[dict[str, Any]] = []
-        self.pulls: list[dict[str, Any]] = []
-        self.on: dict[str, Callable[[], None]] = {}
+        self.on: dict[str, Callable[[], object]] = {}
+        self.checkout = self.order("link", CHECKOUT["checkout_url"])
+
+    def order(self, task_id: str, url: str) -> dict[str, Any]:
+        """Order what a task orders, and return its checkout."""
+        task = Task(RUN, task_id, 2)
+        id = self.ledger.order(task, ORDER, test_mode=False, now=NOW).id
+        asked = self.ledger.ask_link(id, task, lambda number: {}, conn_id="carbonmark_default", now=NOW)
+        return checkout_of(self.ledger.link_made(id, RUN, asked, url=url, now=NOW))
 
     def context(self) -> Any:
-        ti = SimpleNamespace(
-            id="ti", dag_id="offset", run_id="2026-10", task_id="await", map_index=2, xcom_push=self.push
-        )
-        ti.xcom_pull = self.pull
+        ti = SimpleNamespace(id="ti", dag_id=RUN.dag_id, run_id=RUN.run_id, task_id="await", map_index=2)
         return {"ti": ti, "task_instance": ti}
-
-    def push(self, key: str, value: Any) -> None:
-        self.xcoms["await", 2, key] = value
-        self._happen("pushed")
-
-    def pull(self, *, dag_id: str, run_id: str, task_ids: str, map_indexes: int, key: str) -> Any:
-        assert (dag_id, run_id) == ("offset", "2026-10")
-        value = self.xcoms.get((task_ids, map_indexes, key))
-        self._happen("pulled")
-        return value
 
     def ask(self, **request: Any) -> None:
         self.requests.append(request)
-        self._happen("asked")
+        self.happen("asked")
 
-    def record(self, payment_id: str = "pay_1") -> None:
+    def record(self, payment_id: str = "pay_1", *, verified: bool = True) -> None:
         """Do what the return URL does first."""
-        self.xcoms["checkout", 2, PAYMENT_KEY] = payment_id
+        self.on.clear()
+        self.ledger.bring(
+            self.checkout["purchase"], 1, payment_id, source=Source.RETURNED, verified=verified, now=NOW
+        )
 
-    def _happen(self, moment: str) -> None:
+    def happen(self, moment: str) -> None:
         self.on.get(moment, lambda: None)()
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Who said to wait."""
+        return self.ledger.waiting(self.checkout["purchase"])
+
+    def operator(self, **arguments: Any) -> CarbonmarkAwaitPaymentOperator:
+        return CarbonmarkAwaitPaymentOperator(task_id="await", **{"checkout": self.checkout, **arguments})
+
+    def resume(self, event: dict[str, Any], **arguments: Any) -> str | None:
+        """Answer the task, and return what it makes of that."""
+        return self.operator(**arguments).execute_complete(self.context(), event)
+
+    def park(self, **arguments: Any) -> BaseException:
+        with pytest.raises(PARKING) as parked:
+            self.operator(**arguments).execute(self.context())
+        return parked.value
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    run = Run()
+def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Waiting:
     # Carbonmark is out of reach.
     monkeypatch.setenv(
         "AIRFLOW_CONN_CARBONMARK_DEFAULT",
@@ -92,18 +110,28 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             {"conn_type": "carbonmark", "host": "http://127.0.0.1:9", "extra": {"environment": "test"}}
         ),
     )
-    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", run.ask)
-    return run
+    file = tmp_path / "ledger.db"
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(file))
+    waiting = Waiting(Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool)))
+    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", waiting.ask)
+    for name, moment in (("awaits", "said"), ("payments", "looked")):
+        monkeypatch.setattr(Ledger, name, _telling(getattr(Ledger, name), waiting, moment))
+    return waiting
+
+
+def _telling(method: Callable[..., Any], waiting: Waiting, moment: str) -> Callable[..., Any]:
+    def told(*arguments: Any, **more: Any) -> Any:
+        result = method(*arguments, **more)
+        waiting.happen(moment)
+        return result
+
+    return told
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """Return a function that returns what was logged, which some versions of Airflow print."""
     return lambda: caplog.text + capsys.readouterr().out
-
-
-def operator(**arguments: Any) -> CarbonmarkAwaitPaymentOperator:
-    return CarbonmarkAwaitPaymentOperator(task_id="await", **{"checkout": CHECKOUT, **arguments})
 
 
 def answer(option: str = PAID, payment_id: str | None = None) -> dict[str, Any]:
@@ -116,14 +144,8 @@ def answer(option: str = PAID, payment_id: str | None = None) -> dict[str, Any]:
     }
 
 
-def assert_parks(task: CarbonmarkAwaitPaymentOperator, context: Any) -> BaseException:
-    with pytest.raises(PARKING) as parked:
-        task.execute(context)
-    return parked.value
-
-
-def test_it_parks_without_a_trigger_where_airflow_can(run: Run) -> None:
-    parked = assert_parks(operator(), run.context())
+def test_it_parks_without_a_trigger_where_airflow_can(waiting: Waiting) -> None:
+    parked = waiting.park()
 
     assert parked.method_name == "execute_complete"
     if hasattr(airflow.sdk.exceptions, "TaskAwaitingInput"):
@@ -132,56 +154,51 @@ def test_it_parks_without_a_trigger_where_airflow_can(run: Run) -> None:
         assert type(parked.trigger).__name__ == "HITLTrigger"
 
 
-def test_it_says_which_link_it_awaits_before_it_looks_and_asks(run: Run) -> None:
-    seen = []
-    run.on = {
-        "pulled": lambda: seen.append(("pulled", AWAITS_KEY in {key for *_, key in run.xcoms})),
-        "asked": lambda: seen.append(("asked", len(run.requests))),
-    }
-    assert_parks(operator(), run.context())
+def test_it_says_what_it_awaits_before_it_looks_and_looks_again_after_it_asked(waiting: Waiting) -> None:
+    seen: list[str] = []
+    waiting.on = {moment: lambda moment=moment: seen.append(moment) for moment in ("said", "looked", "asked")}
+    waiting.park()
 
-    assert seen == [("pulled", True), ("asked", 1), ("pulled", True)]
-    assert run.xcoms["await", 2, AWAITS_KEY] == LINK
+    assert (seen[:2], seen[-2:]) == (["said", "looked"], ["asked", "looked"])
+    assert waiting.tasks == [Task(RUN, "await", 2)]
 
 
-def test_a_payment_that_is_recorded_already_needs_no_person(run: Run) -> None:
-    run.record()
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_payment_that_came_back_already_needs_no_person(waiting: Waiting, verified: bool) -> None:
+    waiting.record(verified=verified)
 
-    assert operator().execute(run.context()) == "pay_1"
-    assert run.requests == []
-
-
-@pytest.mark.parametrize("gap", ["pushed", "asked"])
-def test_a_buyer_who_comes_back_in_a_gap_is_found(run: Run, gap: str) -> None:
-    run.on = {gap: run.record}
-
-    assert operator().execute(run.context()) == "pay_1"
+    assert waiting.operator().execute(waiting.context()) == "pay_1"
+    assert waiting.requests == []
 
 
-def test_a_buyer_who_comes_back_between_the_first_look_and_the_request_is_found(run: Run) -> None:
-    run.on = {"pulled": run.record}
+@pytest.mark.parametrize("verified", [True, False])
+@pytest.mark.parametrize("gap", ["said", "looked", "asked"])
+def test_a_buyer_who_comes_back_in_a_gap_is_found(waiting: Waiting, gap: str, verified: bool) -> None:
+    waiting.on = {gap: lambda: waiting.record(verified=verified)}
 
-    assert operator().execute(run.context()) == "pay_1"
-    assert len(run.requests) == 1
+    assert waiting.operator().execute(waiting.context()) == "pay_1"
+    assert len(waiting.requests) == (0 if gap == "said" else 1)
 
 
-def test_a_buyer_who_comes_back_while_notifiers_run_is_found(run: Run) -> None:
+def test_a_buyer_who_comes_back_while_notifiers_run_is_found(waiting: Waiting) -> None:
     class Slow(BaseNotifier):
         def notify(self, context: Any) -> None:
-            run.record()
+            waiting.record()
 
-    assert operator(notifiers=Slow()).execute(run.context()) == "pay_1"
-
-
-def test_the_payment_of_another_map_index_is_not_taken(run: Run) -> None:
-    run.xcoms["checkout", 1, PAYMENT_KEY] = "pay_other"
-
-    assert_parks(operator(), run.context())
+    assert waiting.operator(notifiers=Slow()).execute(waiting.context()) == "pay_1"
 
 
-def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(run: Run) -> None:
-    assert_parks(operator(cost_usd="46.66", response_timeout=timedelta(days=3)), run.context())
-    (request,) = run.requests
+def test_the_payment_of_another_purchase_is_not_taken(waiting: Waiting) -> None:
+    other = waiting.order("another", "https://pay.example.com/cs_2")
+    waiting.ledger.bring(other["purchase"], 1, "pay_2", source=Source.RETURNED, verified=True, now=NOW)
+    waiting.record("pay_2", verified=False)
+
+    waiting.park()
+
+
+def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(waiting: Waiting) -> None:
+    waiting.park(cost_usd="46.66", response_timeout=timedelta(days=3))
+    (request,) = waiting.requests
 
     assert request["subject"] == "Pay for 12.345 t CO2e, Acme EMEA"
     for told in ("https://pay.example.com/cs_1?a=b#c", "12.345 t", "46.66 USD", "Acme EMEA", "October"):
@@ -193,28 +210,29 @@ def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(run
     json.dumps(request["params"])
 
 
-def test_the_form_asks_for_nothing_but_the_payment_id_whatever_params_the_dag_has(run: Run) -> None:
+def test_the_form_asks_for_nothing_but_the_payment_id_whatever_params_the_dag_has(waiting: Waiting) -> None:
     with DAG("offset", schedule=None, params={"month": "2026-10", PAYMENT_KEY: "the DAG's own"}):
-        task = operator()
-    assert_parks(task, run.context())
+        task = waiting.operator()
+    with pytest.raises(PARKING):
+        task.execute(waiting.context())
 
-    assert run.requests[0]["params"].keys() == {PAYMENT_KEY}
-    assert run.requests[0]["params"][PAYMENT_KEY]["value"] is None
-
-
-def test_an_authors_own_subject_and_body_are_kept(run: Run) -> None:
-    assert_parks(operator(subject="Please pay", body="*Now*"), run.context())
-
-    assert (run.requests[0]["subject"], run.requests[0]["body"]) == ("Please pay", "*Now*")
+    assert waiting.requests[0]["params"].keys() == {PAYMENT_KEY}
+    assert waiting.requests[0]["params"][PAYMENT_KEY]["value"] is None
 
 
-def test_the_assigned_users_are_passed_on(run: Run) -> None:
-    assert_parks(operator(assigned_users={"id": "1", "name": "ada"}), run.context())
+def test_an_authors_own_subject_and_body_are_kept(waiting: Waiting) -> None:
+    waiting.park(subject="Please pay", body="*Now*")
 
-    assert run.requests[0]["assigned_users"] == [{"id": "1", "name": "ada"}]
+    assert (waiting.requests[0]["subject"], waiting.requests[0]["body"]) == ("Please pay", "*Now*")
 
 
-def test_a_notifiers_template_sees_the_checkout(run: Run) -> None:
+def test_the_assigned_users_are_passed_on(waiting: Waiting) -> None:
+    waiting.park(assigned_users={"id": "1", "name": "ada"})
+
+    assert waiting.requests[0]["assigned_users"] == [{"id": "1", "name": "ada"}]
+
+
+def test_a_notifiers_template_sees_the_checkout(waiting: Waiting) -> None:
     told = []
 
     class Told(BaseNotifier):
@@ -227,16 +245,17 @@ def test_a_notifiers_template_sees_the_checkout(run: Run) -> None:
         def notify(self, context: Any) -> None:
             told.append(self.text)
 
-    task = operator(notifiers=[Told()])
-    assert_parks(task, run.context() | {"task": task})
+    task = waiting.operator(notifiers=[Told()])
+    with pytest.raises(PARKING):
+        task.execute(waiting.context() | {"task": task})
 
     assert told == ["12.345 t: https://pay.example.com/cs_1?a=b#c"]
 
 
-def test_the_checkout_may_come_as_json_text(run: Run) -> None:
-    assert_parks(operator(checkout=json.dumps(CHECKOUT)), run.context())
+def test_the_checkout_may_come_as_json_text(waiting: Waiting) -> None:
+    waiting.park(checkout=json.dumps(waiting.checkout))
 
-    assert run.xcoms["await", 2, AWAITS_KEY] == LINK
+    assert len(waiting.tasks) == 1
 
 
 @pytest.mark.parametrize(
@@ -245,93 +264,108 @@ def test_the_checkout_may_come_as_json_text(run: Run) -> None:
         (None, "is not a mapping"),
         ("", "is not a mapping"),
         ("[1]", "is not a mapping"),
-        ({**CHECKOUT, "map_index": None}, "lacks map_index"),
-        ({"checkout_url": "https://a.example"}, "lacks dag_id"),
+        ({**CHECKOUT, "purchase": None}, "lacks purchase"),
+        ({"checkout_url": "https://a.example"}, "lacks purchase and quantity_tonnes and beneficiary_name"),
         ({**CHECKOUT, "checkout_url": "javascript:alert(1)"}, "checkout checkout_url"),
     ],
 )
 def test_what_is_no_checkout_fails_without_a_retry_and_says_what_to_pass(
-    run: Run, checkout: Any, problem: str
+    waiting: Waiting, checkout: Any, problem: str
 ) -> None:
     with pytest.raises(AirflowFailException, match=problem):
-        operator(checkout=checkout).execute(run.context())
-    assert run.requests == []
+        waiting.operator(checkout=checkout).execute(waiting.context())
+    assert waiting.requests == []
 
 
 @pytest.mark.parametrize("entered", ["pay_9", "  pay_9 \n"])
-def test_an_id_entered_by_hand_is_returned(run: Run, entered: str) -> None:
-    assert operator().execute_complete(run.context(), answer(payment_id=entered)) == "pay_9"
+def test_an_id_entered_by_hand_is_returned(waiting: Waiting, entered: str) -> None:
+    assert waiting.resume(answer(payment_id=entered)) == "pay_9"
 
 
-def test_the_return_urls_answer_gives_the_recorded_payment(run: Run) -> None:
-    run.record()
+def test_the_return_urls_answer_gives_the_recorded_payment(waiting: Waiting) -> None:
+    waiting.record()
 
-    assert operator().execute_complete(run.context(), answer(payment_id="pay_1")) == "pay_1"
+    assert waiting.resume(answer(payment_id="pay_1")) == "pay_1"
 
 
 @pytest.mark.parametrize("entered", [None, "", " ", "../x", "pay 1", "https://a.example/pay_1"])
 def test_an_answer_without_a_usable_id_is_asked_for_again(
-    run: Run, entered: str | None, logged: Callable[[], str]
+    waiting: Waiting, entered: str | None, logged: Callable[[], str]
 ) -> None:
     with pytest.raises(PARKING):
-        operator().execute_complete(run.context(), answer(payment_id=entered))
+        waiting.resume(answer(payment_id=entered))
 
-    assert len(run.requests) == 1
+    assert len(waiting.requests) == 1
     assert "ada has paid but gave no usable payment id, so it is asked for again" in logged()
 
 
-def test_a_buyer_who_comes_back_while_it_asks_again_is_found(run: Run) -> None:
-    run.on = {"asked": run.record}
+def test_a_buyer_who_comes_back_while_it_asks_again_is_found(waiting: Waiting) -> None:
+    waiting.on = {"asked": waiting.record}
 
-    assert operator().execute_complete(run.context(), answer()) == "pay_1"
+    assert waiting.resume(answer()) == "pay_1"
 
 
 @pytest.mark.parametrize(
     ("on_declined", "error"), [("skip", AirflowSkipException), ("fail", AirflowFailException)]
 )
-def test_declining_ends_it_as_the_author_said(run: Run, on_declined: Any, error: type[Exception]) -> None:
+def test_declining_ends_it_as_the_author_said(
+    waiting: Waiting, on_declined: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match="ada declined to pay for 12.345 t"):
-        operator(on_declined=on_declined).execute_complete(run.context(), answer(DECLINE))
+        waiting.resume(answer(DECLINE), on_declined=on_declined)
 
 
-def test_declining_what_is_paid_does_not_lose_the_payment(run: Run, logged: Callable[[], str]) -> None:
-    run.record()
+def test_what_no_plan_buys_anew_is_asked_for_again_when_a_declined_task_is_cleared(waiting: Waiting) -> None:
+    with pytest.raises(AirflowSkipException):
+        waiting.resume(answer(DECLINE))
+    waiting.park()
+    waiting.record()
 
-    assert operator().execute_complete(run.context(), answer(DECLINE)) == "pay_1"
+    assert waiting.operator().execute(waiting.context()) == "pay_1"
+
+
+def test_declining_what_is_paid_does_not_lose_the_payment(
+    waiting: Waiting, logged: Callable[[], str]
+) -> None:
+    waiting.record()
+
+    assert waiting.resume(answer(DECLINE)) == "pay_1"
     assert "ada answered otherwise, but pay_1 was paid" in logged()
 
 
 def test_the_recorded_payment_counts_and_not_another_that_was_entered(
-    run: Run, logged: Callable[[], str]
+    waiting: Waiting, logged: Callable[[], str]
 ) -> None:
-    run.record()
+    waiting.record()
 
-    assert operator().execute_complete(run.context(), answer(payment_id="pay_2")) == "pay_1"
+    assert waiting.resume(answer(payment_id="pay_2")) == "pay_1"
     assert "answered otherwise" in logged()
 
 
 def test_a_try_that_airflow_fails_is_followed_by_another_unless_the_author_says_otherwise() -> None:
     with DAG("offset", schedule=None, default_args={"retries": 1}):
-        by_default = operator()
+        by_default = CarbonmarkAwaitPaymentOperator(task_id="await", checkout=CHECKOUT)
+    without = CarbonmarkAwaitPaymentOperator(task_id="await", checkout=CHECKOUT, retries=0)
+    alone = CarbonmarkAwaitPaymentOperator(task_id="await", checkout=CHECKOUT)
 
-    assert (operator().retries, operator(retries=0).retries, by_default.retries) == (3, 0, 1)
+    assert (alone.retries, without.retries, by_default.retries) == (3, 0, 1)
 
 
-def test_a_response_timeout_fails_without_a_retry_and_says_what_to_do(run: Run) -> None:
-    task = operator(response_timeout=timedelta(days=3))
+def test_a_response_timeout_fails_without_a_retry_and_says_what_to_do(waiting: Waiting) -> None:
+    event = {"error": "too late", "error_type": "timeout"}
     with pytest.raises(AirflowFailException, match="within 3 days.*clear this task"):
-        task.execute_complete(run.context(), {"error": "too late", "error_type": "timeout"})
+        waiting.resume(event, response_timeout=timedelta(days=3))
 
 
-def test_a_payment_recorded_before_the_timeout_is_found(run: Run) -> None:
-    run.record()
+def test_a_payment_recorded_before_the_timeout_is_found(waiting: Waiting) -> None:
+    waiting.record()
 
-    assert operator().execute_complete(run.context(), {"error": "late", "error_type": "timeout"}) == "pay_1"
+    assert waiting.resume({"error": "late", "error_type": "timeout"}) == "pay_1"
 
 
 def test_an_unknown_way_to_decline_is_refused_where_the_dag_is_written() -> None:
     with pytest.raises(InvalidInputError, match="on_declined.*skip or fail"):
-        operator(on_declined="ignore")
+        CarbonmarkAwaitPaymentOperator(task_id="await", checkout=CHECKOUT, on_declined="ignore")
 
 
 @pytest.mark.parametrize(
