@@ -8,16 +8,11 @@ from types import ModuleType
 
 import pendulum
 import pytest
-from airflow import __version__ as airflow_version
 from sqlalchemy import Date, NullPool, Numeric, String, column, create_engine, insert, make_url, table, text
 
 from airflow_provider_carbonmark.emissions import EmissionsError
 from tests.integration.airflow.model import ledger_environment
 from tests.unit.test_dags import DAGS, emissions_of, load
-
-if airflow_version.startswith("3.1."):
-    # Its own modules import names that it deprecates.
-    pytestmark = pytest.mark.filterwarnings("default")
 
 COLUMNS = {"period": Date, "entity": String, "unit": String, "amount": Numeric}
 # The edges of months, in several units.

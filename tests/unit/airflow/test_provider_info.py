@@ -13,23 +13,19 @@ import jsonschema
 import pytest
 from airflow.configuration import conf
 from airflow.providers_manager import ProvidersManager
-from packaging.version import Version
 
 import airflow_provider_carbonmark
 from airflow_provider_carbonmark.get_provider_info import get_provider_info
 from airflow_provider_carbonmark.hooks import connection_form
+from airflow_provider_carbonmark.hooks.return_url import DEFAULT_TOKEN_DAYS, PREFIX
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
-from airflow_provider_carbonmark.web.link import PREFIX
-from airflow_provider_carbonmark.web.urls import DEFAULT_TOKEN_DAYS
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
 PACKAGE = Path(airflow_provider_carbonmark.__file__).parent
-READS_METADATA = Version(airflow.__version__) >= Version("3.2")
 LABELS = {
     "market_url": "Market API URL",
     "timeout": "Timeout (seconds)",
-    "return_url_secret": "Return URL secret",
     "environment": "Environment",
 }
 
@@ -134,7 +130,6 @@ def test_airflow_finds_hook_and_links():
     assert set(INFO["extra-links"]) <= set(manager.extra_links_class_names)
 
 
-@pytest.mark.skipif(not READS_METADATA, reason="Airflow 3.1 reads the hook's form methods")
 def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     manager = ProvidersManager()
     fields = {
@@ -144,26 +139,7 @@ def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     }
     assert {name: field["schema"]["title"] for name, field in fields.items()} == LABELS
     assert fields["environment"]["schema"]["enum"] == ["production", "test", None]
-    assert fields["return_url_secret"]["schema"]["format"] == "password"
     assert all(field["description"] for field in fields.values())
-    check_standard_fields(manager.field_behaviours["carbonmark"])
-
-
-@pytest.mark.skipif(READS_METADATA, reason="later versions read the metadata")
-def test_airflow_3_1_reads_labelled_fields_and_placeholders_from_the_hook(monkeypatch):
-    # In the API server, where WTForms and Flask-AppBuilder are stand-ins.
-    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
-
-    manager = ProvidersManager()
-    manager._cleanup()
-    HookMetaService.hook_meta_data.cache_clear()
-    (meta,) = (meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "carbonmark")
-    assert meta.hook_name == "Carbonmark"
-    assert {name: field["schema"]["title"] for name, field in meta.extra_fields.items()} == LABELS
-    assert meta.extra_fields["environment"]["schema"]["enum"] == ["production", "test"]
-    assert meta.extra_fields["return_url_secret"]["schema"]["format"] == "password"
-    assert meta.standard_fields.host.title == "Checkout Service URL"
-    assert meta.standard_fields.password.placeholder.startswith("cm_api_")
     check_standard_fields(manager.field_behaviours["carbonmark"])
 
 
@@ -186,9 +162,9 @@ def test_the_form_offers_exactly_the_fields_that_the_hook_reads():
 
 
 def test_airflow_knows_the_configuration_and_its_defaults():
-    # Airflow 3.1 does so when a process starts, later versions when it is asked.
     ProvidersManager().initialize_providers_configuration()
     assert conf.get("carbonmark", "return_base_url", fallback=None) is None
+    assert conf.get("carbonmark", "deployment", fallback=None) is None
     assert conf.getint("carbonmark", "return_token_days") == DEFAULT_TOKEN_DAYS == 60
     assert conf.getint("carbonmark", "max_concurrent_polls") == DEFAULT_CONCURRENT_POLLS == 10
 
