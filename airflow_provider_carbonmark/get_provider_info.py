@@ -44,8 +44,9 @@ CONFIG = {
                 "default": None,
             },
             "deployment": {
-                "description": "Short name of this Airflow. Airflows that share a ledger must each have another one, so that the runs "
-                "of one are never taken for those of another.",
+                "description": "Short name of this Airflow, at most 50 characters without brackets. Airflows that share a ledger must "
+                "each have another one, so that the runs of one are never taken for those of another. Set it before the first run: what "
+                "runs without a name left open is taken up by none that has one.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "europe",

@@ -86,10 +86,11 @@ def make_tables(connection: Connection, deployment: str) -> Identity:
         if found is None or found.version != LATEST:
             # Where version 1 was cut off while it made its tables, they are put aside as well.
             version_1.put_aside(connection)
+            inspector = inspect(connection)
+            half_made = [table for table in metadata.sorted_tables if inspector.has_table(table.name)]
             metadata.create_all(connection)
-            for table in metadata.tables.values():
-                for index in table.indexes:
-                    index.create(connection, checkfirst=True)
+            for index in (index for table in half_made for index in table.indexes):
+                index.create(connection, checkfirst=True)
             latest = Identity(LATEST, str(uuid.uuid4()), secrets.token_bytes(32))
             if found is None:
                 _say_version(connection, latest)

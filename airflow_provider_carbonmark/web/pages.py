@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.web.views import View, Wanted
 
 
-def ledger(view: View) -> str:
-    """Return the page for a year or a month."""
+def ledger(view: View, deployment: str) -> str:
+    """
+    Return the page for a year or a month.
+
+    :param deployment: this Airflow's name in the ledger: runs of another one lead nowhere here.
+    """
     years = list(dict.fromkeys(month[:4] for month in view.months))
     year = (view.period or "")[:4]
     return _page(
         "ledger.html",
         view=view,
+        here=deployment,
         title=month_name(view.period) if view.period else None,
         is_year=bool(view.wanted.year),
         years=years,

@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.web import access, pages, views
 from airflow_provider_carbonmark.web.place import PREFIX
 from airflow_provider_carbonmark.web.threads import Threads
@@ -91,7 +92,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
 def _read(wanted: Wanted, user: Any) -> str:
     readable = access.readable_dag_ids(user)
     with open_ledger() as ledger, ledger.reading() as connection:
-        return pages.ledger(views.view(connection, wanted, readable))
+        return pages.ledger(views.view(connection, wanted, readable), deployment())
 
 
 def _message(status: int, title: str, text: str) -> Response:

@@ -24,7 +24,7 @@ from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payme
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token, lifetime
 from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.ledger.bringing import Meaning
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, Source, Task
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Payment, Purchase, Source, Task
 from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.ledger_key import LedgerKey, NoKeyError
 from airflow_provider_carbonmark.web.threads import Threads
@@ -170,7 +170,8 @@ class Visits:
         found = await self._find(token)
         if found is None:
             return UNKNOWN_LINK
-        return Visit(Page.ALREADY_RECORDED if found.is_brought else Page.CANCELLED, found.purchase)
+        page = Page.ALREADY_RECORDED if found.purchase.payment_id or found.brought else Page.CANCELLED
+        return Visit(page, found.purchase)
 
     async def _returned(self, token: Token, payment_id: str) -> Visit:
         found = await self._find(token)
@@ -189,6 +190,11 @@ class Visits:
         if is_verified and purchase.payment_id is None:
             await self._verify_late(token, found, payment_id)
         brought = await self._bring(token, payment_id, is_verified=is_verified, why=why)
+        if brought.is_first and (entered := found.unverified(besides=payment_id, source=Source.ENTERED)):
+            log.error(
+                "%s was paid with %s, but somebody entered %s for it: if both are real, it was paid twice",
+                *(purchase, payment_id, " and ".join(entered)),
+            )
         if brought.meaning is Meaning.ANOTHERS:
             return UNKNOWN_LINK
         if brought.meaning is Meaning.TOO_MANY:
@@ -225,7 +231,7 @@ class Visits:
 
     async def _verify_late(self, token: Token, found: Found, payment_id: str) -> None:
         """Ask again about ids that couldn't be checked when they came: they may be the payment, before another one takes its place."""
-        for earlier in [each for each in found.unverified if each != payment_id][:_ASKED_AGAIN]:
+        for earlier in found.unverified(besides=payment_id)[:_ASKED_AGAIN]:
             finding, why = await self._check(token, found.purchase, earlier)
             if finding is Finding.THIS_PURCHASE:
                 await self._bring(token, earlier, is_verified=True, why=why)
@@ -252,13 +258,19 @@ class Found:
     """
     A purchase as the ledger has it.
 
-    :param unverified: the payment ids that were brought for it and that nobody could check, in the order that they came.
-    :param is_brought: whether any payment id was brought for it.
+    :param brought: the payments that were brought for it, in the order that they came.
     """
 
     purchase: Purchase
-    unverified: tuple[str, ...]
-    is_brought: bool
+    brought: list[Payment]
+
+    def unverified(self, *, besides: str, source: Source | None = None) -> list[str]:
+        """Return the payment ids that nobody could check."""
+        return [
+            each.payment_id
+            for each in self.brought
+            if each.verified_at is None and each.payment_id != besides and source in (None, each.source)
+        ]
 
 
 def _signing_key() -> bytes | None:
@@ -281,8 +293,7 @@ def _find(token: Token) -> Found:
     # Not what a worker's clock said of the time when the token was made: that may be ahead.
     if datetime.now(UTC) > (ended := link.asked_at + lifetime()):
         raise LedgerError(f"the time of {purchase} ended at {ended} ([carbonmark] return_token_days)")
-    unverified = tuple(each.payment_id for each in brought if each.verified_at is None)
-    return Found(purchase, unverified, bool(brought or purchase.payment_id))
+    return Found(purchase, brought)
 
 
 def _bring(token: Token, payment_id: str, *, is_verified: bool) -> Brought:

@@ -32,17 +32,6 @@ ALLOWED: dict[str, set[str]] = {
 DAG_AUTHORS = {"operators", "sensors", "triggers", "links", "task_groups"}
 IMPORT_AIRFLOW = {"hooks", "dag", "web"}
 
-#: Arrows that are forbidden and still there: links are kept in Airflow's task state store and XComs, whose keys both sides
-#: know. They go when the ledger keeps every link (issue 9); then this is empty.
-TO_BE_REMOVED = {
-    ("operators.carbonmark", "web.link"),
-    ("operators.carbonmark", "web.urls"),
-    ("operators.ledger", "web.link"),
-    ("operators.link_store", "web.link"),
-    ("operators.payment", "web.link"),
-    ("web.waking", "operators.link_store"),
-}
-
 
 class Import(NamedTuple):
     """
@@ -122,8 +111,7 @@ def test_no_room_is_forgotten():
 
 
 def test_arrows_go_only_where_the_design_lets_them():
-    forbidden = {(found.by, found.of) for found in OURS if not is_allowed(found)}
-    assert forbidden == TO_BE_REMOVED
+    assert {(found.by, found.of) for found in OURS if not is_allowed(found)} == set()
 
 
 def test_no_files_import_each_other_in_a_circle():

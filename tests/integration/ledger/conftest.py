@@ -1,12 +1,22 @@
-"""The databases that the ledger's tests run with."""
+"""The databases that the ledger's tests run with, and somebody else who is at the same ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.conftest import LEDGER_KINDS
+from tests.integration.ledger.parts import Rival
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+Kill = Callable[[str], None]
 
 
 @pytest.fixture(params=LEDGER_KINDS)
@@ -19,3 +29,28 @@ def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> s
 def server_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
     """The same, of those that let two write at once."""
     return new_database(request.param)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as threads:
+        yield threads
+
+
+@pytest.fixture
+def rival(url: str, engines: Callable[[str], Engine], threads: ThreadPoolExecutor) -> Rival:
+    return Rival(engines(url), threads)
+
+
+@pytest.fixture
+def kill(url: str) -> Kill:
+    """Return a function that lets a process come to a point and kills it there."""
+
+    def kill(point: str) -> None:
+        command = [sys.executable, "-m", "tests.integration.ledger.killed_process", url, point]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"here\n"
+            process.kill()
+
+    return kill

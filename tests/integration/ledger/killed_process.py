@@ -1,7 +1,8 @@
 """
 A process at the ledger that says when it has come to a point, and waits there to be killed.
 
-Usage: ``python -m tests.integration.ledger.killed_process URL POINT``
+Usage: ``python -m tests.integration.ledger.killed_process URL POINT``, or instead of POINT ``before`` and the words of a statement
+that a reader sends: one of those that bring an older ledger up to date.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from tests.integration.ledger.parts import (
     MONTH,
     SECOND,
     Buyer,
-    checkout,
+    ask,
+    bring,
     everybody,
     on_commit,
     on_statement,
 )
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
 EMITTED = {"web": "12.345", "api": "1"}
@@ -50,18 +53,32 @@ def main(url: str, point: str) -> None:
     def plan() -> None:
         ledger.plan(make, run=SECOND, months=[MONTH], test_mode=False, is_over=everybody, now=LATER)
 
-    def link() -> None:
-        (of, *_) = ledger.lines()
-        ledger.link_made(of.id, FIRST, checkout(of, "-never-seen"), now=LATER)
+    def purchase() -> Purchase:
+        (found, *_) = (each.purchase for each in ledger.lines())
+        assert found
+        return ledger.purchase(found)
 
+    def link() -> None:
+        of = purchase()
+        ledger.link_made(of.id, FIRST, ask(ledger, of), url="https://pay.example/never-seen", now=LATER)
+
+    def pay() -> None:
+        bring(ledger, purchase(), "pay-1")
+
+    if point.startswith("before "):
+        on_statement(engine, point.removeprefix("before "), do=wait_for_the_end)
+        ledger.lines()
+        return
     # What it does, and at which of its commits it waits; 0: at none.
     points: dict[str, tuple[Callable[[], None], int]] = {
         "making an index": (plan, 0),
         "making the tables": (plan, 1),
         "in the plan": (plan, 0),
-        "before the plan is there": (plan, 1),
-        "before open links are taken up": (plan, 2),
-        "before the link is there": (link, 1),
+        "the plan is not there": (plan, 1),
+        "open links are not taken up": (plan, 2),
+        # The first commit is that of asking.
+        "the link is not there": (link, 2),
+        "the payment is not there": (pay, 1),
     }
     act, commit = points[point]
     on_commit(engine, wait_for_the_end, number=commit)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from sqlalchemy import Engine, event
 
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase, Run, Source, Task
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine, Restated
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.bringing import Brought
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 # What tasks pass; some drivers know Python's own times only.
 LATER = pendulum.instance(NOW).add(hours=1)
 MONTH = "2026-10"
 FIRST, SECOND, THIRD = (Run("offset", f"run-{number}") for number in (1, 2, 3))
+CONN_ID = "carbonmark_default"
+PATIENCE = 20  # seconds that a test which hangs is given
+ORDER = Order("0xabc-2020", Decimal("12.345"), "Example Corp", "Emissions of October")
 
 Make = Callable[[Coverage], Plan]
 Key = tuple[str, str]
@@ -89,12 +95,38 @@ class Buyer:
         return figure
 
 
-def nobody(run: Run) -> bool:
+class Rival:
+    """Somebody else at the ledger, in a thread, with connections of its own."""
+
+    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
+        self.ledger = Ledger(engine)
+        self._engine = engine
+        self._threads = threads
+        self._doing: Future[Any] | None = None
+
+    def start(self, action: Callable[[Ledger], Any], *, until: str) -> None:
+        """Let it act, and go on when it is about to send such a statement (SQLite: to ask for the write lock)."""
+        is_about_to = Event()
+        on_statement(self._engine, until, "BEGIN IMMEDIATE", do=is_about_to.set)
+        self._doing = self._threads.submit(action, self.ledger)
+        assert is_about_to.wait(PATIENCE)
+
+    def result(self) -> Any:
+        assert self._doing is not None
+        return self._doing.result(PATIENCE)
+
+
+def nobody(run: Run, since: datetime) -> bool:
     return False
 
 
-def everybody(run: Run) -> bool:
+def everybody(run: Run, since: datetime) -> bool:
     return True
+
+
+def only(*runs: Run) -> Callable[[Run, datetime], bool]:
+    """Return what says that just these runs are over."""
+    return lambda run, since: run in runs
 
 
 def plan(
@@ -104,10 +136,10 @@ def plan(
     *,
     months: Collection[str] = (MONTH,),
     test_mode: bool = False,
-    is_over: Callable[[Run], bool] = nobody,
+    is_over: Callable[[Run, datetime], bool] = nobody,
     now: datetime = NOW,
     **other: Any,
-) -> list[PurchaseLine]:
+) -> list[Purchase]:
     return ledger.plan(make, run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
 
 
@@ -115,25 +147,60 @@ def preview(
     ledger: Ledger,
     make: Make,
     run: Run = FIRST,
-    is_over: Callable[[Run], bool] = nobody,
+    is_over: Callable[[Run, datetime], bool] = nobody,
     **other: Any,
 ) -> Plan:
     return ledger.preview(make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **other)
 
 
-def checkout(of: PurchaseLine, suffix: str = "") -> dict[str, Any]:
-    return {
-        "checkout_url": f"https://pay.example/{of.id}{suffix}",
-        "payment_id": None,
-        "test_mode": of.test_mode,
-    }
+def order(ledger: Ledger, of: Task, wanted: Order = ORDER, **other: Any) -> Purchase:
+    return ledger.order(of, wanted, test_mode=False, now=NOW, **other)
 
 
-def payment_id(of: PurchaseLine) -> str:
+def entity(of: Purchase) -> str:
+    (share,) = of.allocations
+    return share.entity
+
+
+def entities(purchases: list[Purchase]) -> list[str]:
+    return [entity(each) for each in purchases]
+
+
+def checkout_task(run: Run = FIRST, map_index: int = 0) -> Task:
+    return Task(run, "checkout", map_index)
+
+
+def request(number: int) -> dict[str, Any]:
+    return {"success_url": f"https://airflow.example/{number}", "metadata": {"ß": [1, None]}}
+
+
+def ask(ledger: Ledger, of: Purchase, run: Run = FIRST, **other: Any) -> Link:
+    return ledger.ask_link(
+        of.id, checkout_task(run), **({"request_of": request, "conn_id": CONN_ID, "now": NOW} | other)
+    )
+
+
+def link(ledger: Ledger, of: Purchase, run: Run = FIRST, *, now: datetime = NOW) -> Purchase:
+    """Make a purchase's link, as a task does."""
+    asked = ask(ledger, of, run, now=now)
+    return ledger.link_made(of.id, run, asked, url=page(of), now=now)
+
+
+def page(of: Purchase) -> str:
+    return f"https://pay.example/{of.id}"
+
+
+def bring(
+    ledger: Ledger, of: Purchase, payment: str, *, verified: bool = True, source: Source = Source.RETURNED
+) -> Brought:
+    return ledger.bring(of.id, 1, payment, source=source, verified=verified, now=LATER)
+
+
+def payment_id(of: Purchase) -> str:
     return f"pay-{of.id}"
 
 
-def retirement(of: PurchaseLine, **other: Any) -> dict[str, Any]:
+def retirement(of: Purchase, **other: Any) -> dict[str, Any]:
     return {
         "payment_id": payment_id(of),
         "quantity_tonnes": f"{of.quantity_tonnes:f}",
@@ -146,14 +213,13 @@ def retirement(of: PurchaseLine, **other: Any) -> dict[str, Any]:
     }
 
 
-def on_statement(engine: Engine, *words: str, do: Callable[[], object]) -> None:
-    """Do something once, right before the engine first executes a statement with one of these words."""
-    done: list[str] = []
+def on_statement(engine: Engine, *words: str, do: Callable[[], object], number: int = 1) -> None:
+    """Do something once, right before the engine first executes a statement with one of these words, or the one of that number."""
+    numbers = count(1)
 
     @event.listens_for(engine, "before_cursor_execute")
     def _(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if not done and any(word in statement for word in words):
-            done.append(statement)
+        if any(word in statement for word in words) and next(numbers) == number:
             do()
 
 

@@ -7,33 +7,29 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.schema import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, State
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,
-    MONTH,
     NOW,
     SECOND,
     THIRD,
     Buyer,
     buying,
-    checkout,
+    entities,
     everybody,
     line,
+    link,
     nobody,
+    only,
     plan,
     preview,
 )
 
 
-def links(ledger: Ledger, *entities: str, run: Run = FIRST) -> list[PurchaseLine]:
-    """Return lines of a run that have their links."""
-    made = plan(ledger, buying(*(line(entity) for entity in entities)), run)
-    return [ledger.link_made(each.id, run, checkout(each), now=NOW) for each in made]
-
-
-def entities(lines: list[PurchaseLine]) -> list[str]:
-    return [each.entity for each in lines]
+def links(ledger: Ledger, *names: str, run: Run = FIRST) -> list[Purchase]:
+    """Return purchases of a run that have their links."""
+    return [link(ledger, each, run) for each in plan(ledger, buying(*map(line, names)), run)]
 
 
 @pytest.mark.parametrize("planner", [plan, preview])
@@ -54,7 +50,7 @@ def test_more_lines_than_a_run_can_carry_are_refused_and_nothing_is_written(
     assert ledger.lines() == before
     made = plan(ledger, Buyer(wanted), SECOND, is_over=everybody, at_most=3)
     assert entities(made) == ["api", "db", "web"]
-    assert ledger.line(left.id).state is State.FAILED
+    assert ledger.purchase(left.id).state is State.FAILED
 
 
 @pytest.mark.parametrize("planner", [plan, preview])
@@ -87,7 +83,7 @@ def test_links_are_taken_up_oldest_first_as_many_as_fit_and_the_rest_by_later_ru
     ]
     assert plan(ledger, buying(), SECOND, is_over=everybody, now=LATER, at_most=3) == taken
     caplog.clear()
-    rest = plan(ledger, buying(), THIRD, is_over=lambda run: run == FIRST, at_most=3)
+    rest = plan(ledger, buying(), THIRD, is_over=only(FIRST), at_most=3)
     assert entities(rest) == ["c", "d", "e"]
     assert caplog.messages == []
 
@@ -108,4 +104,3 @@ def test_a_cleared_run_that_plans_more_leaves_the_last_links_it_took_up_for_a_la
     assert "1 links of ended runs are left for a later run" in caplog.messages[-1]
     third = plan(ledger, Buyer({}), THIRD, is_over=everybody, at_most=3)
     assert entities(third) == ["a", "b"]
-    assert {each.month for each in third} == {MONTH}

@@ -6,15 +6,16 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
 
 from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.schema import COVERING, Run, State
+from airflow_provider_carbonmark.ledger.purchase import COVERING, Run, State
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
-from tests.integration.ledger.parts import NOW, Buyer, checkout, payment_id, plan, retirement
+from tests.integration.ledger.parts import NOW, Buyer, link, payment_id, plan, retirement
 
 STEPS = 300
 ENTITIES = ("api", "db", "web")
@@ -58,8 +59,6 @@ class Line:
     def hear(self, said: str, by: Run) -> bool:
         """Change as what is said asks for, and tell whether it may be said."""
         state = self.state
-        if said == "link" and state in (*LINKED, State.RETIRED):
-            return True
         if said in ("link", "decline", "give up") and by != self.handler:
             return False
         if said == "link":
@@ -86,12 +85,12 @@ class Line:
 
 
 SAY: dict[str, Callable[[Ledger, int, Run], object]] = {
-    "link": lambda ledger, id, run: ledger.link_made(id, run, checkout(ledger.line(id)), now=NOW),
+    "link": lambda ledger, id, run: link(ledger, ledger.purchase(id), run),
     "decline": lambda ledger, id, run: ledger.declined(id, run, "no", now=NOW),
     "give up": lambda ledger, id, run: ledger.failed(id, "no", now=NOW, run=run),
     "fail": lambda ledger, id, run: ledger.failed(id, "refunded", now=NOW),
-    "pay": lambda ledger, id, run: ledger.paid(id, payment_id(ledger.line(id)), now=NOW),
-    "retire": lambda ledger, id, run: ledger.retired(id, retirement(ledger.line(id)), now=NOW),
+    "pay": lambda ledger, id, run: ledger.paid(id, payment_id(ledger.purchase(id)), now=NOW),
+    "retire": lambda ledger, id, run: ledger.retired(id, retirement(ledger.purchase(id)), now=NOW),
 }
 
 
@@ -103,7 +102,7 @@ class Books:
     lines: dict[int, Line] = field(default_factory=dict)
     under_way: list[Run] = field(default_factory=list)
 
-    def is_over(self, run: Run) -> bool:
+    def is_over(self, run: Run, since: datetime) -> bool:
         return run not in self.under_way
 
     def covered(self, key: Key) -> Decimal:
@@ -114,7 +113,9 @@ class Books:
     def missing(self, stated: dict[Key, Decimal], month: str) -> dict[Key, Decimal]:
         """Close what dead runs abandoned, and return what is then to buy."""
         abandoned = [
-            each for each in self.lines.values() if self.is_over(each.handler) and each.state is State.PLANNED
+            each
+            for each in self.lines.values()
+            if self.is_over(each.handler, NOW) and each.state is State.PLANNED
         ]
         for each in abandoned:
             each.state = State.FAILED
@@ -147,11 +148,12 @@ def plan_at_random(ledger: Ledger, books: Books, chance: random.Random) -> None:
     made = plan(ledger, SplittingBuyer(stated, month), run, months=[month], is_over=books.is_over)
 
     new = [each for each in made if each.id not in books.lines]
-    assert added_up(((each.entity, each.month), each.quantity_tonnes) for each in new) == missing
+    keys = {each.id: (share.entity, share.month) for each in new for share in each.allocations}
+    assert added_up((keys[each.id], each.quantity_tonnes) for each in new) == missing
     for each in new:
-        books.lines[each.id] = Line((each.entity, each.month), each.quantity_tonnes, run)
+        books.lines[each.id] = Line(keys[each.id], each.quantity_tonnes, run)
     for line in books.lines.values():
-        if books.is_over(line.handler) and line.state in LINKED:
+        if books.is_over(line.handler, NOW) and line.state in LINKED:
             line.handler = run
     held = {id for id, line in books.lines.items() if line.handler == run}
     assert held <= {each.id for each in made}
@@ -167,12 +169,12 @@ def say_at_random(ledger: Ledger, books: Books, chance: random.Random) -> None:
     else:
         with pytest.raises(LedgerError):
             SAY[said](ledger, id, by)
-    assert ledger.line(id).state is line.state
+    assert ledger.purchase(id).state is line.state
 
 
 def compare(ledger: Ledger, books: Books) -> None:
     kept = ledger.lines()
-    bought = {each.id: each for each in kept if each.state is not State.RESTATED}
+    bought = {each.purchase: each for each in kept if each.purchase is not None}
     assert {id: (each.state, each.handler, each.quantity_tonnes) for id, each in bought.items()} == {
         id: (line.state, line.handler, line.tonnes) for id, line in books.lines.items()
     }

@@ -1,9 +1,10 @@
-"""Everything that can be said of a line, in every state that it can be in, on both databases."""
+"""Everything that can be said of a purchase, in every state that it can be in, on each database."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -12,60 +13,86 @@ import pytest
 from sqlalchemy import create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.schema import HandledElsewhereError, PurchaseLine, State
+from airflow_provider_carbonmark.ledger.purchase import (
+    HandledElsewhereError,
+    HasLinkError,
+    Link,
+    Purchase,
+    State,
+)
 from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,
     NOW,
     SECOND,
+    ask,
+    bring,
     buying,
-    checkout,
+    checkout_task,
     everybody,
     line,
+    link,
+    page,
     payment_id,
     plan,
+    request,
     retirement,
-    stating,
 )
 
 _numbers = count()
 
-SAY: dict[str, Callable[[Ledger, PurchaseLine, datetime], object]] = {
+
+def link_made(ledger: Ledger, of: Purchase, now: datetime) -> Purchase:
+    """Store an answer for what was asked; the purchase as it is now tells what that was."""
+    asked = ledger.purchase(of.id).link or UNASKED
+    return ledger.link_made(of.id, FIRST, asked, url=page(of), now=now)
+
+
+SAY: dict[str, Callable[[Ledger, Purchase, datetime], object]] = {
     "quote": lambda ledger, of, now: ledger.quoted(of.id, FIRST, Decimal("99.123456789")),
-    "intend": lambda ledger, of, now: ledger.intend_link(of.id, FIRST, {"quantity": "12.345"}, "key-1"),
-    "link": lambda ledger, of, now: ledger.link_made(of.id, FIRST, checkout(of), now=now),
+    "ask": lambda ledger, of, now: ask(ledger, of, now=now),
+    "link": link_made,
     "decline": lambda ledger, of, now: ledger.declined(of.id, FIRST, "too dear", now=now),
     "give up": lambda ledger, of, now: ledger.failed(of.id, "no listing", now=now, run=FIRST),
     "fail": lambda ledger, of, now: ledger.failed(of.id, "refunded", now=now),
-    "claim": lambda ledger, of, now: ledger.claimed(of.id, "pay-typed"),
+    "type": lambda ledger, of, now: bring(ledger, of, "pay-typed", verified=False),
     "pay": lambda ledger, of, now: ledger.paid(of.id, payment_id(of), now=now),
     "announce": lambda ledger, of, now: ledger.announced(of.id),
     "retire": lambda ledger, of, now: ledger.retired(of.id, retirement(of), now=now),
 }
+UNASKED = Link(
+    number=1,
+    url=None,
+    request={},
+    idempotency_key="",
+    conn_id="",
+    made_by=checkout_task(),
+    asked_at=NOW,
+)
 
 STAGES: dict[str, tuple[str, ...]] = {
     "planned": (),
-    "linked": ("link",),
-    "paid": ("link", "pay"),
-    "retired": ("link", "pay", "retire"),
-    "declined": ("link", "decline"),
-    "given up": ("give up",),
-    "failed": ("link", "pay", "fail"),
-    "restated": (),
+    "asked": ("ask",),
+    "linked": ("ask", "link"),
+    "paid": ("ask", "link", "pay"),
+    "retired": ("ask", "link", "pay", "retire"),
+    "declined": ("ask", "link", "decline"),
+    "given up": ("ask", "give up"),
+    "failed": ("ask", "link", "pay", "fail"),
 }
 
-# What a line becomes; "same" when it was said before, "-" when it is refused.
+# What a purchase becomes; "same" when it was said before, "-" when it is refused.
 BECOMES = """
-                     | quote   | intend  | link      | decline  | give up | fail   | claim     | pay  | announce | retire
-planned              | planned | planned | link_made | -        | failed  | -      | -         | -    | same     | -
-linked               | -       | -       | same      | declined | -       | -      | link_made | paid | same     | retired
+                     | quote   | ask     | link      | decline  | give up | fail   | type      | pay  | announce | retire
+planned              | planned | planned | -         | -        | failed  | -      | -         | -    | same     | -
+asked                | planned | same    | link_made | -        | failed  | -      | -         | -    | same     | -
+linked               | -       | -       | same      | declined | -       | -      | same      | paid | same     | retired
 paid                 | -       | -       | same      | -        | -       | failed | same      | same | same     | retired
 retired              | -       | -       | same      | -        | -       | -      | same      | same | same     | same
-declined             | -       | -       | -         | same     | -       | -      | declined  | paid | same     | retired
+declined             | -       | -       | -         | same     | -       | -      | same      | paid | same     | retired
 given up             | -       | -       | -         | -        | same    | same   | -         | -    | same     | -
 failed               | -       | -       | -         | -        | same    | same   | same      | same | same     | retired
-restated             | -       | -       | -         | -        | -       | -      | -         | -    | same     | -
 """
 
 
@@ -83,35 +110,35 @@ def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) ->
     engine.dispose()
 
 
-def new_line(books: Ledger, stage: str = "planned", *, test_mode: bool = False) -> PurchaseLine:
+def new(books: Ledger, stage: str = "planned", *, test_mode: bool = False) -> Purchase:
     entity = f"entity {next(_numbers)}"
-    make = stating(entity, "0") if stage == "restated" else buying(line(entity))
-    plan(books, make, test_mode=test_mode)
-    (made,) = (each for each in books.lines(test_mode=test_mode) if each.entity == entity)
+    planned = plan(books, buying(line(entity)), test_mode=test_mode)
+    (made,) = (each for each in planned if each.allocations[0].entity == entity)
     for said in STAGES[stage]:
         SAY[said](books, made, NOW)
-    return books.line(made.id)
+    return books.purchase(made.id)
 
 
-@pytest.mark.parametrize(("stage", "said", "becomes"), list(cells()))
-def test_what_is_said_changes_the_line_once_or_is_refused(
-    books: Ledger, stage: str, said: str, becomes: str
-) -> None:
-    before = new_line(books, stage)
-    if becomes == "-":
-        with pytest.raises(LedgerError, match=f"line {before.id} .* is {before.state}"):
-            SAY[said](books, before, LATER)
-        assert books.line(before.id) == before
-        return
-    SAY[said](books, before, LATER)
-    after = books.line(before.id)
-    if becomes == "same":
-        assert after == before
-        return
-    assert after != before
-    assert after.state == becomes
-    SAY[said](books, before, LATER.replace(day=30))
-    assert books.line(before.id) == after
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_said_changes_the_purchase_once_or_is_refused(books: Ledger, stage: str) -> None:
+    for said, becomes in ((said, becomes) for of, said, becomes in cells() if of == stage):
+        before = new(books, stage)
+        if becomes == "-":
+            with pytest.raises(
+                LedgerError, match=rf"purchase {before.id} .* (is {before.state}|was never asked)"
+            ):
+                SAY[said](books, before, LATER)
+            assert books.purchase(before.id) == before
+            continue
+        SAY[said](books, before, LATER)
+        after = books.purchase(before.id)
+        if becomes == "same":
+            assert after == before
+            continue
+        assert after != before
+        assert after.state == becomes
+        SAY[said](books, before, LATER.replace(day=30))
+        assert books.purchase(before.id) == after
 
 
 def test_every_state_and_everything_that_can_be_said_is_in_the_table() -> None:
@@ -119,62 +146,66 @@ def test_every_state_and_everything_that_can_be_said_is_in_the_table() -> None:
     assert {stage for stage, _, _ in cells()} == set(STAGES)
 
 
-def test_a_line_keeps_all_that_was_said_of_it(books: Ledger) -> None:
-    made = new_line(books)
+def test_a_purchase_keeps_all_that_was_said_of_it(books: Ledger) -> None:
+    made = new(books)
     books.quoted(made.id, FIRST, Decimal("31.000000001"))
-    books.intend_link(made.id, FIRST, {"quantity_tonnes": "12.345"}, "key-1")
-    intended = books.line(made.id)
-    assert (intended.link_request, intended.idempotency_key) == ({"quantity_tonnes": "12.345"}, "key-1")
-    books.link_made(made.id, FIRST, checkout(made), now=NOW)
+    asked = ask(books, made)
+    assert books.purchase(made.id).link == asked
+    assert (asked.number, asked.url, asked.request, asked.asked_at) == (1, None, request(1), NOW)
+    told = {"url": page(made), "payment_id": "pay-told", "expires_at": LATER}
+    books.link_made(made.id, FIRST, asked, **told, now=LATER)
     books.paid(made.id, payment_id(made), now=LATER)
     books.retired(made.id, retirement(made), now=LATER)
-    kept = books.line(made.id)
-    assert (kept.link_request, kept.idempotency_key) == ({"quantity_tonnes": "12.345"}, None)
+    kept = books.purchase(made.id)
+    assert kept.link == replace(asked, **told, made_at=LATER, outcome="paid")
     assert kept.cost_usd == Decimal("31.000000001")
-    assert kept.checkout == checkout(made)
-    assert kept.checkout_url == checkout(made)["checkout_url"]
-    assert (kept.planned_at, kept.link_made_at, kept.paid_at) == (NOW, NOW, LATER)
+    assert (kept.planned_at, kept.paid_at) == (NOW, LATER)
     assert kept.retired_at == datetime(2026, 11, 24, 7, tzinfo=UTC)
     assert kept.certificate_url == retirement(made)["certificate_url"]
     assert kept.transaction_hash == retirement(made)["transaction_hash"]
     assert (kept.run, kept.handler) == (FIRST, FIRST)
+    (row,) = (each for each in books.lines() if each.purchase == made.id)
+    assert (row.checkout_url, row.link_made_at, row.state) == (page(made), LATER, State.RETIRED)
 
 
 @pytest.mark.parametrize(
     "decide",
     [
         lambda ledger, of: ledger.quoted(of.id, SECOND, Decimal(99)),
-        lambda ledger, of: ledger.intend_link(of.id, SECOND, {}, "key"),
-        lambda ledger, of: ledger.link_made(of.id, SECOND, checkout(of), now=NOW),
+        lambda ledger, of: ask(ledger, of, SECOND),
+        lambda ledger, of: ledger.link_made(of.id, SECOND, of.link, url="https://second", now=NOW),
         lambda ledger, of: ledger.declined(of.id, SECOND, "no", now=NOW),
         lambda ledger, of: ledger.failed(of.id, "no", now=NOW, run=SECOND),
     ],
-    ids=["quote", "intend", "link", "decline", "give up"],
+    ids=["quote", "ask", "link", "decline", "give up"],
 )
-def test_only_the_run_that_handles_a_line_decides_about_it(
-    books: Ledger, decide: Callable[[Ledger, PurchaseLine], object]
+def test_only_the_run_that_handles_a_purchase_decides_about_it(
+    books: Ledger, decide: Callable[[Ledger, Purchase], object]
 ) -> None:
-    before = new_line(books)
+    before = new(books, "asked")
     with pytest.raises(HandledElsewhereError, match=r"handled by run 'run-1' .* not by run 'run-2'"):
         decide(books, before)
-    assert books.line(before.id) == before
+    assert books.purchase(before.id) == before
 
 
 def test_whoever_makes_a_second_link_gets_the_first(books: Ledger) -> None:
-    made = new_line(books, "linked")
+    made = new(books, "linked")
+    assert made.link is not None
     for run in (FIRST, SECOND):
-        assert books.link_made(made.id, run, checkout(made, "-again"), now=LATER) == made
+        assert books.link_made(made.id, run, made.link, url="https://again", now=LATER) == made
+    with pytest.raises(HasLinkError):
+        ask(books, made)
 
 
 def test_a_payment_can_come_in_after_all(books: Ledger) -> None:
-    made = new_line(books, "declined")
+    made = new(books, "declined")
     assert books.paid(made.id, payment_id(made), now=LATER).state is State.PAID
     after = books.retired(made.id, retirement(made), now=LATER)
     assert (after.state, after.declined_at, after.reason) == (State.RETIRED, NOW, "too dear")
 
 
 def test_a_retirement_nobody_saw_paid_was_paid(books: Ledger) -> None:
-    made = new_line(books, "linked")
+    made = new(books, "linked")
     after = books.retired(made.id, retirement(made, retired_at=None), now=LATER)
     assert (after.payment_id, after.paid_at, after.retired_at) == (payment_id(made), LATER, LATER)
 
@@ -191,13 +222,13 @@ def test_a_retirement_nobody_saw_paid_was_paid(books: Ledger) -> None:
 def test_a_second_payment_never_replaces_the_first_and_is_logged(
     books: Ledger,
     stage: str,
-    tell: Callable[[Ledger, PurchaseLine], object],
+    tell: Callable[[Ledger, Purchase], object],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before = new_line(books, stage)
+    before = new(books, stage)
     with pytest.raises(LedgerError, match=rf"'{payment_id(before)}', and now payment 'pay-other'"):
         tell(books, before)
-    assert books.line(before.id) == before
+    assert books.purchase(before.id) == before
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -209,15 +240,17 @@ def test_a_second_payment_never_replaces_the_first_and_is_logged(
     ],
     ids=["pay", "retire"],
 )
-def test_one_payment_buys_one_line(
+def test_one_payment_buys_one_purchase(
     books: Ledger,
-    tell: Callable[[Ledger, PurchaseLine, str], object],
+    tell: Callable[[Ledger, Purchase, str], object],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    paid, before = new_line(books, "paid"), new_line(books, "linked")
-    with pytest.raises(LedgerError, match=rf"Line {before.id} can't .* that of line {paid.id} .* is paid"):
+    paid, before = new(books, "paid"), new(books, "linked")
+    with pytest.raises(
+        LedgerError, match=rf"purchase {before.id} .* can't have .* that of purchase {paid.id}"
+    ):
         tell(books, before, payment_id(paid))
-    assert books.line(before.id) == before
+    assert books.purchase(before.id) == before
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -233,62 +266,67 @@ def test_one_payment_buys_one_line(
 def test_a_retirement_of_something_else_is_refused(
     books: Ledger, other: dict[str, object], message: str
 ) -> None:
-    before = new_line(books, "paid")
+    before = new(books, "paid")
     with pytest.raises(LedgerError, match=message):
         books.retired(before.id, retirement(before, **other), now=LATER)
-    assert books.line(before.id) == before
+    assert books.purchase(before.id) == before
 
 
 def test_a_rehearsal_ends_with_the_retirement_that_all_rehearsals_share(books: Ledger) -> None:
-    made = new_line(books, "paid", test_mode=True)
+    made = new(books, "paid", test_mode=True)
     after = books.retired(made.id, retirement(made, quantity_tonnes="1"), now=LATER)
     assert (after.state, after.test_mode, after.quantity_tonnes) == (State.RETIRED, True, Decimal("12.345"))
-    refused = new_line(books, "paid", test_mode=True)
+    refused = new(books, "paid", test_mode=True)
     with pytest.raises(LedgerError, match="planned in test mode, its retirement is of production"):
         books.retired(refused.id, retirement(refused, test_mode=False), now=LATER)
 
 
 @pytest.mark.parametrize("cost", ["-0.01", "NaN", "Infinity"])
 def test_a_cost_that_is_no_amount_is_refused(books: Ledger, cost: str) -> None:
-    before = new_line(books)
+    before = new(books)
     with pytest.raises(LedgerError, match="USD|amount"):
         books.quoted(before.id, FIRST, Decimal(cost))
-    assert books.line(before.id) == before
+    assert books.purchase(before.id) == before
 
 
 def test_a_cost_finer_than_the_ledger_is_rounded_up_and_quoted_again_changes_nothing(books: Ledger) -> None:
-    made = new_line(books)
+    made = new(books)
     quoted = books.quoted(made.id, FIRST, Decimal("5.8794404599999986"))
     assert quoted.cost_usd == Decimal("5.879440460")
-    books.link_made(made.id, FIRST, checkout(made), now=NOW)
+    link(books, made)
     assert books.quoted(made.id, FIRST, Decimal("5.8794404599999986")).cost_usd == quoted.cost_usd
 
 
 def test_a_quote_again_after_the_link_is_fine_while_it_is_the_same(books: Ledger) -> None:
-    made = new_line(books, "linked")
+    made = new(books, "linked")
+    assert made.cost_usd is not None
     assert books.quoted(made.id, FIRST, made.cost_usd) == made
 
 
-def test_a_line_that_is_not_there_is_named(books: Ledger) -> None:
-    new_line(books)
-    with pytest.raises(LedgerError, match="no line 999999"):
-        books.line(999999)
-    with pytest.raises(LedgerError, match="no line 999999"):
-        books.paid(999999, "pay-1", now=NOW)
+def test_a_purchase_that_is_not_there_is_named_with_the_ledger_that_was_asked(books: Ledger) -> None:
+    new(books)
+    for act in (
+        lambda: books.purchase(999999),
+        lambda: books.paid(999999, "pay-1", now=NOW),
+        lambda: books.awaits(999999, checkout_task(), now=NOW),
+    ):
+        with pytest.raises(LedgerError, match="has no purchase 999999.*must share one") as refusal:
+            act()
+        assert books.place in str(refusal.value)
 
 
-def test_a_link_that_an_old_run_makes_after_its_line_was_closed_is_refused(books: Ledger) -> None:
-    made = new_line(books)
+def test_a_link_that_an_old_run_makes_after_its_purchase_was_closed_is_refused(books: Ledger) -> None:
+    made = new(books, "asked")
     plan(books, buying(), SECOND, is_over=everybody)
     with pytest.raises(
         LedgerError, match="is failed and can't get a link: Its run ended before it delivered"
     ):
-        books.link_made(made.id, FIRST, checkout(made), now=LATER)
-    assert books.line(made.id).checkout is None
+        link_made(books, made, LATER)
+    assert not books.purchase(made.id).has_link
 
 
 def test_a_retirement_is_to_be_announced_until_somebody_was_told(books: Ledger) -> None:
-    made = new_line(books, "paid")
+    made = new(books, "paid")
     assert books.retired(made.id, retirement(made), now=LATER, announcing=True).to_announce
     # Said again by a try that came later, or by somebody who announces nothing.
     assert books.retired(made.id, retirement(made), now=LATER).to_announce

@@ -9,7 +9,6 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
-SECRET = "s3cret".ljust(32, "0")
 DEFAULT_CHECKOUT = "https://checkout.carbonmark.com"
 DEFAULT_MARKET = "https://v20.api.carbonmark.com"
 
@@ -217,22 +216,3 @@ def test_a_connection_is_read_once_per_hook(read, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", "carbonmark://second.carbonmark.com")
     assert "first" in hook.connection.settings.checkout_url
     assert "second" in CarbonmarkHook().connection.settings.checkout_url
-
-
-@pytest.mark.parametrize(
-    ("extra", "secret"),
-    [({}, None), ({"return_url_secret": " "}, None), ({"return_url_secret": f" {SECRET} "}, SECRET)],
-)
-def test_the_return_url_s_secret_is_read_and_kept_from_view(read, extra, secret):
-    connection = read(extra=extra)
-    found = connection.return_url_secret
-    assert (found and found.get_secret_value()) == secret
-    assert SECRET not in repr(connection)
-
-
-def test_a_secret_that_can_be_guessed_is_refused_and_not_shown(read):
-    with pytest.raises(
-        InvalidInputError, match=r"extra return_url_secret has 31 characters.*32 random"
-    ) as refused:
-        read(extra={"return_url_secret": SECRET[1:]})
-    assert SECRET[1:] not in str(refused.value)

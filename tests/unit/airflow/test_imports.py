@@ -144,7 +144,6 @@ def test_the_plugin_costs_nothing_where_nothing_is_served():
     ours = tuple(f"{PACKAGE}.{room}" for room in (*CORE, "web"))
     assert {module for module in loaded if module.startswith(ours)} == {
         f"{PACKAGE}.web",
-        f"{PACKAGE}.web.link",
         f"{PACKAGE}.web.place",
         f"{PACKAGE}.web.plugin",
     }

@@ -17,9 +17,8 @@ from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 import airflow_provider_carbonmark
 from airflow_provider_carbonmark.get_provider_info import get_provider_info
 from airflow_provider_carbonmark.hooks import connection_form
+from airflow_provider_carbonmark.hooks.return_url import DEFAULT_TOKEN_DAYS, PREFIX
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
-from airflow_provider_carbonmark.web.link import PREFIX
-from airflow_provider_carbonmark.web.urls import DEFAULT_TOKEN_DAYS
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
@@ -27,7 +26,6 @@ PACKAGE = Path(airflow_provider_carbonmark.__file__).parent
 LABELS = {
     "market_url": "Market API URL",
     "timeout": "Timeout (seconds)",
-    "return_url_secret": "Return URL secret",
     "environment": "Environment",
 }
 
@@ -136,7 +134,6 @@ def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     }
     assert {name: field["schema"]["title"] for name, field in fields.items()} == LABELS
     assert fields["environment"]["schema"]["enum"] == ["production", "test", None]
-    assert fields["return_url_secret"]["schema"]["format"] == "password"
     assert all(field["description"] for field in fields.values())
     check_standard_fields(manager.field_behaviours["carbonmark"])
 
@@ -162,6 +159,7 @@ def test_airflow_knows_the_configuration_and_its_defaults():
     # It does so when it is asked.
     ProvidersManager().initialize_providers_configuration()
     assert conf.get("carbonmark", "return_base_url", fallback=None) is None
+    assert conf.get("carbonmark", "deployment", fallback=None) is None
     assert conf.getint("carbonmark", "return_token_days") == DEFAULT_TOKEN_DAYS == 60
     assert conf.getint("carbonmark", "max_concurrent_polls") == DEFAULT_CONCURRENT_POLLS == 10
 

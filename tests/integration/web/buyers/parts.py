@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import airflow.sdk.exceptions
-import httpx
 from airflow.models.dagrun import DagRun
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
@@ -29,6 +28,8 @@ from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
 
 if TYPE_CHECKING:
+    import httpx
+
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.sandbox import SandboxServer
 

@@ -1,53 +1,28 @@
-"""Trouble at the moment of return: Carbonmark down or slow of mind, two payments for one link, several servers at once."""
+"""Trouble at the moment of return: Carbonmark down or slow of mind, payments that are not this link's, several servers at once."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-
 import httpx
 import pytest
+from airflow.configuration import conf
 
-from airflow_provider_carbonmark.web import waking
-from tests.integration.web.buyers.conftest import KEY
-from tests.integration.web.buyers.parts import Task, WaitingTask, title
-from tests.integration.web.buyers.test_return import ALREADY, PAID, UNCHECKED, UNKNOWN
+from airflow_provider_carbonmark.hooks.return_url import Token, sign
+from airflow_provider_carbonmark.ledger.purchase import Source, State
+from airflow_provider_carbonmark.web import visits
+from tests.integration.ledger.parts import NOW
+from tests.integration.web.buyers.parts import (
+    ALREADY,
+    CANCELLED,
+    PAID_PAGE,
+    UNCHECKED,
+    UNKNOWN,
+    WaitingTask,
+    errors,
+    id_of,
+    title,
+)
 
-SERVER = """
-import sys, warnings
-warnings.simplefilter("ignore")
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import Mount
-import airflow_provider_carbonmark.web.buyers
-from airflow_provider_carbonmark.web.plugin import CarbonmarkPlugin
-app = Starlette(routes=[Mount("/carbonmark", CarbonmarkPlugin.fastapi_apps[0]["app"])])
-config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
-server = uvicorn.Server(config)
-config.load()
-import asyncio
-async def main():
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    print("PORT", server.servers[0].sockets[0].getsockname()[1], flush=True)
-    await serving
-asyncio.run(main())
-"""
-
-
-def errors(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-
-
-def unverified(payment_id: str, *others: str) -> dict:
-    return {"payment_id": payment_id, "verified": False, "other_payment_ids": list(others)}
-
-
-def verified(payment_id: str, *others: str) -> dict:
-    return {"payment_id": payment_id, "verified": True, "other_payment_ids": list(others)}
+NOWHERE = "http://127.0.0.1:9"
 
 
 # --- Carbonmark can't be asked
@@ -68,63 +43,63 @@ def verified(payment_id: str, *others: str) -> dict:
 def test_what_can_not_be_checked_is_recorded_and_passed_on(link, buyer, sandbox, trouble):
     waiting = WaitingTask(link).ask().park()
     url = buyer.pay(link)
-    payment_id = url.rpartition("/")[2]
     fault = {"kind": "error", "path": "/payments"} | trouble
     sandbox.state.change_switches(faults=[fault])
     page = buyer.go(url)
     assert title(page) == UNCHECKED
     assert "has been noted" in page.text
     assert "refresh" not in page.headers
-    assert link.record() == unverified(payment_id)
-    assert waiting.answer.form == {"payment_id": payment_id}
-
-
-def test_nobody_listens(link, buyer, connect):
-    url = buyer.pay(link)
-    connect(host="http://127.0.0.1:9")
-    assert title(buyer.go(url)) == UNCHECKED
-    assert link.record() == unverified(url.rpartition("/")[2])
+    assert link.brought == {id_of(url): False}
+    assert link.purchase.state is State.LINK_MADE
+    assert waiting.answered_with == id_of(url)
 
 
 def test_an_unverified_payment_is_verified_when_the_buyer_looks_again(link, buyer, connect):
     url = buyer.pay(link)
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     assert [title(buyer.go(url)), title(buyer.go(url))] == [UNCHECKED, UNCHECKED]
+    assert link.brought == {id_of(url): False}
     connect()
-    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID, ALREADY]
-    assert link.record() == verified(url.rpartition("/")[2])
+    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID_PAGE, ALREADY]
+    assert link.brought == {id_of(url): True}
 
 
 def test_an_unverified_payment_gives_way_to_a_verified_one(link, buyer, connect):
     url = buyer.pay(link)
     base, _, payment_id = url.rpartition("/")
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     buyer.go(f"{base}/pay_made_up")
     connect()
-    assert title(buyer.go(url)) == PAID
-    assert link.record() == verified(payment_id, "pay_made_up")
+    assert title(buyer.go(url)) == PAID_PAGE
+    assert link.paid_with == payment_id
 
 
-def test_an_unverified_payment_that_proves_genuine_stays_the_first(link, buyer, connect, sandbox, caplog):
-    first, second = pay_twice(link, buyer, sandbox)
-    connect(host="http://127.0.0.1:9")
+def test_an_unverified_payment_that_proves_genuine_stays_the_first(link, buyer, connect, caplog):
+    first, second = buyer.pay_twice(link)
+    connect(host=NOWHERE)
     buyer.go(first)
     connect()
     assert title(buyer.go(second)) == ALREADY
-    assert link.record() == verified(id_of(first), id_of(second))
+    assert link.paid_with == id_of(first)
+    assert link.brought == {id_of(first): True, id_of(second): True}
     assert len(errors(caplog)) == 1
 
 
-def test_while_nobody_can_check_a_flood_of_ids_is_bounded(link, buyer, connect, caplog):
+def test_while_nobody_can_check_a_flood_of_ids_is_bounded_and_its_log_too(link, buyer, connect, caplog):
     url = buyer.pay(link)
-    base, _, payment_id = url.rpartition("/")
-    connect(host="http://127.0.0.1:9")
-    buyer.go(url)
-    for number in range(40):
-        buyer.go(f"{base}/pay_{number}")
-    assert len(link.record()["other_payment_ids"]) == 20
-    assert link.record()["payment_id"] == payment_id
-    assert len(errors(caplog)) == 20
+    base = url.rpartition("/")[0]
+    connect(host=NOWHERE)
+    for number in range(30):
+        page = buyer.go(f"{base}/pay_{number}")
+        assert ("has been noted" in page.text) is (number < 20)
+    assert len(link.brought) == 20
+    assert (
+        len([each for each in caplog.records if each.levelname == "WARNING" and "pay_" in each.getMessage()])
+        == 20
+    )
+    connect()
+    assert title(buyer.go(url)) == PAID_PAGE
+    assert link.paid_with == id_of(url)
 
 
 # --- not known yet
@@ -136,162 +111,144 @@ def test_a_payment_that_is_not_known_yet_is_looked_for_again(link, buyer, sandbo
     page = buyer.go(url)
     assert (page.status_code, title(page)) == (200, UNCHECKED)
     assert page.headers["refresh"] == "10; url=?look=1"
-    assert link.record() is None
+    assert link.brought == {}
     assert buyer.go(f"{url}?look=7").headers["refresh"] == "10; url=?look=8"
     last = buyer.go(f"{url}?look=30")
     assert "refresh" not in last.headers
-    assert url.rpartition("/")[2] in last.text
+    assert id_of(url) in last.text
     assert "refresh" not in buyer.go(f"{url}?look=999").headers
     for odd in ("x", "-1", "9999999", "²", ""):
         assert buyer.go(f"{url}?look={odd}").headers["refresh"] == "10; url=?look=1"
     httpx.post(f"{sandbox.url}/sandbox/clock", json={"advance_seconds": 3600}).raise_for_status()
-    assert title(buyer.go(f"{url}?look=2")) == PAID
+    assert title(buyer.go(f"{url}?look=2")) == PAID_PAGE
 
 
 def test_a_page_that_is_not_paid_yet_records_nothing(make_link, buyer, sandbox):
     sandbox.state.change_switches(checkout_layout="rich")
     link = make_link()
-    (checkout,) = sandbox.state.checkouts.values()
-    page = buyer.go(f"{checkout.order.success_url}/{link.checkout['payment_id']}")
+    page = buyer.go(f"{buyer.order_of(link).success_url}/{link.checkout['payment_id']}")
     assert title(page) == UNCHECKED
-    assert link.record() is None
+    assert link.brought == {}
 
 
-# --- two payments
+# --- two payments, two links
 
 
-def test_a_second_payment_is_recorded_beside_the_first_and_reported(link, buyer, sandbox, caplog):
+def test_a_second_payment_is_recorded_beside_the_first_and_reported_once(link, buyer, caplog):
     waiting = WaitingTask(link).ask().park()
-    first, second = pay_twice(link, buyer, sandbox)
-    assert [title(buyer.go(first)), title(buyer.go(second))] == [PAID, ALREADY]
-    assert link.record() == verified(id_of(first), id_of(second))
-    assert waiting.answer.form == {"payment_id": id_of(first)}
+    first, second = buyer.pay_twice(link)
+    assert title(buyer.go(first)) == PAID_PAGE
+    for _ in range(2):
+        page = buyer.go(second)
+        assert title(page) == ALREADY
+        assert id_of(first) not in page.text
+        assert id_of(second) not in page.text
+    assert link.paid_with == waiting.answered_with == id_of(first)
+    assert link.brought == {id_of(first): True, id_of(second): True}
     (error,) = errors(caplog)
     assert id_of(first) in error
     assert id_of(second) in error
-    assert title(buyer.go(second)) == ALREADY
-    assert len(errors(caplog)) == 1
 
 
-def test_one_payment_counts_for_one_link_of_a_run_only(make_link, buyer):
-    first, second = make_link(Task(map_index=0)), make_link(Task(map_index=1))
-    payment_id, _ = buyer.come_back(first)
-    other = buyer.pay(second).rpartition("/")[0]
-    page = buyer.go(f"{other}/{payment_id}")
-    assert (page.status_code, title(page)) == (404, UNKNOWN)
-    assert second.record() is None
+def test_a_payment_beside_one_that_was_entered_by_hand_is_reported(link, buyer, caplog):
+    entered = {"source": Source.ENTERED, "brought_by": "ada", "verified": False, "now": NOW}
+    link.ledger.bring(link.number, 1, "pay_by_hand", **entered)
+    payment_id, page = buyer.come_back(link)
+    assert (title(page), link.paid_with) == (PAID_PAGE, payment_id)
+    (error,) = errors(caplog)
+    assert payment_id in error
+    assert "pay_by_hand" in error
 
 
-# --- several servers at the same moment
+def address(link, payment_id):
+    """Return where a buyer of this link would come back with a payment."""
+    token = sign(Token(link.number, 1, "carbonmark_default"), link.ledger.signing_key())
+    return f"{conf.get('api', 'base_url')}/carbonmark/return/{token}/{payment_id}"
 
 
 @pytest.fixture
-def two_servers(link):
-    servers = [
-        subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-        )
-        for _ in range(2)
-    ]
-    try:
-        yield [f"http://127.0.0.1:{port_of(server)}" for server in servers]
-    finally:
-        for server in servers:
-            server.terminate()
-            server.wait()
-            server.stdout.close()
+def july(make_link):
+    return make_link(run_id="july")
 
 
-def port_of(server) -> int:
-    for line in server.stdout:
-        if line.startswith("PORT "):
-            return int(line.split()[1])
-    raise AssertionError("a server didn't start")
+@pytest.fixture
+def august(make_link):
+    """A link for just the same tonnes, listing and beneficiary as that of July."""
+    return make_link(run_id="august", retirement_message="Cloud emissions of August 2026")
 
 
-def test_two_servers_record_one_payment(link, buyer, sandbox, two_servers, airflow_url):
-    for _ in range(5):
-        urls = pay_twice(link, buyer, sandbox)
-        link.forget_payment()
-        waiting = WaitingTask(link).ask().park()
-        visits = [url.replace(airflow_url, server) for url in urls for server in two_servers * 3]
-        with ThreadPoolExecutor(len(visits)) as people:
-            pages = list(people.map(lambda url: httpx.get(url, timeout=60, trust_env=False), visits))
-        assert {title(page) for page in pages} <= {PAID, ALREADY}
-        record = link.record()
-        assert record["verified"]
-        assert {record["payment_id"], *record["other_payment_ids"]} == {id_of(url) for url in urls}
-        assert waiting.answer.form == {"payment_id": record["payment_id"]}
-        waiting.remove()
+def test_one_payment_counts_for_one_link(july, august, buyer, caplog):
+    payment_id, _ = buyer.come_back(july)
+    page = buyer.go(address(august, payment_id))
+    assert (page.status_code, title(page)) == (404, UNKNOWN)
+    assert august.paid_with is None
+    # Somebody has a token of ours and a real payment: a person should know.
+    (error,) = errors(caplog)
+    assert payment_id in error
+    assert title(buyer.come_back(august)[1]) == PAID_PAGE
 
 
-# --- Airflow in trouble
+def test_one_payment_counts_for_one_link_if_both_bring_it_at_once(july, august, buyer, monkeypatch):
+    payment_id = id_of(buyer.pay(july))
+    real, pages = visits._bring, []
+
+    def meanwhile(*arguments, **more):
+        if not pages:
+            pages.append(None)
+            pages.append(title(httpx.get(address(august, payment_id), timeout=60, trust_env=False)))
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(visits, "_bring", meanwhile)
+    pages.append(title(buyer.go(address(july, payment_id))))
+    assert pages == [None, PAID_PAGE, UNKNOWN]
+    assert (july.paid_with, august.paid_with) == (None, payment_id)
 
 
-def test_a_payment_is_recorded_even_if_airflow_can_not_wake_the_task(link, buyer, monkeypatch, caplog):
-    def changed(**arguments):
-        raise TypeError("unexpected keyword argument")
-
-    monkeypatch.setattr(waking, "update_hitl_detail", changed)
-    waiting = WaitingTask(link).ask().park()
-    payment_id, page = buyer.come_back(link)
-    assert title(page) == PAID
-    assert link.record() == verified(payment_id)
-    assert waiting.answer is None
-    assert "can't be woken" in errors(caplog)[0]
+def test_a_payment_that_nobody_could_check_is_still_its_own_links(july, august, buyer, connect):
+    url = buyer.pay(july)
+    connect(host=NOWHERE)
+    buyer.go(address(august, id_of(url)))
+    connect()
+    assert title(buyer.go(url)) == PAID_PAGE
+    assert july.paid_with == id_of(url)
 
 
-def test_a_database_that_is_away_makes_the_page_look_again(link, buyer, monkeypatch):
+def test_where_carbonmark_tells_a_links_payment_no_other_is_taken_for_it(make_link, buyer, sandbox):
+    sandbox.state.change_switches(checkout_layout="rich")
+    july, august = make_link(run_id="july"), make_link(run_id="august")
+    assert title(buyer.go(address(august, id_of(buyer.pay(july))))) == UNKNOWN
+    assert august.brought == {}
+    payment_id, page = buyer.come_back(august)
+    assert (title(page), august.paid_with) == (PAID_PAGE, payment_id)
+
+
+# --- our side in trouble
+
+
+def test_a_ledger_that_is_away_makes_the_page_look_again_and_leads_nobody_who_left_astray(
+    link, buyer, monkeypatch
+):
     url = buyer.pay(link)
-    with monkeypatch.context() as broken:
-        broken.setattr(waking, "find_link", lambda link: 1 / 0)
-        page = buyer.go(url)
+    buyer.leave(link)
+    with monkeypatch.context() as away:
+        away.setenv("AIRFLOW__CARBONMARK__LEDGER_CONN_ID", "no_such_connection")
+        page, left = buyer.go(url), buyer.leave(link)
         assert (page.status_code, title(page)) == (200, UNCHECKED)
         assert page.headers["refresh"]
-        assert "ZeroDivision" not in page.text
-    assert title(buyer.go(url)) == PAID
+        assert "no_such" not in page.text
+        assert title(left) == CANCELLED
+        assert "refresh" not in left.headers
+    assert title(buyer.go(url)) == PAID_PAGE
 
 
-@pytest.mark.parametrize("step", ["_write_record", "_answer_waiting"])
-def test_killed_in_the_middle_leaves_nothing_half_done(link, buyer, monkeypatch, step):
-    class Killed(BaseException):
-        """The server is gone, and nothing catches that."""
-
-    real = getattr(waking, step)
-
-    def killed(*arguments):
-        real(*arguments)
-        raise Killed
-
+def test_killed_before_the_record_or_after_it_the_next_visit_says_it_again(link, buyer, monkeypatch):
     waiting = WaitingTask(link).ask().park()
     url = buyer.pay(link)
-    with monkeypatch.context() as dying:
-        dying.setattr(waking, step, killed)
-        with pytest.raises(Killed):
-            waking.record_payment(waking.LinkKey(**link.where), id_of(url), verified=True)
-    # Before 3.3, Airflow commits with the answer: then all is done.
-    done = bool(waiting.answer)
-    assert bool(link.record()) is done
-    assert title(buyer.go(url)) == (ALREADY if done else PAID)
-    assert waiting.answer.form == {"payment_id": id_of(url)}
-    assert link.record() == verified(id_of(url))
-
-
-def id_of(url: str) -> str:
-    return url.rpartition("/")[2]
-
-
-def pay_twice(link: Task, buyer, sandbox) -> tuple[str, str]:
-    """Make two genuine payments for one link, as two browser tabs might, and return where each buyer goes."""
-    (checkout, *_) = sandbox.state.checkouts.values()
-    first = buyer.pay(link)
-    order = {
-        "asset_price_source_id": checkout.order.asset_price_source_id,
-        "quantity_tonnes": float(checkout.order.quantity_tonnes),
-        "metadata": dict(checkout.order.metadata),
-        "success_url": checkout.order.success_url,
-        "cancel_url": checkout.order.cancel_url,
-    }
-    twin = httpx.post(f"{sandbox.url}/checkout", json=order, headers={"authorization": f"Bearer {KEY}"})
-    form = {"card_number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
-    return first, httpx.post(twin.json()["url"], data=form).headers["location"]
+    for step, is_recorded in (("_bring", False), ("_waiting", True)):
+        with monkeypatch.context() as dying:
+            dying.setattr(visits, step, lambda *arguments, **more: 1 / 0)
+            buyer.go(url)
+        assert bool(link.paid_with) is is_recorded
+        assert waiting.answer is None
+    assert title(buyer.go(url)) == ALREADY
+    assert link.paid_with == waiting.answered_with == id_of(url)

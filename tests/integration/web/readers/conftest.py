@@ -14,9 +14,10 @@ from sqlalchemy import Engine, NullPool, create_engine
 
 from tests.integration.web.readers.parts import Reader, know_dags, token_of
 from tests.unit.ledger.rows import write
+from tests.unit.reporting.sample import RUN
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.schema import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 AUTH_MANAGER = "tests.integration.web.readers.parts.PerDagAuthManager"
 
@@ -51,6 +52,8 @@ def airflow_url(database: None) -> Iterator[str]:
 def ledger_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(path))
+    # The one whose runs the rows are of.
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__DEPLOYMENT", RUN.deployment)
     return path
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from airflow_provider_carbonmark.ledger.schema import Run, State
+from airflow_provider_carbonmark.ledger.purchase import Run, State
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
 from tests.integration.web.readers.parts import links, title, words
 from tests.unit.ledger.rows import a_line, planned_by
-from tests.unit.reporting.sample import a_year
+from tests.unit.reporting.sample import RUN, a_year
 
 POLICY = {
     "default-src": "'none'",
@@ -67,13 +68,24 @@ def test_what_is_to_be_paid_stands_on_top_of_the_year_whatever_its_month(fill, r
 
 
 def test_a_row_leads_to_its_run_its_certificate_and_its_transaction(fill, reader):
-    run = Run("offset", "scheduled__2026-11-21T06:00:00+00:00")
-    line = planned_by("offset", run=run, handler=Run("offset", "manual/2 ?#%"))
+    run = Run("offset", "scheduled__2026-11-21T06:00:00+00:00", RUN.deployment)
+    line = planned_by("offset", run=run, handler=replace(run, run_id="manual/2 ?#%"))
     fill(line)
-    found = links(reader().may_read("?month=2026-10"))
+    page = reader().may_read("?month=2026-10")
+    found = links(page)
+    # The number that messages and logs name.
+    assert f"purchase {line.purchase}" in words(page)
     assert "../dags/offset/runs/manual%2F2%20%3F%23%25" in found
     assert f"../dags/offset/runs/{quote(run.run_id)}" in found
     assert {line.certificate_url, line.explorer_url} <= set(found)
+
+
+@pytest.mark.parametrize(("name", "said"), [("europe", "of europe"), ("", "of an Airflow without a name")])
+def test_a_run_of_another_airflow_is_named_and_leads_nowhere_here(fill, reader, name, said):
+    fill(planned_by("offset", run=Run("offset", "theirs", name), handler=Run("offset", "theirs too", name)))
+    page = reader().may_read("?month=2026-10")
+    assert f"theirs too {said}" in words(page)
+    assert not [link for link in links(page) if "/runs/" in link]
 
 
 def test_what_leads_elsewhere_opens_in_a_tab_of_its_own_and_tells_nobody_where_it_came_from(fill, reader):

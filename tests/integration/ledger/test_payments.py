@@ -1,0 +1,278 @@
+"""Orders, links and the payments that are brought for them: what each means, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.ledger import Ledger, LedgerError
+from airflow_provider_carbonmark.ledger.bringing import Meaning
+from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.schema import links
+from tests.integration.ledger.parts import (
+    FIRST,
+    LATER,
+    NOW,
+    ORDER,
+    SECOND,
+    ask,
+    bring,
+    buying,
+    checkout_task,
+    everybody,
+    line,
+    link,
+    nobody,
+    order,
+    page,
+    plan,
+    request,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+END: dict[str, Callable[[Ledger, Purchase], object]] = {
+    "open": lambda ledger, of: of,
+    "declined": lambda ledger, of: ledger.declined(of.id, FIRST, "no", now=NOW),
+    "failed": lambda ledger, of: (
+        bring(ledger, of, "pay-failed"),
+        ledger.failed(of.id, "refunded", now=NOW),
+    ),
+}
+
+
+@pytest.fixture
+def linked(ledger: Ledger) -> Purchase:
+    return link(ledger, order(ledger, checkout_task()))
+
+
+@pytest.mark.parametrize("end", ["open", "declined"])
+def test_a_payment_is_the_first_then_the_same_and_another_one_is_the_second(
+    ledger: Ledger, linked: Purchase, end: str
+) -> None:
+    END[end](ledger, linked)
+    unknown = bring(ledger, linked, "pay-1", verified=False)
+    assert (unknown.meaning, unknown.is_news, unknown.is_its_own) == (Meaning.UNVERIFIED, True, False)
+    assert ledger.purchase(linked.id).state is (State.DECLINED if end == "declined" else State.LINK_MADE)
+    assert not bring(ledger, linked, "pay-1", verified=False).is_news
+    first = bring(ledger, linked, "pay-1")
+    assert (first.meaning, first.is_news, first.is_its_own) == (Meaning.FIRST, True, True)
+    assert first.purchase == first.checked() == ledger.purchase(linked.id)
+    assert (first.purchase.state, first.purchase.payment_id, first.purchase.paid_at) == (
+        State.PAID,
+        "pay-1",
+        LATER,
+    )
+    assert first.purchase.link is not None
+    assert first.purchase.link.outcome == "paid"
+    for verified in (True, False):
+        same = bring(ledger, linked, "pay-1", verified=verified)
+        assert (same.meaning, same.is_news, same.is_its_own) == (Meaning.SAME, False, True)
+    assert bring(ledger, linked, "pay-2", verified=False).meaning is Meaning.UNVERIFIED
+    for verified in (True, False):
+        second = bring(ledger, linked, "pay-2", verified=verified)
+        assert (second.meaning, second.is_its_own) == (Meaning.SECOND, False)
+        with pytest.raises(LedgerError, match="'pay-1', and now payment 'pay-2'.*paid twice"):
+            second.checked()
+    kept = ledger.payments(linked.id)
+    assert [(each.payment_id, each.verified_at, each.source) for each in kept] == [
+        ("pay-1", LATER, Source.RETURNED),
+        ("pay-2", LATER, Source.RETURNED),
+    ]
+
+
+def test_what_failed_after_its_payment_knows_that_and_no_other(ledger: Ledger, linked: Purchase) -> None:
+    END["failed"](ledger, linked)
+    assert bring(ledger, linked, "pay-failed").meaning is Meaning.SAME
+    assert bring(ledger, linked, "pay-2").meaning is Meaning.SECOND
+    assert ledger.purchase(linked.id).state is State.FAILED
+
+
+def test_a_payment_of_another_purchase_is_kept_and_never_counts(ledger: Ledger, linked: Purchase) -> None:
+    other = link(ledger, order(ledger, checkout_task(map_index=1)))
+    bring(ledger, other, "pay-1")
+    for verified in (True, False):
+        brought = bring(ledger, linked, "pay-1", verified=verified)
+        assert (brought.meaning, brought.other, brought.is_its_own) == (Meaning.ANOTHERS, other.id, False)
+        with pytest.raises(LedgerError, match=f"it is that of purchase {other.id}"):
+            brought.checked()
+    (kept,) = ledger.payments(linked.id)
+    assert (kept.payment_id, kept.verified_at) == ("pay-1", None)
+    assert ledger.purchase(linked.id).state is State.LINK_MADE
+
+
+def test_ids_that_nobody_confirms_are_kept_up_to_a_bound_and_a_confirmed_one_always_gets_in(
+    ledger: Ledger, linked: Purchase
+) -> None:
+    for number in range(MOST_UNVERIFIED):
+        assert bring(ledger, linked, f"made-up-{number}", verified=False).is_news
+    over = bring(ledger, linked, "pay-1", verified=False)
+    assert (over.meaning, over.is_news, over.is_its_own) == (Meaning.TOO_MANY, False, False)
+    assert len(ledger.payments(linked.id)) == MOST_UNVERIFIED
+    # What is there already is still known.
+    assert bring(ledger, linked, "made-up-0", verified=False).meaning is Meaning.UNVERIFIED
+    assert bring(ledger, linked, "pay-1").meaning is Meaning.FIRST
+    assert len(ledger.payments(linked.id)) == MOST_UNVERIFIED + 1
+    # The bound is each link's.
+    other = link(ledger, order(ledger, checkout_task(map_index=1)))
+    assert bring(ledger, other, "pay-2", verified=False).is_news
+
+
+def test_what_a_task_follows_is_confirmed_whoever_brought_it(ledger: Ledger, linked: Purchase) -> None:
+    ledger.bring(linked.id, 1, "pay-1", source=Source.ENTERED, brought_by="alice", verified=False, now=NOW)
+    assert ledger.paid(linked.id, "pay-1", now=LATER).state is State.PAID
+    (kept,) = ledger.payments(linked.id)
+    assert (kept.source, kept.brought_by, kept.brought_at, kept.verified_at) == (
+        Source.ENTERED,
+        "alice",
+        NOW,
+        LATER,
+    )
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_payment_for_a_link_that_never_was_is_refused(
+    ledger: Ledger, linked: Purchase, number: int
+) -> None:
+    with pytest.raises(LedgerError, match=f"has no link {number}"):
+        ledger.bring(linked.id, number, "pay-1", source=Source.RETURNED, verified=True, now=NOW)
+    asked = order(ledger, checkout_task(map_index=1))
+    ask(ledger, asked)
+    with pytest.raises(LedgerError, match="never had a link"):
+        bring(ledger, asked, "pay-1")
+    assert ledger.payments(linked.id) == ledger.payments(asked.id) == []
+
+
+def test_what_can_be_no_payment_id_is_refused(ledger: Ledger, linked: Purchase) -> None:
+    for wrong in ("", "../x", "x" * 256):
+        with pytest.raises(InvalidInputError, match="payment_id"):
+            bring(ledger, linked, wrong, verified=False)
+    assert ledger.payments(linked.id) == []
+
+
+def test_a_task_orders_once_whatever_it_is_given_later(ledger: Ledger) -> None:
+    task = checkout_task()
+    assert ledger.purchase_of(task) is None
+    made = order(ledger, task)
+    assert (made.order, made.run, made.handler, made.state) == (ORDER, FIRST, FIRST, State.PLANNED)
+    assert (made.task_id, made.map_index, made.allocations) == (task.task_id, task.map_index, ())
+    other = replace(ORDER, beneficiary_name="Other Corp")
+    assert order(ledger, task, other) == ledger.purchase_of(task) == made
+    for stranger in (
+        checkout_task(map_index=1),
+        checkout_task(SECOND),
+        replace(task, task_id="another"),
+        checkout_task(replace(FIRST, deployment="eu")),
+    ):
+        assert order(ledger, stranger).id != made.id
+    # No row for reports, and nothing that a plan carries on.
+    assert ledger.lines() == []
+    link(ledger, made)
+    assert plan(ledger, buying(), SECOND, is_over=everybody) == []
+
+
+@pytest.mark.parametrize("stage", ["planned", "asked", "linked", "declined"])
+def test_an_unpaid_order_is_given_up_for_another(ledger: Ledger, stage: str) -> None:
+    task, wanted = checkout_task(), replace(ORDER, beneficiary_name="Other Corp")
+    known = order(ledger, task)
+    if stage == "asked":
+        ask(ledger, known)
+    if stage in ("linked", "declined"):
+        link(ledger, known)
+    if stage == "declined":
+        ledger.declined(known.id, FIRST, "no", now=NOW)
+    made = order(ledger, task, wanted, instead_of=known)
+    assert made.order == wanted
+    assert ledger.purchase_of(task) == made
+    gone = ledger.purchase(known.id)
+    assert gone.state is (State.DECLINED if stage in ("linked", "declined") else State.FAILED)
+    # Said again by a try that died, it changes nothing; nor does a try that still sees the old one.
+    assert order(ledger, task, wanted, instead_of=known) == made
+    # Who pays the old one after all has paid that.
+    if stage == "linked":
+        assert bring(ledger, gone, "pay-1").meaning is Meaning.FIRST
+        assert ledger.purchase(made.id).payment_id is None
+
+
+def test_what_is_asked_otherwise_gets_another_key_and_stays_one_link(ledger: Ledger, engine: Engine) -> None:
+    made = order(ledger, checkout_task())
+    asked = ask(ledger, made)
+    assert ask(ledger, made, now=LATER) == asked
+    for other in ({"conn_id": "another"}, {"request_of": lambda number: {"number": number}}):
+        again = ask(ledger, made, now=LATER, **other)
+        assert again.idempotency_key != asked.idempotency_key
+        assert (again.number, again.asked_at) == (1, LATER)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(links)) == 1
+    # The answer to the first comes late, and is the first that is stored: it is what it is by what was asked for it.
+    stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
+    assert stored.link == replace(asked, url=page(made), made_at=LATER)
+    assert ledger.link_made(made.id, FIRST, again, url="https://late", now=LATER) == stored
+
+
+def test_a_request_that_cannot_be_made_leaves_nothing(ledger: Ledger) -> None:
+    made = order(ledger, checkout_task())
+
+    def refuse(number: int) -> dict[str, object]:
+        # What a request needs of the ledger can be read meanwhile.
+        assert ledger.signing_key()
+        raise InvalidInputError("metadata", "is wrong", remedy="mend it")
+
+    with pytest.raises(InvalidInputError):
+        ask(ledger, made, request_of=refuse)
+    assert ledger.purchase(made.id) == made
+    assert ask(ledger, made).request == request(1)
+
+
+def test_a_task_waits_once_whatever_its_tries(ledger: Ledger, linked: Purchase) -> None:
+    tasks = [Task(FIRST, "pay", -1), Task(replace(SECOND, deployment="eu"), "pay", 0)]
+    assert ledger.waiting(linked.id) == []
+    for number in (0, 0, 1):
+        ledger.awaits(linked.id, tasks[number], now=(NOW, LATER)[number])
+    assert ledger.waiting(linked.id) == tasks
+
+
+def test_a_run_of_another_deployment_is_neither_the_same_nor_taken_up(ledger: Ledger) -> None:
+    there = replace(FIRST, deployment="eu")
+    (theirs,) = plan(ledger, buying(line("web")), there)
+    with pytest.raises(LedgerError, match="of deployment 'eu' since .*, not by run"):
+        ask(ledger, theirs)
+    link(ledger, theirs, there)
+    asked: list[tuple[Run, datetime]] = []
+
+    def note(run: Run, since: datetime) -> bool:
+        asked.append((run, since))
+        return run.deployment == ""
+
+    # Not even by a run of the same name, which is another one.
+    assert plan(ledger, buying(), FIRST, is_over=note) == []
+    assert plan(ledger, buying(), SECOND, is_over=note) == []
+    assert asked == [(there, NOW)] * 2
+    assert ledger.purchase(theirs.id).handler == there
+    (taken,) = plan(ledger, buying(), SECOND, is_over=everybody, now=LATER)
+    assert (taken.run, taken.handler) == (there, SECOND)
+    plan(ledger, buying(), FIRST, is_over=note)
+    assert asked[-1] == (SECOND, LATER)
+    assert [each.run.deployment for each in ledger.lines()] == ["eu"]
+
+
+def test_numbers_of_purchases_are_no_other_ledger_s(
+    engines: Callable[[str], Engine], new_database: Callable[[str], str]
+) -> None:
+    # One database is enough: Python makes them.
+    ledgers = [Ledger(engines(new_database("sqlite"))) for _ in range(2)]
+    ids = [{each.id for each in plan(ledger, buying(line(), line("api")))} for ledger in ledgers]
+    assert len(ids[0] | ids[1]) == 4
+    assert all(0 < id < 2**52 for id in ids[0] | ids[1])
+    assert min(ids[0] | ids[1]) > 10**6
+    with pytest.raises(LedgerError, match="planned in another ledger"):
+        ledgers[0].purchase(min(ids[1]))
+    assert ledgers[0].id != ledgers[1].id
+    assert {each.ledger for each in plan(ledgers[0], buying(), is_over=nobody)} == {ledgers[0].id}

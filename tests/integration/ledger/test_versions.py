@@ -1,0 +1,214 @@
+"""A ledger of version 1 becomes one of today, whole, whoever is killed on the way; and says the same as before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Engine, inspect, text
+
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.schema import metadata
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+from airflow_provider_carbonmark.ledger.versions import LATEST
+from tests.integration.ledger import version_1
+from tests.integration.ledger.parts import LATER, Buyer, Rival, buying, line, nobody, on_commit, plan
+
+if TYPE_CHECKING:
+    from tests.integration.ledger.conftest import Kill
+
+DEPLOYMENT = "us"
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    version_1.make(engine)
+    return Ledger(engine, DEPLOYMENT)
+
+
+def expected_line(row: dict[str, Any]) -> PurchaseLine:
+    names = set(PurchaseLine.__dataclass_fields__) & set(row)
+    return PurchaseLine(
+        purchase=None if row["state"] is State.RESTATED else row["id"],
+        run=Run(row["dag_id"], row["run_id"], DEPLOYMENT),
+        handler=Run(row["handler_dag_id"], row["handler_run_id"], DEPLOYMENT),
+        **{name: row[name] for name in names} | {"id": 0},
+    )
+
+
+def in_order(lines: list[PurchaseLine]) -> list[PurchaseLine]:
+    """Return rows without their own numbers, which are new."""
+    numberless = [replace(each, id=0) for each in lines]
+    return sorted(numberless, key=lambda each: (each.month, each.entity, each.test_mode, each.line))
+
+
+def check_rows(ledger: Ledger) -> None:
+    """Compare all that is kept with what version 1 had."""
+    rows = version_1.rows()
+    assert in_order(ledger.lines()) == in_order([expected_line(row) for row in rows])
+    for row in rows:
+        if row["state"] is State.RESTATED:
+            continue
+        kept = ledger.purchase(row["id"])
+        names = set(vars(kept)) & set(row)
+        assert {name: getattr(kept, name) for name in names} == {name: row[name] for name in names}
+        assert kept.ledger == ledger.id
+        assert [(each.entity, each.line) for each in kept.allocations] == [(row["entity"], row["line"])]
+        asked = row["idempotency_key"] or row["checkout"]
+        assert kept.has_link is bool(row["checkout"])
+        assert (kept.link and kept.link.request) == (row["link_request"] if asked else None)
+        brought = {row["claimed_payment_id"]: None} | {row["payment_id"]: row["paid_at"]}
+        brought.pop(None, None)
+        assert {each.payment_id: each.verified_at for each in ledger.payments(kept.id)} == brought
+
+
+def test_version_1_has_rows_in_every_state() -> None:
+    rows = version_1.rows()
+    assert {row["state"] for row in rows} == set(State)
+    modes = Counter((row["test_mode"], row["to_announce"]) for row in rows)
+    assert all(modes[mode, announce] for mode in (True, False) for announce in (True, False))
+    always = {column.name for column in version_1.purchases.columns if not column.nullable}
+    for name in rows[0].keys() - always:
+        assert {row[name] is None for row in rows} == {True, False}, name
+
+
+def test_every_row_is_carried_over_once(ledger: Ledger, engine: Engine) -> None:
+    check_rows(ledger)
+    check_rows(Ledger(engine, "another"))
+    with engine.connect() as connection:
+        # What version 1 looks at first, and refuses.
+        told = connection.scalars(text("SELECT version FROM carbonmark_ledger_version")).all()
+        kept = connection.scalar(text("SELECT count(*) FROM carbonmark_ledger_1"))
+    assert (told, kept) == ([LATEST], len(version_1.rows()))
+
+
+def test_links_and_payments_are_what_they_were(ledger: Ledger) -> None:
+    found = {
+        each.entity: ledger.purchase(each.purchase)
+        for each in ledger.lines(test_mode=False)
+        if each.purchase and each.line == 1 and each.month == "2026-10"
+    }
+    asked, linked, told = (found[name].link for name in ("planned, asked", "linked", "linked, told"))
+    assert asked is not None
+    assert linked is not None
+    assert told is not None
+    assert (asked.url, asked.idempotency_key, asked.conn_id) == (
+        None,
+        f"key-{found['planned, asked'].id}",
+        "carbonmark_eu",
+    )
+    assert (linked.url, linked.conn_id, linked.outcome) == (
+        f"https://pay.example/{found['linked'].id}",
+        "carbonmark_eu",
+        None,
+    )
+    its_task = Task(Run("offset", "run-1", DEPLOYMENT), "buy.checkout", found["linked"].id % 7)
+    assert (linked.made_by, linked.asked_at, linked.number) == (its_task, linked.made_at, 1)
+    assert (linked.payment_id, told.payment_id) == (None, "pay-told-1")
+    outcomes = {name: found[name].link.outcome for name in found if found[name].link}  # type: ignore[union-attr]
+    assert (
+        outcomes.items()
+        >= {
+            "paid": "paid",
+            "retired": "paid",
+            "failed, paid": "paid",
+            "declined": "declined",
+            "declined, paid": "paid",
+            "failed, asked": "failed",
+        }.items()
+    )
+    (claimed,) = ledger.payments(found["linked, claimed"].id)
+    assert (claimed.payment_id, claimed.source, claimed.verified_at) == ("pay-typed-2", Source.ENTERED, None)
+
+
+def test_planners_are_told_the_same_and_buy_nothing_again(ledger: Ledger) -> None:
+    for said in version_1.SAID["planners"]:
+        assert preview_as(ledger, said) == said | {"taken": None, "closed": None}
+    before = ledger.lines()
+    covered = {entity: Decimal(tonnes) for entity, _, tonnes, *_ in version_1.SAID["planners"][0]["covered"]}
+    assert plan(ledger, Buyer(covered), Run("offset", "run-8", DEPLOYMENT)) == []
+    assert ledger.lines() == before
+    # Each of another DAG or mode.
+    for said in version_1.SAID["planners"][2:]:
+        run = Run(said["dag_id"], "run-9", DEPLOYMENT)
+        about = {"months": said["months"], "test_mode": said["test_mode"], "now": LATER}
+        taken = plan(ledger, buying(), run, is_over=lambda run, since: True, **about)
+        assert [each.id for each in taken] == said["taken"]
+    closed = [each.purchase for each in ledger.lines() if "'run-9' planned anew" in (each.reason or "")]
+    assert sorted(filter(None, closed)) == sorted(
+        id for said in version_1.SAID["planners"][2:] for id in said["closed"]
+    )
+
+
+def preview_as(ledger: Ledger, said: dict[str, Any]) -> dict[str, Any]:
+    """Return what a planner is told, in the words of what version 1 told it."""
+    told: list[Coverage] = []
+    holders: list[str] = []
+
+    def make(coverage: Coverage) -> Plan:
+        told.append(coverage)
+        return Plan()
+
+    def is_over(run: Run, since: datetime) -> bool:
+        assert run.deployment == DEPLOYMENT
+        holders.append(run.run_id)
+        return bool(said["over"])
+
+    run = Run(said["dag_id"], "run-9", DEPLOYMENT)
+    about: dict[str, Any] = {name: said[name] for name in ("months", "test_mode")}
+    ledger.preview(make, run=run, is_over=is_over, **about)
+    (coverage,) = told
+    return said | {
+        "holders": holders,
+        "covered": [
+            [*key, f"{known.covered_tonnes:f}", f"{known.emitted_tonnes:f}", known.whole_tonnes]
+            for key, known in sorted(coverage.covered.items())
+        ],
+        "abandoned": [
+            [need.entity, need.month, f"{need.emitted_tonnes:f}", f"{need.offset_tonnes:f}"]
+            for need in coverage.abandoned
+        ],
+        "promised": {listing: f"{tonnes:f}" for listing, tonnes in coverage.promised.items()},
+        "own": sorted(map(list, coverage.own)),
+        "taken": None,
+        "closed": None,
+    }
+
+
+def test_whoever_is_killed_on_the_way_leaves_it_to_the_next(ledger: Ledger, kill: Kill) -> None:
+    for point in (
+        "ALTER TABLE carbonmark_ledger_version",
+        "ALTER TABLE carbonmark_purchases",
+        "CREATE TABLE carbonmark_purchases",
+        "CREATE TABLE carbonmark_links",
+        "CREATE INDEX carbonmark_allocation_by_run",
+        "INSERT INTO carbonmark_purchases",
+        "INSERT INTO carbonmark_payments",
+        "UPDATE carbonmark_ledger_version",
+    ):
+        kill(f"before {point}")
+    check_rows(ledger)
+
+
+def test_of_two_at_once_one_carries_over_and_the_other_finds_it(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    on_commit(engine, lambda: rival.start(lambda ledger: ledger.lines(), until="_lock("))
+    lines = ledger.lines()
+    assert rival.result() == lines
+    assert (rival.ledger.id, rival.ledger.signing_key()) == (ledger.id, ledger.signing_key())
+    check_rows(ledger)
+
+
+def test_a_version_1_that_was_cut_off_before_it_was_there_is_made_as_today(engine: Engine) -> None:
+    version_1.make(engine, finished=False)
+    ledger = Ledger(engine)
+    assert ledger.lines() == []
+    (made,) = plan(ledger, buying(line()), is_over=nobody)
+    assert ledger.purchase(made.id) == made
+    assert set(inspect(engine).get_table_names()) == {*metadata.tables, "carbonmark_ledger_1"}

@@ -1,0 +1,181 @@
+"""Whatever hangs, a buyer gets a page in time, and a payment that was brought is not lost over it. The limits are short ones here."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from airflow_provider_carbonmark.web import visits, waking
+from airflow_provider_carbonmark.web.visits import Limits
+from tests.integration.web.buyers.parts import (
+    ALREADY,
+    CANCELLED,
+    PAID_PAGE,
+    UNCHECKED,
+    UNKNOWN,
+    WaitingTask,
+    buyers,
+    id_of,
+    title,
+)
+
+LIMITS = Limits(page=2.0, check=0.5, waking=0.5, hanging=0.3, key_again=60.0, key_retry=0.1)
+#: What a page takes at most: far above the limits, as this machine may be busy, and far below what hangs.
+SOON = 15.0
+
+
+def test_a_deployment_s_limits_leave_time_for_the_page():
+    limits = Limits()
+    assert limits.check < limits.page <= 13
+    assert limits.page + 2 <= 15
+
+
+@pytest.fixture
+def api_server(api_server):
+    api_server.app = buyers.create_app(LIMITS)
+    return api_server
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a socket that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def gate() -> Iterator[SimpleNamespace]:
+    """What makes a call hang until the test lets it go on."""
+    opened = threading.Event()
+
+    def closed(real, *, is_closed=lambda *arguments, **more: True, after=False):
+        def call(*arguments, **more):
+            result = real(*arguments, **more) if after else None
+            if is_closed(*arguments, **more):
+                opened.wait(60)
+            return result if after else real(*arguments, **more)
+
+        return call
+
+    yield SimpleNamespace(close=closed, open=opened.set)
+    opened.set()
+
+
+@pytest.fixture
+def soon(buyer):
+    """Return a function that goes to an address and demands a page in time."""
+
+    def soon(url: str) -> httpx.Response:
+        started = time.monotonic()
+        page = buyer.go(url)
+        assert time.monotonic() - started < SOON
+        return page
+
+    return soon
+
+
+def test_carbonmark_that_says_nothing_counts_as_out_of_reach(link, buyer, connect, silent, soon):
+    waiting = WaitingTask(link).ask().park()
+    url = buyer.pay(link)
+    connect(host=f"http://127.0.0.1:{silent}")
+    page = soon(url)
+    assert title(page) == UNCHECKED
+    assert "has been noted" in page.text
+    assert link.brought == {id_of(url): False}
+    assert waiting.answered_with == id_of(url)
+
+
+def test_a_secrets_backend_that_hangs_loses_no_payment(link, buyer, monkeypatch, gate, soon):
+    url = buyer.pay(link)
+    monkeypatch.setattr(waking, "settings_of", gate.close(waking.settings_of))
+    assert "has been noted" in soon(url).text
+    assert link.brought == {id_of(url): False}
+    gate.open()
+    assert title(buyer.go(url)) == PAID_PAGE
+
+
+@pytest.mark.parametrize("knows_the_key", [True, False])
+def test_a_ledger_that_says_nothing_makes_the_page_look_again(
+    link, buyer, monkeypatch, silent, soon, knows_the_key
+):
+    url = buyer.pay(link)
+    if knows_the_key:
+        assert title(buyer.leave(link)) == CANCELLED
+    with monkeypatch.context() as hanging:
+        books = {"conn_type": "postgres", "host": "127.0.0.1", "port": silent, "login": "x", "schema": "x"}
+        hanging.setenv("AIRFLOW_CONN_BOOKS", json.dumps(books))
+        hanging.setenv("AIRFLOW__CARBONMARK__LEDGER_CONN_ID", "books")
+        for _ in range(3):
+            page = soon(url)
+            assert (page.status_code, title(page)) == (200, UNCHECKED)
+            assert page.headers["refresh"]
+        if knows_the_key:
+            assert title(soon(url.replace("/return/", "/return/x"))) == UNKNOWN
+
+
+def test_a_payment_that_was_brought_in_time_is_recorded_and_told_though_the_page_gave_up(
+    link, buyer, monkeypatch, gate, soon
+):
+    waiting = WaitingTask(link).ask().park()
+    url = buyer.pay(link)
+    monkeypatch.setattr(visits, "_bring", gate.close(visits._bring))
+    assert title(soon(url)) == UNCHECKED
+    assert link.paid_with is None
+    gate.open()
+    # Whoever looks again joins the first visit, or comes after it.
+    assert title(buyer.go(url)) in (PAID_PAGE, ALREADY)
+    assert link.paid_with == waiting.answered_with == id_of(url)
+
+
+def test_airflow_that_hangs_while_somebody_is_woken_holds_up_no_buyer(link, buyer, monkeypatch, gate, soon):
+    waiting = WaitingTask(link).ask().park()
+    url = buyer.pay(link)
+    monkeypatch.setattr(waking, "_answer", gate.close(waking._answer))
+    page = soon(url)
+    assert title(page) == PAID_PAGE
+    assert "goes on the next time it runs" in page.text
+    assert link.paid_with == id_of(url)
+    gate.open()
+    assert title(buyer.go(url)) == ALREADY
+    assert waiting.answered_with == id_of(url)
+
+
+def test_buyers_whose_checks_hang_keep_no_others_out(make_link, buyer, connect, monkeypatch, gate, soon):
+    connect("slow")
+    slow, other = make_link(carbonmark_conn_id="slow"), make_link(run_id="other")
+    base = buyer.pay(slow).rpartition("/")[0]
+    monkeypatch.setattr(
+        waking,
+        "settings_of",
+        gate.close(waking.settings_of, is_closed=lambda conn_id: conn_id == "slow"),
+    )
+    many = [f"{base}/pay_{number}" for number in range(25)]
+    with ThreadPoolExecutor(len(many)) as people:
+        pages = list(people.map(lambda url: httpx.get(url, timeout=60, trust_env=False), many))
+    assert {title(page) for page in pages} == {UNCHECKED}
+    assert title(soon(buyer.pay(other))) == PAID_PAGE
+
+
+def test_strangers_are_turned_away_while_everything_hangs_and_take_nobody_s_place(
+    link, buyer, monkeypatch, gate, soon
+):
+    url = buyer.pay(link)
+    assert title(buyer.leave(link)) == CANCELLED
+    base, _, payment_id = url.rpartition("/")
+    with monkeypatch.context() as hanging:
+        hanging.setattr(visits, "_find", gate.close(visits._find))
+        assert title(soon(url)) == UNCHECKED
+        threads = threading.active_count()
+        for number in range(100):
+            assert title(soon(f"{base[:-1]}{number}/{payment_id}")) == UNKNOWN
+        assert threading.active_count() <= threads
+    gate.open()
+    assert title(buyer.go(url)) in (PAID_PAGE, ALREADY)
