@@ -18,5 +18,7 @@ def test_the_lower_bounds_are_what_the_tests_run_with_here():
         each.name: Version(next(iter(each.specifier)).version)
         for each in map(Requirement, tomllib.loads(PROJECT.read_text())["project"]["dependencies"])
     }
-    assert bounds.pop("apache-airflow") == Version("3.2")  # run on its last bug fix: the first are the same to us
+    assert bounds.pop("apache-airflow") == Version(
+        "3.2"
+    )  # run on its last bug fix: the first are the same to us
     assert bounds == {name: Version(version(name)) for name in bounds}
