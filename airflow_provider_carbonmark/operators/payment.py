@@ -254,7 +254,11 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
 
         def bring(*, verified: bool) -> Brought:
-            told = {"source": payment.source, "brought_by": payment.brought_by, "now": pendulum.now("UTC")}
+            told: Any = {
+                "source": payment.source,
+                "brought_by": payment.brought_by,
+                "now": pendulum.now("UTC"),
+            }
             return ledger.bring(purchase.id, payment.link, payment.payment_id, **told, verified=verified)
 
         # Before anything else: a run that dies from here on leaves it to the next.
