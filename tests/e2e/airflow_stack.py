@@ -37,6 +37,7 @@ class AirflowStack:
     :param dags: folders the DAGs are read from.
     :param database: address of an empty database; SQLite in the home when not given.
     :param api_servers: how many; people use the first, buyers come back to the last.
+    :param path: below which all of Airflow is, such as ``/airflow``; at the root when not given.
     :param tell: called with a line whenever there is progress to report.
     """
 
@@ -47,12 +48,13 @@ class AirflowStack:
         dags: Sequence[Path] = (DAGS,),
         database: str | None = None,
         api_servers: int = 1,
+        path: str = "",
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="carbonmark-airflow-"))
         worker_log_port, trigger_log_port, *ports = free_ports(2 + api_servers)
         #: The address of each API server.
-        self.urls = urls = [f"http://127.0.0.1:{port}" for port in ports]
+        self.urls = urls = [f"http://127.0.0.1:{port}{path}" for port in ports]
         self.url = urls[0]
         self.env = {
             **_outer_environment(),
