@@ -25,8 +25,8 @@ export UV_PYTHON_DOWNLOADS := never
 # The tests start Airflow's programs a hundred times: compiling them each time takes longer than the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Neighbours, since those have servers and an Airflow in common; whoever is done first takes over half of another's rest.
-PYTEST := -m pytest -n $(WORKERS) --dist worksteal
+# tests/conftest.py says which of them go together.
+PYTEST := -m pytest -n $(WORKERS)
 EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py
 
 .PHONY: demo test test-lowest test-newest test-next test-image lint bench clean
