@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import HealthCheck, settings
+
 from tests.airflow_side import needs_airflow
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 for name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "AIRFLOW__CARBONMARK__"))]:
     del os.environ[name]
+
+# How fast examples are made says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
