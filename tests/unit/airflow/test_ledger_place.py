@@ -12,7 +12,6 @@ from airflow_provider_carbonmark.hooks.ledger import (
     keeping_books,
     ledger_path,
     open_ledger,
-    reading_ledger,
 )
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
@@ -94,7 +93,7 @@ def test_a_task_s_own_container_is_seen_though_its_configuration_says_local(
 def test_the_page_of_the_ledger_does_not_show_an_empty_one_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     with pytest.raises(Exception, match="^CeleryExecutor runs tasks on more than one machine"):
-        reading_ledger().__enter__()
+        open_ledger().__enter__()
 
 
 def test_a_file_that_is_named_is_taken_on_several_machines_too(
