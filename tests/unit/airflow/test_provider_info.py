@@ -44,10 +44,6 @@ def test_the_metadata_passes_the_schema_of_this_airflow():
     json.dumps(INFO)
 
 
-def test_the_form_behaviour_passes_the_schema_of_this_airflow():
-    jsonschema.validate(connection_form.ui_field_behaviour(), schema("customized_form_field_behaviours"))
-
-
 def test_the_package_is_named_as_the_distribution_that_brings_it():
     (entry,) = (
         entry
