@@ -173,7 +173,7 @@ class Purchase:
     """
     One listing, one quantity, one beneficiary: one payment and one retirement.
 
-    :param id: its number, a random one below 2^52: that of another ledger is found in no other.
+    :param id: its number, a random one below 10^15: that of another ledger is found in no other.
     :param ledger: the id of the ledger that it is in.
     :param test_mode: whether it is a rehearsal, which retires nothing.
     :param unit_price_usd: USD per tonne with fees, when it was planned; None where no plan says.

@@ -74,11 +74,11 @@ LINE_COLUMNS: Final = (
 
 def new_ids(count: int) -> Sequence[int]:
     """
-    Return numbers for purchases: random ones below 2^52, which every program's JSON keeps exact.
+    Return numbers for purchases: random ones below 10^15, which every program's JSON and every spreadsheet keeps exact.
 
     Those that are asked for together follow each other, so that a database keeps side by side what a plan bought.
     """
-    first = secrets.randbelow(2**52 - count) + 1
+    first = secrets.randbelow(10**15 - count) + 1
     return range(first, first + count)
 
 

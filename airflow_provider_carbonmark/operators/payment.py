@@ -167,7 +167,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             return payment_id
         answer = super().execute_complete(context, event)
         user = (answer["responded_by_user"] or {}).get("name", "nobody")
-        entered = str(answer["params_input"].get(PAYMENT_KEY) or "").strip()
+        entered = _entered_text(answer["params_input"].get(PAYMENT_KEY))
         declined = answer["chosen_options"] == [DECLINE]
         if payment_id:
             if declined or entered not in ("", payment_id):
@@ -254,7 +254,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
 
         def bring(*, verified: bool) -> Brought:
-            told: Any = {
+            told: dict[str, Any] = {
                 "source": payment.source,
                 "brought_by": payment.brought_by,
                 "now": pendulum.now("UTC"),
@@ -345,11 +345,18 @@ def _tonnes(checkout: Mapping[str, Any]) -> str:
     return f"{checkout['quantity_tonnes']} t CO2e"
 
 
+def _entered_text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = value.get("value")
+    return str(value or "").strip()
+
+
 def _payment_id_field() -> Param:
     return Param(
         None,
-        # A plain string would be mandatory, also for declining.
-        type=["null", "string"],
+        # A plain string would be mandatory, also for declining. seen (3.2.2): where nothing was entered, the form sends the whole field,
+        # and Airflow fails the try whose answer is not of these types.
+        type=["null", "string", "object"],
         title="Payment id",
         description="Only if your browser could not come back to Airflow after paying: the last part of the address it was sent to",
     )

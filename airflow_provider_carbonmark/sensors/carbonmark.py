@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.api.models import Payment
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 # The triggerer keeps the deadline itself. Should no triggerer run, the scheduler ends the wait so much later.
 TRIGGER_TIMEOUT_GRACE = timedelta(minutes=5)
@@ -207,10 +209,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         A retirement of something else isn't, nor what nobody can tell: somebody may have paid, and a person has to look at it.
         """
         if outcome == Outcome.FAILED and self._is_of_ledger:
-            payment_id, now = self.terms.payment_id, pendulum.now("UTC")
             with keeping_books() as ledger:
-                purchase = ledger.paid(find_purchase(ledger, self._checkout).id, payment_id, now=now)
-                ledger.failed(purchase.id, reason, now=now)
+                ledger.failed(self._paid_in(ledger).id, reason, now=pendulum.now("UTC"))
         return AirflowFailException(reason)
 
     @property
@@ -230,16 +230,18 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """Write into the ledger, once, that the checkout is paid: now it isn't only a person who says so."""
         if self._is_of_ledger and not self._is_noted:
             with keeping_books() as ledger:
-                purchase = find_purchase(ledger, self._checkout)
-                ledger.paid(purchase.id, self.terms.payment_id, now=pendulum.now("UTC"))
+                self._paid_in(ledger)
             self._is_noted = True
+
+    def _paid_in(self, ledger: Ledger) -> Purchase:
+        number = find_purchase(ledger, self._checkout).id
+        return ledger.paid(number, self.terms.payment_id, now=pendulum.now("UTC"))
 
     def _retired(self, retirement: dict[str, Any]) -> dict[str, Any]:
         """Take a proven retirement: a planned one is recorded by the task that announces it, any other here."""
-        self._note_paid()
         if self._is_of_ledger:
             with keeping_books() as ledger:
-                purchase = find_purchase(ledger, self._checkout)
+                purchase = self._paid_in(ledger)
                 if not purchase.allocations:
                     ledger.retired(purchase.id, retirement, now=pendulum.now("UTC"))
         self.certificate_url = retirement["certificate_url"]

@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, literal, select
+from sqlalchemy import Connection, Index, Table, delete, insert, literal, select
 
-from airflow_provider_carbonmark.hooks.ledger import open_ledger, reading_ledger
-from airflow_provider_carbonmark.ledger.schema import Run, State, purchases
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger.rows import new_ids, run_values
+from airflow_provider_carbonmark.ledger.schema import allocations, links, metadata, purchases
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.web import pages, views
@@ -38,13 +42,19 @@ RUN = Run(DAGS[0], "scheduled__2026-11-21")
 DEAD_RUN = Run(DAGS[0], "scheduled__2026-11-20")
 DONE_RUN = Run(DAGS[0], "scheduled__2026-11-19")
 
+#: Numbers that are kept for what the runs of a month plan; those of one run follow each other.
+IDS = 2 * BLOCK * len(DAGS)
+
 _SETTLING = {
     "postgresql": ("VACUUM ANALYZE", "CHECKPOINT"),
-    "mysql": (f"ANALYZE TABLE {purchases.name}",),
+    "mysql": tuple(f"ANALYZE TABLE {table}" for table in metadata.tables),
 }
-_c = purchases.c
-_NAMES = [column.name for column in purchases.columns if column.name != "id"]
-_NOTHING: dict[str, Any] = dict.fromkeys(_NAMES) | {"to_announce": False}
+#: Whatever is written of a purchase, in the order in which it can be.
+_TABLES = (purchases, allocations, links)
+_NOTHING: dict[Table, dict[str, Any]] = {
+    table: {column.name: None for column in table.columns if column.server_default is None}
+    for table in _TABLES
+}
 _PURCHASE = {
     "asset_price_source_id": f"listing-137-0x{0x79A4:040x}",
     "project_id": "VCS-191",
@@ -54,22 +64,22 @@ _PURCHASE = {
     "beneficiary_name": "Example Corp, entity-00001",
     "retirement_message": "Emissions of entity-00001 in 2026-10: 12.345 t CO2e",
 }
-_LINK = f"https://checkout.carbonmark.com/pay/{0x79A4:032x}"
-_LINKED = {
-    "link_made_at": NOW,
-    "checkout_url": _LINK,
-    "idempotency_key": f"{0x79A4:064x}",
-    "checkout": {
-        **{name: value for name, value in _PURCHASE.items() if isinstance(value, str)},
-        "checkout_url": _LINK,
-        "payment_id": None,
+_RETURN = f"https://airflow.example.com/carbonmark/return/{0x79A4:0128x}"
+_LINK = {
+    "url": f"https://checkout.carbonmark.com/pay/{0x79A4:032x}",
+    "request": {
+        "asset_price_source_id": _PURCHASE["asset_price_source_id"],
         "quantity_tonnes": "12.345",
-        "test_mode": False,
-        "dag_id": RUN.dag_id,
-        "run_id": RUN.run_id,
-        "task_id": "checkout",
-        "map_index": 0,
+        "metadata": {name: _PURCHASE[name] for name in ("beneficiary_name", "retirement_message")},
+        "success_url": _RETURN,
+        "cancel_url": _RETURN,
     },
+    "idempotency_key": f"{0x79A4:036x}",
+    "conn_id": "carbonmark_default",
+    "task_id": "buy.checkout",
+    "map_index": 0,
+    "asked_at": NOW,
+    "made_at": NOW,
 }
 _PROVEN = {
     "retired_at": NOW,
@@ -79,62 +89,98 @@ _PROVEN = {
 }
 
 
-def a_row(number: int, state: State, run: Run, **changes: Any) -> dict[str, Any]:
-    """Return a row of the entity with a number, about as long as real ones are."""
-    emitted = Decimal(f"{number % 50 + 1}.{number % 1000:03}")
-    row = _NOTHING | {
-        "entity": f"entity-{number:05}",
-        "month": MONTH,
-        "test_mode": False,
-        "line": 1,
-        "emitted_tonnes": emitted,
-        "quantity_tonnes": emitted,
+Rows = dict[Table, dict[str, Any]]
+
+
+class Block:
+    """The rows of a month, whose purchases have numbers as plans give them."""
+
+    def __init__(self) -> None:
+        self.first = new_ids(IDS)[0]
+        self._next = {dag_id: count(self.first + 2 * BLOCK * place) for place, dag_id in enumerate(DAGS)}
+
+    def row(self, number: int, state: State, run: Run, **changes: Any) -> Rows:
+        """Return what is written of the entity with a number, about as long as real rows are."""
+        emitted = Decimal(f"{number % 50 + 1}.{number % 1000:03}")
+        share = {
+            "entity": f"entity-{number:05}",
+            "month": MONTH,
+            "test_mode": False,
+            "line": 1,
+            "emitted_tonnes": emitted,
+            "quantity_tonnes": emitted,
+            "stated_at": NOW,
+            **run_values(run),
+            **changes,
+        }
+        if state is State.RESTATED:
+            share |= {"purchase_id": None, "quantity_tonnes": Decimal(0)}
+            return {allocations: _whole(allocations, share)}
+        id = next(self._next[run.dag_id])
+        share["purchase_id"] = id
+        written = {
+            purchases: _whole(purchases, _purchase(id, number, state, run, share)),
+            allocations: _whole(allocations, share),
+        }
+        if state is not State.PLANNED:
+            made = _LINK | run_values(run) | {"purchase_id": id, "number": 1, "current_of": id}
+            written[links] = _whole(links, made)
+        return written
+
+
+def _whole(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """Give a value to every column, so that many rows are written by one statement."""
+    # The number of an allocation is the database's to give.
+    return {
+        name: value for name, value in (_NOTHING[table] | row).items() if (table, name) != (allocations, "id")
+    }
+
+
+def _purchase(id: int, number: int, state: State, run: Run, share: dict[str, Any]) -> dict[str, Any]:
+    row = _PURCHASE | {
+        "id": id,
+        "test_mode": share["test_mode"],
+        "quantity_tonnes": share["quantity_tonnes"],
+        "cost_usd": share["quantity_tonnes"] * _PURCHASE["unit_price_usd"],
         "state": state,
         "reason": "Declined by alice: not this month" if state in (State.FAILED, State.DECLINED) else None,
         "planned_at": NOW,
-        "dag_id": run.dag_id,
-        "run_id": run.run_id,
-        "handler_dag_id": run.dag_id,
-        "handler_run_id": run.run_id,
+        **run_values(run),
+        **run_values(run, "handler_"),
         "handled_since": NOW,
-        **changes,
     }
-    if state is State.RESTATED:
-        return row | {"quantity_tonnes": Decimal(0), "cost_usd": Decimal(0)}
-    row |= _PURCHASE | {"cost_usd": row["quantity_tonnes"] * _PURCHASE["unit_price_usd"]}
-    if state is not State.PLANNED:
-        row |= _LINKED
     if state in (State.PAID, State.RETIRED):
-        row |= {"payment_id": f"pay_{row['month']}_{number:05}_{row['test_mode']:d}", "paid_at": NOW}
+        row |= {"payment_id": f"pay_{share['month']}_{number:05}_{share['test_mode']:d}", "paid_at": NOW}
     return row | _PROVEN if state is State.RETIRED else row
 
 
-def past_block(month: str, bought: State = State.RETIRED) -> Iterator[dict[str, Any]]:
+def past_block(block: Block, month: str, bought: State = State.RETIRED) -> Iterator[Rows]:
     """Make up the rows of a month that is behind: every twelfth entity needed a second line."""
     for entity in range(BLOCK * 12 // 13 + 1):
         run = Run(DAGS[entity % len(DAGS)], f"scheduled__{month}")
         first = (State.FAILED, State.DECLINED, bought)[entity // 12 % 3] if entity % 12 == 0 else bought
-        yield a_row(entity, first, run, month=month)
+        yield block.row(entity, first, run, month=month)
         if entity % 12 == 0:
-            yield a_row(entity, State.RESTATED if first is bought else bought, run, month=month, line=2)
+            yield block.row(entity, State.RESTATED if first is bought else bought, run, month=month, line=2)
 
 
-def planned_block() -> Iterator[dict[str, Any]]:
+def planned_block() -> Iterator[Rows]:
     """
     Make up the rows of the month that is planned.
 
     Of a thousand entities, seven hundred are offset, a hundred were left without a link by a run that is over and a hundred with
     one, and a hundred were never seen. The rest are other DAGs', in all states.
     """
+    block = Block()
     seen = emissions_of(ENTITIES, "seen")[: ENTITIES * 9 // 10]
     for number, one in enumerate(seen):
         state = {7: State.PLANNED, 8: State.LINK_MADE}.get(number * 10 // ENTITIES, State.RETIRED)
         run = DONE_RUN if state is State.RETIRED else DEAD_RUN
         amounts = {"emitted_tonnes": one.emitted_tonnes, "quantity_tonnes": one.offset_tonnes}
-        yield a_row(number, state, run, entity=one.entity, **amounts)
+        yield block.row(number, state, run, entity=one.entity, **amounts)
     states = [State.RETIRED] * 6 + list(State)
     for number in range(ENTITIES, ENTITIES + BLOCK - len(seen)):
-        yield a_row(number, states[number % len(states)], Run(DAGS[1 + number % 4], RUN.run_id))
+        yield block.row(number, states[number % len(states)], Run(DAGS[1 + number % 4], RUN.run_id))
 
 
 def fill(rows: int) -> None:
@@ -151,21 +197,28 @@ def fill(rows: int) -> None:
     for number in range(rows // BLOCK - len(OLD_MONTHS) - len(PAID_MONTHS) - len(UNPAID_MONTHS) - 1):
         times, place = divmod(number, len(OLD_MONTHS))
         copies.append((OLD_MONTHS[place], f"closed-{times:02}-"))
+    first = Block()
     rehearsals = [
-        a_row(number, State.RETIRED, RUN, month=OLD_MONTHS[0], test_mode=True) for number in range(50)
+        Block().row(number, State.RETIRED, RUN, month=OLD_MONTHS[0], test_mode=True) for number in range(50)
     ]
     with _connected() as connection, _without_indexes(connection):
-        connection.execute(insert(purchases), list(past_block(OLD_MONTHS[0])))
+        _write(connection, past_block(first, OLD_MONTHS[0]))
         for number, (month, prefix) in enumerate(copies):
-            _copy_first_block(connection, number, month, prefix)
+            _copy_first_block(connection, first, number, month, prefix)
         for month in UNPAID_MONTHS:
-            connection.execute(insert(purchases), list(past_block(month, State.LINK_MADE)))
-        connection.execute(insert(purchases), [*planned_block(), *rehearsals])
+            _write(connection, past_block(Block(), month, State.LINK_MADE))
+        _write(connection, [*planned_block(), *rehearsals])
+
+
+def _write(connection: Connection, rows: Iterable[Rows]) -> None:
+    rows = list(rows)
+    for table in _TABLES:
+        connection.execute(insert(table), [row[table] for row in rows if table in row])
 
 
 @contextmanager
 def _connected() -> Iterator[Connection]:
-    with reading_ledger() as connection:
+    with open_ledger() as ledger, ledger.reading() as connection:
         if connection is None:
             raise RuntimeError("The ledger has no tables")
         yield connection
@@ -178,10 +231,14 @@ def _without_indexes(connection: Connection) -> Iterator[None]:
     if is_sqlite:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -500000"):
             connection.exec_driver_sql(f"PRAGMA {pragma}")
-    for index in purchases.indexes:
+    # MySQL needs some for its foreign keys.
+    indexes: list[Index] = (
+        [] if connection.dialect.name == "mysql" else [*purchases.indexes, *allocations.indexes]
+    )
+    for index in indexes:
         index.drop(connection)
     yield
-    for index in purchases.indexes:
+    for index in indexes:
         index.create(connection)
     connection.commit()
     if is_sqlite:
@@ -193,27 +250,53 @@ def _without_indexes(connection: Connection) -> Iterator[None]:
             connection.exec_driver_sql(statement)
 
 
-def _copy_first_block(connection: Connection, number: int, month: str, prefix: str) -> None:
-    """Copy the rows that were written first, which have the first ids."""
+def _copy_first_block(connection: Connection, first: Block, number: int, month: str, prefix: str) -> None:
+    """Copy the rows that were written first, for purchases with numbers of their own."""
+    onward = new_ids(IDS)[0] - first.first
     run_id = literal(f"scheduled__{month}")
-    changes = {
-        "entity": literal(prefix).concat(_c.entity),
-        "month": literal(month),
-        "payment_id": _c.payment_id.concat(f"-{number}"),
-        "run_id": run_id,
-        "handler_run_id": run_id,
+    changes: dict[Table, dict[str, Any]] = {
+        purchases: {
+            "id": purchases.c.id + onward,
+            "payment_id": purchases.c.payment_id.concat(f"-{number}"),
+            "run_id": run_id,
+            "handler_run_id": run_id,
+        },
+        allocations: {
+            "purchase_id": allocations.c.purchase_id + onward,
+            "entity": literal(prefix).concat(allocations.c.entity),
+            "month": literal(month),
+            "run_id": run_id,
+        },
+        links: {
+            "purchase_id": links.c.purchase_id + onward,
+            "current_of": links.c.current_of + onward,
+            "run_id": run_id,
+        },
     }
-    originals = select(*(changes.get(name, _c[name]) for name in _NAMES)).where(_c.id <= BLOCK)
-    connection.execute(insert(purchases).from_select(_NAMES, originals))
+    own = first.first, first.first + IDS - 1
+    is_first = {
+        purchases: purchases.c.id.between(*own),
+        allocations: allocations.c.id <= BLOCK,
+        links: links.c.purchase_id.between(*own),
+    }
+    for table in _TABLES:
+        names = [name for name in _NOTHING[table] if (table, name) != (allocations, "id")]
+        originals = select(*(changes[table].get(name, table.c[name]) for name in names)).where(
+            is_first[table]
+        )
+        connection.execute(insert(table).from_select(names, originals))
 
 
 def reset() -> None:
     """Take back what planning changed, and no more: each row that goes leaves PostgreSQL one to step over."""
     touched = {RUN.run_id, DEAD_RUN.run_id}
-    left_behind = [row for row in planned_block() if row["run_id"] == DEAD_RUN.run_id]
+    left_behind = [row for row in planned_block() if row[allocations]["run_id"] == DEAD_RUN.run_id]
     with _connected() as connection:
-        connection.execute(delete(purchases).where(_c.dag_id == RUN.dag_id, _c.run_id.in_(touched)))
-        connection.execute(insert(purchases), left_behind)
+        of_runs = purchases.c.dag_id == RUN.dag_id, purchases.c.run_id.in_(touched)
+        ids = select(purchases.c.id).where(*of_runs)
+        for column in (links.c.purchase_id, allocations.c.purchase_id, purchases.c.id):
+            connection.execute(delete(column.table).where(column.in_(ids)))
+        _write(connection, left_behind)
         connection.commit()
 
 
@@ -228,21 +311,21 @@ def planner() -> Callable[[], None]:
     def plan() -> None:
         with open_ledger() as ledger:
             lines = ledger.plan(make, run=RUN, months=[MONTH], test_mode=False, is_over=_is_over, now=NOW)
-        planned = {line.entity for line in lines if line.run == RUN}
+        planned = {share.entity for line in lines if line.run == RUN for share in line.allocations}
         if (len(planned), sum(line.run == DEAD_RUN for line in lines)) != (ENTITIES // 5, ENTITIES // 10):
             raise RuntimeError(f"Of {len(lines)} lines, those of {len(planned)} entities are new")
 
     return plan
 
 
-def _is_over(run: Run) -> bool:
+def _is_over(run: Run, since: datetime) -> bool:
     return run == DEAD_RUN
 
 
 def show(wanted: Wanted) -> None:
     """Do what the page's app does for somebody who may read every DAG."""
-    with reading_ledger() as connection:
-        html = pages.ledger(views.view(connection, wanted, DAGS))
+    with open_ledger() as ledger, ledger.reading() as connection:
+        html = pages.ledger(views.view(connection, wanted, DAGS), "")
     if "entity-" not in html and "closed-" not in html:
         raise RuntimeError(f"The page shows nothing of {wanted}")
 

@@ -22,6 +22,8 @@ from tests.e2e.processes import wait_until
 from tests.e2e.stand import MONTHLY_OFFSET
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Route
+
     from tests.e2e.browser import Person
     from tests.e2e.purchase import Purchase
     from tests.e2e.stand import Stand
@@ -172,12 +174,24 @@ def test_declining_in_the_form_skips_the_rest(started: Started, person: Person) 
     assert bought.task("payment")["state"] == bought.task("retirement")["state"] == "skipped"
 
 
-def test_an_id_entered_in_the_form_is_taken(started: Started) -> None:
+def test_an_id_entered_in_the_form_does_where_the_browser_can_not_come_back(
+    started: Started, person: Person
+) -> None:
     bought = started["form"].wait_until_parked()
-    paid = pay(bought.link, come_back=False)
-    bought.answer_parked(lambda: bought.answer("I have paid", payment_id=paid.payment_id))
+    person.open_request(bought.subject)
+    page = person.open_payment_page()
+    page.route("**/pay/*", pay_and_be_cut_off)
+    pay_with(page)
+    (payment_id,) = bought.payments()
+    assert bought.task("payment")["state"] in PARKED
 
-    assert bought.expect_certificate(Source.ENTERED) == paid.payment_id
+    def enter() -> None:
+        person.open_request(bought.subject)
+        person.answer("I have paid", payment_id=f" {payment_id}")
+
+    bought.answer_parked(enter)
+
+    assert bought.expect_certificate(Source.ENTERED) == payment_id
 
 
 def test_browsers_that_come_back_at_once_to_both_api_servers_leave_one_record(started: Started) -> None:
@@ -230,6 +244,12 @@ def test_a_month_whose_run_is_deleted_is_carried_on_by_the_next_run_and_told_to_
     page.goto(f"{page.url}?month=2026-10&test=1")
     row = page.locator("tbody", has=page.get_by_text("every-version", exact=True))
     assert "Retired, as a rehearsal" in row.inner_text()
+
+
+def pay_and_be_cut_off(route: Route) -> None:
+    """Let the payment through, and fail where the browser is sent next."""
+    route.fetch(max_redirects=0)
+    route.abort("addressunreachable")
 
 
 def come_back(url: str) -> httpx.Response:

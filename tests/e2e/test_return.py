@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import Source
 from tests.e2e.browser import NARROW, Person, heading, pay_with
 from tests.e2e.buyer import DECLINED_CARD, pay
 from tests.e2e.purchase import Purchase
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.e2e
 
@@ -23,12 +22,6 @@ ALREADY = "A payment is already recorded"
 NOTHING_PAID = "Nothing was paid"
 
 Buy = Callable[..., Purchase]
-
-
-def pay_and_be_cut_off(route: Route) -> None:
-    """Let the payment through, and fail where the browser is sent next."""
-    route.fetch(max_redirects=0)
-    route.abort("addressunreachable")
 
 
 def test_three_links_of_one_run_are_paid_in_another_order(
@@ -78,26 +71,6 @@ def test_a_declined_card_leaves_the_request_open_for_another_card(person: Person
     pay_with(page)
     assert heading(page) == THANKS
     bought.expect_certificate()
-
-
-def test_an_id_entered_by_hand_does_where_the_browser_can_not_come_back(
-    person: Person, purchase: Buy
-) -> None:
-    bought = purchase().wait_until_parked()
-    person.open_request(bought.subject)
-    page = person.open_payment_page()
-    page.route("**/pay/*", pay_and_be_cut_off)
-    pay_with(page)
-    (payment_id,) = bought.payments()
-    assert bought.task("payment")["state"] == "awaiting_input"
-
-    def enter() -> None:
-        person.open_request(bought.subject)
-        person.answer("I have paid", payment_id=f" {payment_id}")
-
-    bought.answer_parked(enter)
-
-    assert bought.expect_certificate(Source.ENTERED) == payment_id
 
 
 def test_saying_paid_without_an_id_asks_again_and_the_return_still_counts(

@@ -104,7 +104,10 @@ def _telling() -> Iterator[None]:
         return answer
 
     def on_statement(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        tell("LOCK" if statement.endswith("FOR UPDATE") else statement.split(maxsplit=1)[0])
+        name = "LOCK" if statement.endswith("FOR UPDATE") else statement.split(maxsplit=1)[0]
+        # Settings of a connection and questions about tables: between these and the next statement nothing happens.
+        if name != "PRAGMA":
+            tell(name)
 
     def on_commit(connection: Connection) -> None:
         tell("COMMIT")

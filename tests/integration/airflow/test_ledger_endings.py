@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -15,10 +16,12 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.purchase import State
 from tests.integration.airflow.model import (
     FAILING_CARD,
+    GOOD_CARD,
     SOMETHING_ELSE_CARD,
     DagRun,
     declined,
 )
+from tests.integration.airflow.parts import MODES, sqlite_only, wait
 
 
 def states(ledger):
@@ -120,6 +123,26 @@ def test_a_retirement_of_something_else_leaves_the_purchase_paid_for_a_person(da
         dag_run.run("retirement")
     assert states(ledger) == ["paid"]
     assert len(dag_run.plan()) == 1
+
+
+@sqlite_only
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("card", "ends_as"), [(GOOD_CARD, "retired"), (FAILING_CARD, "failed"), (SOMETHING_ELSE_CARD, "paid")]
+)
+def test_how_a_purchase_without_a_plan_ends_is_written_down_by_the_wait(
+    ledger, sandbox, clock, buy, mode, card, ends_as
+):
+    sandbox.state.change_switches(retirement_seconds=60)
+    checkout, payment_id = buy(card)
+    seen = []
+    clock.before_sleep = lambda: seen.append(ledger.purchase(checkout["purchase"]).state.value)
+    with suppress(AirflowFailException):
+        wait(mode, clock, payment_id=payment_id, checkout=checkout)
+    made = ledger.purchase(checkout["purchase"])
+    assert (set(seen), made.state, made.payment_id) == ({"paid"}, ends_as, payment_id)
+    assert bool(made.certificate_url) == (ends_as == "retired")
+    assert not made.to_announce
 
 
 @pytest.mark.parametrize("trouble", ["a wrong key", "an unknown payment", "a broken connection"])

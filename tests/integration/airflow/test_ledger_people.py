@@ -78,7 +78,7 @@ def test_the_id_of_another_purchases_payment_is_refused_though_carbonmark_cannot
     else:
         assert dag_run.run("payment", event=entering(other)) == other
         connect()
-        with pytest.raises(AirflowFailException, match="It is for something else"):
+        with pytest.raises(AirflowFailException, match="Something else was retired"):
             dag_run.run("retirement")
     connect()
     assert states(ledger) == ["link_made", "paid" if is_known else "link_made"]

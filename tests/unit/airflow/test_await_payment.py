@@ -134,7 +134,7 @@ def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str])
     return lambda: caplog.text + capsys.readouterr().out
 
 
-def answer(option: str = PAID, payment_id: str | None = None) -> dict[str, Any]:
+def answer(option: str = PAID, payment_id: object = None) -> dict[str, Any]:
     return {
         "chosen_options": [option],
         "params_input": {PAYMENT_KEY: payment_id},
@@ -205,7 +205,7 @@ def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(wai
         assert told in request["body"]
     assert request["options"] == [PAID, DECLINE]
     assert request["multiple"] is False
-    assert request["params"][PAYMENT_KEY]["schema"]["type"] == ["null", "string"]
+    assert request["params"][PAYMENT_KEY]["schema"]["type"] == ["null", "string", "object"]
     assert request["params"][PAYMENT_KEY]["value"] is None
     json.dumps(request["params"])
 
@@ -297,6 +297,16 @@ def test_an_answer_without_a_usable_id_is_asked_for_again(
 
     assert len(waiting.requests) == 1
     assert "ada has paid but gave no usable payment id, so it is asked for again" in logged()
+
+
+@pytest.mark.parametrize(("option", "ending"), [(DECLINE, (AirflowSkipException,)), (PAID, PARKING)])
+def test_a_form_that_sends_the_whole_field_where_nothing_was_entered_is_understood(
+    waiting: Waiting, option: str, ending: tuple[type[BaseException], ...]
+) -> None:
+    field = {"value": None, "description": "Only if…", "schema": {"type": ["null", "string"]}}
+
+    with pytest.raises(ending):
+        waiting.resume(answer(option, field))
 
 
 def test_a_buyer_who_comes_back_while_it_asks_again_is_found(waiting: Waiting) -> None:

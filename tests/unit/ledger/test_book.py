@@ -1,4 +1,4 @@
-"""The ledger's file, its version, and what it hands out; what needs two databases is in tests/integration/ledger."""
+"""The ledger's file, its version and key, and what it hands out; what needs several databases is in tests/integration/ledger."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from hypothesis import given, strategies as st
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.schema import (
-    AMOUNT_STEP,
+from airflow_provider_carbonmark.ledger.columns import AMOUNT_STEP, rounded_up
+from airflow_provider_carbonmark.ledger.database import Database
+from airflow_provider_carbonmark.ledger.purchase import (
     HandledElsewhereError,
-    PurchaseLine,
+    Order,
+    Purchase,
     Run,
-    purchases,
-    rounded_up,
+    Task,
 )
+from airflow_provider_carbonmark.ledger.schema import metadata
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
+from airflow_provider_carbonmark.ledger.versions import LATEST
 
 RUN = Run("offset", "scheduled__2026-11-21")
 NOW = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=2)))
@@ -57,13 +60,15 @@ def ledger(path: Path) -> Iterator[Ledger]:
     engine.dispose()
 
 
-def plan(ledger: Ledger, now: datetime = NOW) -> PurchaseLine:
+def is_over(run: Run, since: datetime) -> bool:
+    return True
+
+
+def plan(ledger: Ledger, now: datetime = NOW) -> Purchase:
     def make(coverage: Coverage) -> Plan:
         return Plan((LINE,) if not coverage.covered else ())
 
-    (made,) = ledger.plan(
-        make, run=RUN, months=["2026-10"], test_mode=False, is_over=lambda run: True, now=now
-    )
+    (made,) = ledger.plan(make, run=RUN, months=["2026-10"], test_mode=False, is_over=is_over, now=now)
     return made
 
 
@@ -71,13 +76,14 @@ def test_only_a_write_makes_the_file_and_its_directories(tmp_path: Path) -> None
     path = tmp_path / "new" / "place" / "ledger.db"
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     ledger = Ledger(engine)
-    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": lambda run: True}
+    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": is_over}
     assert ledger.preview(lambda coverage: Plan((LINE,)), **about).lines == (LINE,)
     assert ledger.lines() == []
-    with pytest.raises(LedgerError, match="no line 1"):
-        ledger.line(1)
+    with pytest.raises(LedgerError, match="no purchase 1"):
+        ledger.purchase(1)
+    assert (ledger.id, ledger.signing_key()) == ("", None)
     assert list(tmp_path.iterdir()) == []
-    assert plan(ledger).id == 1
+    plan(ledger)
     assert path.exists()
     engine.dispose()
 
@@ -91,29 +97,58 @@ def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_a_line_is_handed_on_as_plain_json_without_floats(ledger: Ledger) -> None:
-    handed_on = plan(ledger).to_json()
+def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) -> None:
+    made = plan(ledger)
+    handed_on = made.to_json()
     assert json.loads(json.dumps(handed_on)) == handed_on
-    assert handed_on == {
-        "id": 1,
+    bought = {
+        "ledger": ledger.id,
+        "state": "planned",
+        "test_mode": False,
+        "quantity_tonnes": "12.345",
+        "asset_price_source_id": "0xabc-2020",
+        "beneficiary_name": "Example Corp",
+        "retirement_message": "Emissions of October",
+        "payment_id": None,
+    }
+    assert handed_on == bought | {
+        "purchase": made.id,
         "entity": "web",
         "month": "2026-10",
         "line": 1,
-        "state": "planned",
-        "test_mode": False,
         "emitted_tonnes": "12.3446",
-        "quantity_tonnes": "12.345",
-        "asset_price_source_id": "0xabc-2020",
         "project_id": "VCS-191",
         "registry": "VCS",
         "vintage": 2020,
         "unit_price_usd": "2.5",
         "cost_usd": "30.8625",
-        "beneficiary_name": "Example Corp",
-        "retirement_message": "Emissions of October",
-        "checkout_url": None,
-        "payment_id": None,
     }
+    unknown = dict.fromkeys(("project_id", "registry", "vintage", "unit_price_usd", "cost_usd"))
+    without_a_plan = ordered(ledger)
+    assert without_a_plan.to_json() == bought | unknown | {"purchase": without_a_plan.id}
+
+
+def ordered(ledger: Ledger) -> Purchase:
+    order = Order("0xabc-2020", Decimal("12.345"), "Example Corp", "Emissions of October")
+    return ledger.order(Task(RUN, "checkout", -1), order, test_mode=False, now=NOW)
+
+
+def test_the_key_is_made_with_the_tables_and_is_everybody_s_and_in_no_representation(
+    ledger: Ledger, path: Path
+) -> None:
+    plan(ledger)
+    key = ledger.signing_key()
+    assert key is not None
+    assert len(key) == 32
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    assert Ledger(engine).signing_key() == key
+    identity = Database(engine, "").identity()
+    assert identity is not None
+    assert identity.signing_key == key
+    for shown in (repr(identity), repr(ledger), repr(vars(ledger)), repr(plan(ledger))):
+        assert key.hex() not in shown
+        assert repr(key) not in shown
+    engine.dispose()
 
 
 def test_times_are_given_back_in_utc(ledger: Ledger) -> None:
@@ -128,9 +163,10 @@ def test_a_time_without_a_zone_is_refused(ledger: Ledger) -> None:
     assert ledger.lines() == []
 
 
-def test_a_line_is_named_in_messages_by_all_that_tells_it_from_others(ledger: Ledger) -> None:
-    made = plan(ledger)
-    assert str(made) == "line 1 (web, 2026-10, no. 1)"
+def test_a_purchase_is_named_in_messages_by_all_that_tells_it_from_others(ledger: Ledger) -> None:
+    made, other = plan(ledger), ordered(ledger)
+    assert str(made) == f"purchase {made.id} (web, 2026-10, no. 1)"
+    assert str(other) == f"purchase {other.id} (12.345 t for Example Corp)"
 
 
 def test_the_file_lets_readers_go_on_while_somebody_writes(ledger: Ledger, path: Path) -> None:
@@ -145,38 +181,39 @@ def test_numbers_are_whole_in_sqlite(ledger: Ledger, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        "UPDATE carbonmark_ledger_version SET version = 2",
-        "UPDATE carbonmark_ledger_version SET version = 0",
-        "DELETE FROM carbonmark_ledger_version",
+        ("UPDATE carbonmark_ledger_version SET version = 3", f"says 3 where .* knows up to {LATEST}"),
+        ("UPDATE carbonmark_ledger_version SET version = 0", f"says 0 where .* knows up to {LATEST}"),
+        ("DELETE FROM carbonmark_ledger_version", "is empty and carbonmark_purchases is not"),
     ],
 )
 def test_a_ledger_of_another_version_is_neither_read_nor_written(
-    ledger: Ledger, path: Path, change: str
+    ledger: Ledger, path: Path, change: str, message: str
 ) -> None:
-    plan(ledger)
+    made = plan(ledger)
     execute(path, change)
-    before = execute(path, "SELECT * FROM carbonmark_purchases")
+    tables = [*metadata.tables, "sqlite_master"]
+    before = [execute(path, f"SELECT * FROM {table}") for table in tables]
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     for act in (
         lambda opened: opened.lines(),
-        lambda opened: opened.line(1),
+        lambda opened: opened.purchase(made.id),
+        lambda opened: opened.signing_key(),
         plan,
-        lambda opened: opened.failed(1, "no", now=NOW, run=RUN),
+        lambda opened: opened.failed(made.id, "no", now=NOW, run=RUN),
     ):
-        with pytest.raises(
-            LedgerError, match=r"carbonmark_ledger_version says (2|0|nothing) .* knows 1 only"
-        ):
+        with pytest.raises(LedgerError, match=f"carbonmark_ledger_version {message}"):
             act(Ledger(engine))
-    assert execute(path, "SELECT * FROM carbonmark_purchases") == before
+    assert [execute(path, f"SELECT * FROM {table}") for table in tables] == before
+    engine.dispose()
 
 
 def test_a_database_that_takes_a_key_twice_is_refused_and_nothing_is_written(
     ledger: Ledger, path: Path
 ) -> None:
-    execute(path, "CREATE TABLE carbonmark_ledger_version (only_row INTEGER, version INTEGER)")
-    purchases.create(create_engine(f"sqlite:///{path}", poolclass=NullPool))
+    columns = "only_row INTEGER, version INTEGER, ledger TEXT, signing_key TEXT"
+    execute(path, f"CREATE TABLE carbonmark_ledger_version ({columns})")
     with pytest.raises(
         LedgerError, match=r"database \(sqlite\) took the key of table carbonmark_ledger_version twice"
     ):
