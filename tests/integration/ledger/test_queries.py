@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 
 from airflow_provider_carbonmark.ledger import Ledger, queries
-from airflow_provider_carbonmark.ledger.queries import Rows, ever
 from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger.queries import Rows, ever
 from airflow_provider_carbonmark.reporting import make_report
 from tests.unit.ledger.rows import write
 from tests.unit.reporting.sample import a_line, a_year
