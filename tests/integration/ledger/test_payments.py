@@ -21,6 +21,7 @@ from tests.integration.ledger.parts import (
     NOW,
     ORDER,
     SECOND,
+    Rival,
     ask,
     bring,
     buying,
@@ -29,6 +30,7 @@ from tests.integration.ledger.parts import (
     line,
     link,
     nobody,
+    on_commit,
     order,
     page,
     plan,
@@ -215,6 +217,12 @@ def test_what_is_asked_otherwise_gets_another_key_and_stays_one_link(ledger: Led
     stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
     assert stored.link == replace(asked, url=page(made), made_at=LATER)
     assert ledger.link_made(made.id, FIRST, again, url="https://late", now=LATER) == stored
+
+
+def test_two_tries_that_ask_at_once_ask_the_same(ledger: Ledger, engine: Engine, rival: Rival) -> None:
+    (made,) = plan(ledger, buying(line("web")))
+    on_commit(engine, lambda: rival.start(lambda ledger: ask(ledger, made), until="UPDATE"))
+    assert ask(ledger, made) == rival.result()
 
 
 def test_a_request_that_cannot_be_made_leaves_nothing(ledger: Ledger) -> None:

@@ -365,12 +365,6 @@ def test_what_is_paid_meanwhile_is_not_given_up_for_another_order(
     assert ledger.purchase(known.id).state is (State.PAID if verified else State.LINK_MADE)
 
 
-def test_two_tries_that_ask_at_once_ask_the_same(ledger: Ledger, engine: Engine, rival: Rival) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    on_commit(engine, lambda: rival.start(lambda ledger: ask(ledger, made), until="UPDATE"))
-    assert ask(ledger, made) == rival.result()
-
-
 def test_of_a_task_that_waits_and_a_payment_that_comes_one_sees_the_other(
     ledger: Ledger, engine: Engine, rival: Rival
 ) -> None:
