@@ -316,17 +316,6 @@ def test_two_payments_that_are_recorded_for_one_purchase_at_once_pay_it_once(
     assert ledger.purchase(made.id).payment_id == "pay-x"
 
 
-def test_one_payment_that_two_bring_for_one_purchase_at_once_is_kept_once(
-    ledger: Ledger, engine: Engine, rival: Rival
-) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
-    on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, made, "pay-x"), until="UPDATE"))
-    assert bring(ledger, made, "pay-x", verified=False).is_news
-    assert rival.result().meaning is Meaning.FIRST
-    assert len(ledger.payments(made.id)) == 1
-
-
 def test_two_tries_that_order_at_once_order_once(ledger: Ledger, engine: Engine, rival: Rival) -> None:
     plan(ledger, buying())
     task = checkout_task()
