@@ -21,6 +21,7 @@ from tests.integration.ledger.parts import (
     NOW,
     ORDER,
     SECOND,
+    Rival,
     ask,
     bring,
     buying,
@@ -29,6 +30,7 @@ from tests.integration.ledger.parts import (
     line,
     link,
     nobody,
+    on_commit,
     order,
     page,
     plan,
@@ -125,6 +127,17 @@ def test_ids_that_nobody_confirms_are_kept_up_to_a_bound_and_a_confirmed_one_alw
     assert bring(ledger, other, "pay-2", verified=False).is_news
 
 
+def test_one_payment_that_two_bring_for_one_purchase_at_once_is_kept_once(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    (made,) = plan(ledger, buying(line("web")))
+    link(ledger, made)
+    on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, made, "pay-x"), until="UPDATE"))
+    assert bring(ledger, made, "pay-x", verified=False).is_news
+    assert rival.result().meaning is Meaning.FIRST
+    assert len(ledger.payments(made.id)) == 1
+
+
 def test_what_a_task_follows_is_confirmed_whoever_brought_it(ledger: Ledger, linked: Purchase) -> None:
     ledger.bring(linked.id, 1, "pay-1", source=Source.ENTERED, brought_by="alice", verified=False, now=NOW)
     assert ledger.paid(linked.id, "pay-1", now=LATER).state is State.PAID
@@ -215,6 +228,12 @@ def test_what_is_asked_otherwise_gets_another_key_and_stays_one_link(ledger: Led
     stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
     assert stored.link == replace(asked, url=page(made), made_at=LATER)
     assert ledger.link_made(made.id, FIRST, again, url="https://late", now=LATER) == stored
+
+
+def test_two_tries_that_ask_at_once_ask_the_same(ledger: Ledger, engine: Engine, rival: Rival) -> None:
+    (made,) = plan(ledger, buying(line("web")))
+    on_commit(engine, lambda: rival.start(lambda ledger: ask(ledger, made), until="UPDATE"))
+    assert ask(ledger, made) == rival.result()
 
 
 def test_a_request_that_cannot_be_made_leaves_nothing(ledger: Ledger) -> None:

@@ -316,17 +316,6 @@ def test_two_payments_that_are_recorded_for_one_purchase_at_once_pay_it_once(
     assert ledger.purchase(made.id).payment_id == "pay-x"
 
 
-def test_one_payment_that_two_bring_for_one_purchase_at_once_is_kept_once(
-    ledger: Ledger, engine: Engine, rival: Rival
-) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
-    on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, made, "pay-x"), until="UPDATE"))
-    assert bring(ledger, made, "pay-x", verified=False).is_news
-    assert rival.result().meaning is Meaning.FIRST
-    assert len(ledger.payments(made.id)) == 1
-
-
 def test_two_tries_that_order_at_once_order_once(ledger: Ledger, engine: Engine, rival: Rival) -> None:
     plan(ledger, buying())
     task = checkout_task()
@@ -363,12 +352,6 @@ def test_what_is_paid_meanwhile_is_not_given_up_for_another_order(
         order(ledger, task, replace(ORDER, beneficiary_name="Other Corp"), instead_of=known)
     assert ledger.purchase_of(task) == ledger.purchase(known.id)
     assert ledger.purchase(known.id).state is (State.PAID if verified else State.LINK_MADE)
-
-
-def test_two_tries_that_ask_at_once_ask_the_same(ledger: Ledger, engine: Engine, rival: Rival) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    on_commit(engine, lambda: rival.start(lambda ledger: ask(ledger, made), until="UPDATE"))
-    assert ask(ledger, made) == rival.result()
 
 
 def test_of_a_task_that_waits_and_a_payment_that_comes_one_sees_the_other(
