@@ -37,6 +37,11 @@ class AirflowApi:
             return None
         return answer.json() if answer.is_success else None
 
+    def warm_up(self) -> None:
+        """Have what tasks talk to made: Airflow does it at the first request, and answers nobody meanwhile, for seconds or more."""
+        # Whatever the answer is: then it is made.
+        self._http.get("/execution/health", timeout=300 * PATIENCE)
+
     def log_in(self) -> None:
         """Get a token; the simple auth manager gives one to anybody when all are admins."""
         token = self._http.get("/auth/token").raise_for_status().json()["access_token"]

@@ -198,7 +198,7 @@ class AirflowStack:
 
     def wait_until_healthy(self, timeout: float = 300) -> None:
         """
-        Wait until the health endpoint calls every component healthy.
+        Wait until the health endpoint calls every component healthy, and API servers answer tasks too.
 
         :raises StackError: when one of them has ended, or ``timeout`` seconds have passed.
         """
@@ -215,6 +215,8 @@ class AirflowStack:
             wait_until(healthy, what="a healthy Airflow", timeout=timeout)
         except StackError as error:
             raise StackError(f"{error}\n{self.tails()}") from None
+        for api in self._api_servers:
+            api.warm_up()
 
     def tails(self, lines: int = 15) -> str:
         """Return the end of every process's log, for people."""
