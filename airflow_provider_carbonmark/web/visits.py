@@ -113,6 +113,7 @@ class Visits:
         self._waker = waking.Waker()
         self._turned_away: set[Token] = set()
         self._under_way: dict[tuple[Token, str], asyncio.Task[Visit]] = {}
+        self._being_woken: set[asyncio.Task[bool]] = set()
 
     async def returned(self, token_text: str, payment_id: str) -> Visit:
         """
@@ -244,11 +245,22 @@ class Visits:
 
     async def _wake(self, purchase: Purchase, payment_id: str) -> bool:
         """Wake every task of this Airflow that waits for a purchase; return whether none is left that could not be."""
+
+        def wake() -> bool:
+            try:
+                return self._waker.wake(_waiting(purchase.id), payment_id)
+            except Exception as error:
+                self._waker.failed(purchase, payment_id, error)
+                return False
+
+        # It goes on when the page waits no longer: nobody else may ever wake them.
+        under_way = asyncio.create_task(self._airflow.run(wake))
+        self._being_woken.add(under_way)
+        under_way.add_done_callback(self._being_woken.discard)
         try:
             async with asyncio.timeout(self._limits.waking):
-                waiting = await self._ledger.run(partial(_waiting, purchase.id))
-                return await self._airflow.run(partial(self._waker.wake, waiting, payment_id))
-        except Exception as error:
+                return await asyncio.shield(under_way)
+        except TimeoutError as error:
             self._waker.failed(purchase, payment_id, error)
             return False
 
@@ -318,11 +330,11 @@ def _report(brought: Brought, why: str) -> None:
     """Say in the log what a person may want to know, once."""
     purchase, payment_id = brought.purchase, brought.payment.payment_id
     if brought.meaning in (Meaning.SECOND, Meaning.ANOTHERS):
+        is_second = brought.meaning is Meaning.SECOND
+        problem = f"it is paid with {purchase.payment_id}, so somebody paid twice" if is_second else brought.why
         log.error(
             "A buyer came back to %s with payment %s, which must be looked at: %s",
-            purchase,
-            payment_id,
-            brought.why,
+            *(purchase, payment_id, problem),
         )
         return
     level = logging.INFO if brought.is_its_own else logging.WARNING

@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.hooks.return_url import PREFIX
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
-from tests.integration.web.buyers.parts import RUN_ID, Buyer, Link, buyers, context_of, forget_all
+from tests.integration.web.buyers.parts import PATIENT, RUN_ID, Buyer, Link, buyers, context_of, forget_all
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 
@@ -71,7 +71,7 @@ def _api_server(database: None) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def api_server(_api_server: ApiServer) -> ApiServer:
-    _api_server.app = buyers.create_app()
+    _api_server.app = buyers.create_app(PATIENT)
     return _api_server
 
 

@@ -26,6 +26,7 @@ with warnings.catch_warnings():
 from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
 from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
+from airflow_provider_carbonmark.web.visits import Limits
 
 if TYPE_CHECKING:
     import httpx
@@ -38,6 +39,8 @@ DAG_ID, RUN_ID = "offset", "scheduled__2026-08-21T00:00:00+00:00"
 GOOD_CARD = {"card_number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
 # From Airflow 3.4, a task's index is one within a region.
 _INDEX = "region_index" if "region_index" in TaskInstance.__table__.c else "map_index"
+#: For tests of anything but the limits: a busy machine takes its time.
+PATIENT = Limits(page=50.0, check=30.0, waking=30.0)
 
 
 def forget_all() -> None:

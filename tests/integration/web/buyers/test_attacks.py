@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import random
+from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -12,10 +13,10 @@ from airflow.models.connection import Connection
 from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.hooks.return_url import Token, sign
-from airflow_provider_carbonmark.web.visits import Limits
 from tests.integration.web.buyers.conftest import KEY
 from tests.integration.web.buyers.parts import (
     PAID_PAGE,
+    PATIENT,
     UNKNOWN,
     WaitingTask,
     buyers,
@@ -67,10 +68,10 @@ def refused(buyer):
     return refused
 
 
-def token_for(link, **changes) -> str:
+def token_for(made, **changes) -> str:
     """Return a token that the ledger's key signs; what no task of ours would let it sign, where something is changed."""
-    token = {"purchase": link.number, "link": 1, "conn_id": "carbonmark_default"} | changes
-    return sign(Token(**token), link.ledger.signing_key())
+    token = {"purchase": made.number, "link": 1, "conn_id": "carbonmark_default"} | changes
+    return sign(Token(**token), made.ledger.signing_key())
 
 
 @pytest.mark.usefixtures("untouched")
@@ -263,7 +264,7 @@ def test_ten_thousand_forged_requests_cost_a_hash_each_and_leave_nothing(
     link, buyer, api_server, addresses, sandbox, caplog, monkeypatch
 ):
     # Once a minute, a signature that doesn't hold lets the key be read again; see the tests of the key.
-    api_server.app = buyers.create_app(Limits(key_again=3600))
+    api_server.app = buyers.create_app(replace(PATIENT, key_again=3600))
     caplog.set_level(logging.INFO)
     known = token_for(link)
     rng = random.Random(11)

@@ -148,6 +148,23 @@ def test_airflow_that_hangs_while_somebody_is_woken_holds_up_no_buyer(link, buye
     assert waiting.answered_with == id_of(url)
 
 
+def test_who_waits_is_woken_though_the_page_did_not_wait_for_that(link, buyer, monkeypatch, gate, soon):
+    waiting = WaitingTask(link).ask().park()
+    url = buyer.pay(link)
+    answered, real = threading.Event(), waking._answer
+
+    def answer(*arguments):
+        real(*arguments)
+        answered.set()
+
+    monkeypatch.setattr(waking, "_answer", answer)
+    monkeypatch.setattr(visits, "_waiting", gate.close(visits._waiting))
+    assert "goes on the next time it runs" in soon(url).text
+    gate.open()
+    assert answered.wait(60)
+    assert waiting.answered_with == id_of(url)
+
+
 def test_buyers_whose_checks_hang_keep_no_others_out(make_link, buyer, connect, monkeypatch, gate, soon):
     connect("slow")
     slow, other = make_link(carbonmark_conn_id="slow"), make_link(run_id="other")

@@ -1,4 +1,4 @@
-"""Two API servers at once, each a process of its own, with the plugin as Airflow finds it, on one ledger."""
+"""Two API servers at once, each a process of its own, on one ledger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_carbonmark.ledger import Ledger
 from tests.integration.airflow.model import ledger_environment
 from tests.integration.web.buyers.parts import ALREADY, PAID_PAGE, WaitingTask, forget_all, id_of, title
 
+ROOT = Path(__file__).parents[4]
 SERVER = """
 import asyncio, warnings
 warnings.simplefilter("ignore")
@@ -22,9 +24,10 @@ import uvicorn
 from airflow.api_fastapi.app import create_auth_manager
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from airflow_provider_carbonmark.web.plugin import CarbonmarkPlugin
+from airflow_provider_carbonmark.hooks.return_url import PREFIX
+from tests.integration.web.buyers.parts import PATIENT, buyers
 create_auth_manager()
-app = Starlette(routes=[Mount(each["url_prefix"], each["app"]) for each in CarbonmarkPlugin.fastapi_apps[:1]])
+app = Starlette(routes=[Mount(PREFIX, buyers.create_app(PATIENT))])
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
 async def main():
     serving = asyncio.ensure_future(server.serve())
@@ -48,7 +51,7 @@ def ledger(request, new_database, monkeypatch):
 def two_servers(link):
     servers = [
         subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+            [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=dict(os.environ), cwd=ROOT
         )
         for _ in range(2)
     ]
