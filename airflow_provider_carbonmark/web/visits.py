@@ -331,7 +331,9 @@ def _report(brought: Brought, why: str) -> None:
     purchase, payment_id = brought.purchase, brought.payment.payment_id
     if brought.meaning in (Meaning.SECOND, Meaning.ANOTHERS):
         is_second = brought.meaning is Meaning.SECOND
-        problem = f"it is paid with {purchase.payment_id}, so somebody paid twice" if is_second else brought.why
+        problem = (
+            f"it is paid with {purchase.payment_id}, so somebody paid twice" if is_second else brought.why
+        )
         log.error(
             "A buyer came back to %s with payment %s, which must be looked at: %s",
             *(purchase, payment_id, problem),
