@@ -27,7 +27,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # tests/conftest.py says which of them go together.
 PYTEST := -m pytest -n $(WORKERS)
-EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py
+# What takes minutes and asks our own code only, with Airflow played by the tests, runs on the main version.
+ONCE := $(foreach what,crashes overtaking stress,--ignore tests/integration/airflow/test_ledger_$(what).py)
+EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py $(ONCE)
 
 .PHONY: demo test test-lowest test-newest test-next test-image lint bench clean
 .DELETE_ON_ERROR:
@@ -45,10 +47,10 @@ test-lowest: .venv/lowest/ready $(CHROMIUM) $(MARIADBD) ## what must work everyw
 test-newest: .venv/airflow-$(NEWEST)/ready $(CHROMIUM) $(MARIADBD) ## what can differ, on the newest version
 	.venv/airflow-$(NEWEST)/bin/python $(PYTEST) --airflow-side $(EVERY_VERSION)
 
-# Besides: reports draw charts, which other packages do otherwise (lxml).
-test-image: .venv/image/ready $(CHROMIUM) $(MARIADBD) ## what can differ, beside the providers of Airflow's official image
-	.venv/image/bin/python $(PYTEST) --airflow-side $(EVERY_VERSION)
-	.venv/image/bin/python $(PYTEST) tests/unit/reporting tests/integration/reporting
+# What other packages may change: charts (lxml is beside us there), pages, the form, how DAGs are read.
+test-image: .venv/image/ready $(CHROMIUM) $(MARIADBD) ## what other providers may change, beside those of Airflow's official image
+	.venv/image/bin/python $(PYTEST) tests/unit/airflow tests/unit/reporting tests/unit/test_dags.py tests/integration/reporting tests/integration/web \
+		tests/e2e/test_every_version.py
 
 test-next: .venv/next/ready $(CHROMIUM) $(MARIADBD) ## what can differ, on the newest pre-release that can be had now
 	$(UV) pip list --python .venv/next/bin/python | grep "^apache-airflow "
