@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.airflow_stack import AirflowStack
-from tests.e2e.browser import PATIENCE, Person, chromium, heading
+from tests.e2e.browser import Person, chromium, heading
 from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_who_signs_in_comes_back_to_the_page_and_sees_what_their_role_may(
     page.locator("[name=username]").fill(seen.role)
     page.locator("[name=password]").fill(PASSWORD)
     page.locator("form [type=submit]").click()
-    page.wait_for_url(url, timeout=PATIENCE)
+    page.wait_for_url(url)
 
     answer = page.reload()
     assert answer is not None
