@@ -109,7 +109,7 @@ endef
 
 .venv/airflow-%/ready: pyproject.toml $(UV)
 	$(environment)
-	$(INSTALL) "apache-airflow$(or $(IS_$*),==$*)" $(PINS_$*) --group lint --group test --editable .
+	$(INSTALL) "apache-airflow$(or $(IS_$*),==$*)" $(PINS_$*) --group lint --group test $(if $(filter $(AIRFLOW),$*),--group deployments) --editable .
 	touch $@
 
 # The tools of the tests must not lift what they test.
