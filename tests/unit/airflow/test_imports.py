@@ -149,4 +149,5 @@ def test_the_plugin_costs_nothing_where_nothing_is_served():
         f"{PACKAGE}.web.place",
         f"{PACKAGE}.web.plugin",
     }
-    assert len(loaded) <= 10, sorted(loaded)
+    # The rest is what Airflow's own class of plugins brings: 10 on 3.3.2, 13 on 3.4.0b2, whose plugins are a part of its SDK.
+    assert len(loaded) <= 13, sorted(loaded)
