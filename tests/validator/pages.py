@@ -72,10 +72,11 @@ def ledger_pages() -> Iterator[str]:
     write(engine, [*a_year(), *many, *worst])
     with engine.connect() as connection:
         for query in queries:
-            yield pages.ledger(view(connection, Wanted.of(QueryParams(query)), {RUN.dag_id, WORST}))
+            shown = view(connection, Wanted.of(QueryParams(query)), {RUN.dag_id, WORST})
+            yield pages.ledger(shown, RUN.deployment)
     engine.dispose()
     for wanted in (Wanted(), Wanted(test_mode=True)):
-        yield pages.ledger(view(None, wanted, {RUN.dag_id}))
+        yield pages.ledger(view(None, wanted, {RUN.dag_id}), RUN.deployment)
     yield pages.message("There is no such page", "The ledger has one address only.")
     yield pages.please_sign_in(WORST_ADDRESS)
 
