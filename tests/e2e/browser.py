@@ -116,8 +116,10 @@ class Person:
         """Fill in the form of the request that is open, and choose an option."""
         if payment_id:
             self.page.locator("[name*=payment_id]").first.fill(payment_id)
-        self.page.get_by_role("button", name=option).click()
-        expect(self.page.get_by_role("button", name=option)).to_be_disabled(timeout=MILLISECONDS)
+        with self.page.expect_response(lambda answer: answer.request.method == "PATCH") as answered:
+            self.page.get_by_role("button", name=option).click()
+        if not answered.value.ok:
+            raise AssertionError(f"Airflow doesn't take the answer: {answered.value.text()}")
 
 
 def pay_with(page: Page, card: str = GOOD_CARD) -> None:
