@@ -52,6 +52,14 @@ CONFIG = {
                 "example": "europe",
                 "default": None,
             },
+            "minimum_payment_usd": {
+                "description": "The least that can be paid, in USD. What costs less is not planned, and is bought as soon as it is enough "
+                "with others.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "1.00",
+                "default": "0.50",
+            },
             "max_concurrent_polls": {
                 "description": "How many payments of one connection a triggerer asks about at the same moment.",
                 "version_added": "0.1.0",

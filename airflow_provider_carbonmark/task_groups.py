@@ -48,8 +48,8 @@ def purchase(
     :param awaiting: more for ``CarbonmarkAwaitPaymentOperator``, such as ``assigned_users``.
     """
     of_plan = f"ti.xcom_pull('{plan.task_id}')[ti.map_index]"
-    label = f"{{{{ {of_plan}.entity }}}} {{{{ {of_plan}.month }}}}"
-    subject = f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {{{{ {of_plan}.entity }}}}, {{{{ {of_plan}.month }}}}"
+    label = f"{{{{ {of_plan}.for_whom }}}}"
+    subject = f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {{{{ {of_plan}.for_whom }}}}"
     cost = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
 
     @task_group(group_id="purchase")

@@ -32,13 +32,18 @@ FOLDER = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute
 
 
 def months_of(triggering_asset_events: Any) -> set[str]:
-    """Return the months of what was retired. Anybody who may can make an event in Airflow, and may forget its month."""
+    """Return the months of what was retired. Anybody who may can make an event in Airflow, and may forget its months."""
     events = [event for events in (triggering_asset_events or {}).values() for event in events]
-    found = {str((event.extra or {}).get("month")) for event in events}
-    for month in found:
-        if not MONTH.fullmatch(month):
-            log.warning("Passed over an event of carbonmark_retirements whose month is %.40r", month)
-    return set(filter(MONTH.fullmatch, found))
+    found: set[str] = set()
+    for event in events:
+        months = (event.extra or {}).get("months")
+        if not isinstance(months, list) or not all(
+            isinstance(month, str) and MONTH.fullmatch(month) for month in months
+        ):
+            log.warning("Passed over an event of carbonmark_retirements whose months are %.40r", months)
+            continue
+        found.update(months)
+    return found
 
 
 def month_planned_last(run_after: datetime) -> str:

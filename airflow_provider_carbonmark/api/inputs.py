@@ -160,3 +160,16 @@ def parse_text(value: object, field: str, max_length: int) -> str:
     if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\r\t" for sign in text):
         raise InvalidInputError(field, "has control characters", value=value, remedy=remedy)
     return text
+
+
+def parse_money(value: object, field: str) -> Decimal:
+    """Read an amount of money, USD. :raises InvalidInputError: when it is none, or below zero."""
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInputError(
+            field, "is not an amount of money", value=value, remedy='Give USD, for example "250.00"'
+        )
+    return amount

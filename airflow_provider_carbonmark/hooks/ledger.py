@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_carbonmark.api.inputs import parse_money
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.ledger.purchase import HandledElsewhereError, LedgerError
@@ -70,6 +72,17 @@ def keeping_books() -> Iterator[Ledger]:
         raise AirflowSkipException(str(elsewhere)) from elsewhere
     except LedgerError as refusal:
         raise AirflowFailException(str(refusal)) from refusal
+
+
+def minimum_payment_usd() -> Decimal:
+    """
+    Return the least that can be paid, USD.
+
+    :raises InvalidInputError: when the configuration says no amount of money.
+    """
+    # assumed: what Stripe, which takes the payments, documents for card payments in USD; the service names no minimum of its own.
+    configured = (conf.get("carbonmark", "minimum_payment_usd", fallback=None) or "0.50").strip()
+    return parse_money(configured, "[carbonmark] minimum_payment_usd")
 
 
 def ledger_path() -> Path:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select
 
-from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
 from airflow_provider_carbonmark.ledger.rows import run_values
 from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, purchases
 from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need
 
-#: The registry whose credits retire in whole tonnes only, as ``Listing.whole_tonnes_only`` has it.
-_WHOLE_TONNES_REGISTRY: Final = "PUR"
 _LINK_OPEN = OPEN - {State.PLANNED}
 #: What is paid is being retired, and gone from the market.
 _UNPAID: Final = OPEN - {State.PAID}
@@ -127,9 +124,7 @@ def read_only(connection: Connection, scope: Scope) -> Reading:
     """Read as a plan does, and close nothing."""
     left = scope.left_open({State.PLANNED})
     query = select(_a.entity, _a.month, _a.quantity_tonnes).select_from(_BOTH).where(left)
-    # Of a figure without a purchase nothing is left.
-    kept = or_(_a.purchase_id.is_(None), not_(left))
-    return read(connection, scope, connection.execute(query).all(), kept)
+    return read(connection, scope, connection.execute(query).all(), not_(left))
 
 
 def _added_up(shares: Iterable[Sequence[Any]]) -> Mapping[Key, Decimal]:
@@ -146,22 +141,21 @@ def read(
     Read what a plan is based on.
 
     :param left: entity, month and tonnes of what dead runs left without a link.
-    :param kept: which allocations count.
+    :param kept: which purchases count.
     """
     abandoned = _added_up(left)
     covering = and_(_p.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_a.entity, _a.month)}
-    is_whole = and_(covering, _p.registry == _WHOLE_TONNES_REGISTRY)
     rows = (
         select(
             _a.entity,
             _a.month,
             _a.line,
             _a.emitted_tonnes,
+            _a.reason,
             func.row_number().over(**of_key, order_by=_a.line.desc()).label("from_last"),
             func.sum(case((covering, _a.quantity_tonnes))).over(**of_key).label("covered_tonnes"),
-            func.count(case((is_whole, _a.id))).over(**of_key).label("whole_tonnes"),
             func.count(case((_a.dag_id == scope.run.dag_id, _a.id))).over(**of_key).label("of_dag"),
         )
         .select_from(_BOTH)
@@ -173,16 +167,15 @@ def read(
     own = set()
     for row in connection.execute(select(rows).where(rows.c.from_last == 1)):
         key = row.entity, row.month
-        covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, bool(row.whole_tonnes))
+        covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, row.reason)
         highest[key] = row.line
         if row.of_dag and row.month in scope.months:
             own.add(key)
-    costs = _run_costs(connection, scope, covering)
     coverage = Coverage(
         covered=covered,
         abandoned=_needs(scope, abandoned, covered),
-        run_cost_usd=sum(costs.values(), Decimal(0)),
-        run_cost_by_entity=costs,
+        run_cost_usd=_run_cost(connection, scope, covering),
+        run_cost_by_entity=_run_cost_by_entity(connection, scope, covering),
         promised=_promised(connection, scope, kept),
         own=own,
     )
@@ -197,17 +190,23 @@ def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -
     # On PostgreSQL two that plan at once don't see each other's: should the supply not do for both, the second quote is refused,
     # and its purchase planned elsewhere.
     query = (
-        select(_p.asset_price_source_id, func.sum(_a.quantity_tonnes))
-        .select_from(_BOTH)
+        select(_p.asset_price_source_id, func.sum(_p.quantity_tonnes))
         .where(_p.state.in_(_UNPAID), _p.test_mode == scope.test_mode, kept)
         .group_by(_p.asset_price_source_id)
     )
     return {listing: tonnes for listing, tonnes in connection.execute(query)}
 
 
-def _run_costs(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> dict[str, Decimal]:
+def _run_cost(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> Decimal:
+    query = select(func.sum(_p.cost_usd)).where(scope.purchases(taken_up=False), covering)
+    return connection.scalar(query) or Decimal(0)
+
+
+def _run_cost_by_entity(
+    connection: Connection, scope: Scope, covering: ColumnElement[bool]
+) -> dict[str, Decimal]:
     query = (
-        select(_a.entity, func.sum(_p.cost_usd))
+        select(_a.entity, func.sum(_a.cost_usd))
         .select_from(_BOTH)
         .where(scope.purchases(taken_up=False), covering)
         .group_by(_a.entity)
@@ -225,7 +224,7 @@ def _needs(
             continue
         known = covered[entity, month]
         emitted = known.emitted_tonnes or Decimal(0)
-        missing = emitted.quantize(QUANTITY_STEP, ROUND_CEILING) - known.covered_tonnes
+        missing = emitted - known.covered_tonnes
         if (tonnes := min(quantity, missing)) > 0:
             needs.append(Need(entity, month, emitted, tonnes))
     return tuple(needs)

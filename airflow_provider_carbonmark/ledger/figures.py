@@ -19,12 +19,12 @@ class Figures:
 
     :param emitted_tonnes: as stated last for each entity and month.
     :param retired_tonnes: what was retired for it.
-    :param open_tonnes: emitted, rounded up to 0.001 t, less retired, for each entity and month: a surplus of one is not taken
-        for another.
+    :param open_tonnes: emitted less retired, for each entity and month: a surplus of one is not taken for another.
     :param planned_tonnes: in lines without a link to pay.
     :param link_made_tonnes: in lines with a link that nobody has paid.
     :param paid_tonnes: paid, and not retired yet.
     :param cost_usd: cost of what was retired, fees included.
+    :param rounding_tonnes: retired besides, because credits are sold in steps: nobody's.
     """
 
     emitted_tonnes: Decimal = _ZERO
@@ -34,6 +34,7 @@ class Figures:
     link_made_tonnes: Decimal = _ZERO
     paid_tonnes: Decimal = _ZERO
     cost_usd: Decimal = _ZERO
+    rounding_tonnes: Decimal = _ZERO
 
     def __add__(self, other: Self) -> Self:
         names = [field.name for field in fields(self)]

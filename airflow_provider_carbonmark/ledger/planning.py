@@ -18,10 +18,10 @@ from airflow_provider_carbonmark.ledger.database import OutrunError
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, State
 from airflow_provider_carbonmark.ledger.rows import in_batches, new_ids, read_purchases, run_values
 from airflow_provider_carbonmark.ledger.schema import allocations, purchases
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine, Restated
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.coverage import Reading, Scope
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def plan_once(connection: Connection, scope: Scope, make: Callable[[Coverage], P
 def make_plan(make: Callable[[Coverage], Plan], scope: Scope, reading: Reading) -> Plan:
     """Have the plan made. :raises LedgerError: when it has more purchases than the run can carry on."""
     plan = make(reading.coverage)
-    number = reading.own + len(plan.lines)
+    number = reading.own + len(plan.purchases)
     if number > scope.at_most:
         before = f", of which it planned {reading.own} before" if reading.own else ""
         raise LedgerError(
@@ -124,51 +124,52 @@ def _locked(
 
 def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
     """Insert a plan's purchases and restated figures. :raises IntegrityError: when another planner took a line's number first."""
+    ids = new_ids(len(plan.purchases))
+    bought = [_purchase(id, scope, one, now) for id, one in zip(ids, plan.purchases, strict=True)]
+    stated: list[tuple[Restated | Share, dict[str, Any]]] = [(one, _restated(one)) for one in plan.restated]
+    for id, purchase in zip(ids, plan.purchases, strict=True):
+        *others, last = purchase.shares
+        stated += [(share, _shared(share, id)) for share in others]
+        stated.append((last, _shared(last, id) | {"rounding_tonnes": purchase.rounding_tonnes}))
     lines = Counter(reading.highest)
-    ids = iter(new_ids(len(plan.lines)))
-    bought: list[dict[str, Any]] = []
     shares: list[dict[str, Any]] = []
     # Inserted in the same order by all, so that no two planners wait for each other.
-    stated_all: list[PlannedLine | Restated] = [*plan.lines, *plan.restated]
-    for stated in sorted(stated_all, key=lambda one: (one.entity, one.month)):
-        _check(stated.entity, stated.month, reading)
-        lines[stated.entity, stated.month] += 1
-        share = {
-            "purchase_id": None,
-            "entity": stated.entity,
-            "month": stated.month,
+    for one, values in sorted(stated, key=lambda pair: (pair[0].entity, pair[0].month)):
+        _check(one.entity, one.month, reading)
+        lines[one.entity, one.month] += 1
+        about = {
+            "entity": one.entity,
+            "month": one.month,
             "test_mode": scope.test_mode,
-            "line": lines[stated.entity, stated.month],
-            "emitted_tonnes": rounded_up(stated.emitted_tonnes),
-            "quantity_tonnes": Decimal(0),
+            "line": lines[one.entity, one.month],
+            "emitted_tonnes": rounded_up(one.emitted_tonnes),
+            "rounding_tonnes": Decimal(0),
             "stated_at": now,
-            **run_values(scope.run),
         }
-        if isinstance(stated, PlannedLine):
-            bought.append(purchase := _purchase(next(ids), scope, stated, now))
-            share |= {"purchase_id": purchase["id"], "quantity_tonnes": stated.quantity_tonnes}
-        shares.append(share)
+        shares.append(about | values | run_values(scope.run))
     for table, rows in ((purchases, bought), (allocations, shares)):
         if rows:
             connection.execute(insert(table), rows)
 
 
-def _purchase(id: int, scope: Scope, line: PlannedLine, now: datetime) -> dict[str, Any]:
-    of_line = (
-        "asset_price_source_id",
-        "project_id",
-        "registry",
-        "vintage",
-        "quantity_tonnes",
-        "unit_price_usd",
-        "cost_usd",
-        "beneficiary_name",
-        "retirement_message",
-    )
+def _shared(share: Share, purchase: int) -> dict[str, Any]:
+    return {
+        "purchase_id": purchase,
+        "quantity_tonnes": share.quantity_tonnes,
+        "cost_usd": share.cost_usd,
+        "reason": None,
+    }
+
+
+def _restated(one: Restated) -> dict[str, Any]:
+    return {"purchase_id": None, "quantity_tonnes": Decimal(0), "cost_usd": None, "reason": one.reason}
+
+
+def _purchase(id: int, scope: Scope, planned: PlannedPurchase, now: datetime) -> dict[str, Any]:
     return {
         "id": id,
         "test_mode": scope.test_mode,
-        **{name: getattr(line, name) for name in of_line},
+        **{name: value for name, value in vars(planned).items() if name != "shares"},
         "state": State.PLANNED,
         "planned_at": now,
         **run_values(scope.run),

@@ -15,6 +15,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from airflow_provider_carbonmark.ledger.values import spans
+
 #: The longest name of a deployment: four of these names make a key that MySQL still takes.
 LONGEST_DEPLOYMENT: Final = 100
 
@@ -149,6 +151,7 @@ class Allocation:
 
     :param line: 1, 2, 3… within entity, month and test mode.
     :param emitted_tonnes: what the entity was known to have emitted in the month, rounded up to 10^-9 t.
+    :param cost_usd: its share of the cost, rounded down to 10^-9 USD.
     """
 
     entity: str
@@ -156,6 +159,7 @@ class Allocation:
     line: int
     emitted_tonnes: Decimal
     quantity_tonnes: Decimal
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -224,11 +228,17 @@ class Purchase:
     def __str__(self) -> str:
         """Name the purchase for a message."""
         rehearsal = ", test mode" if self.test_mode else ""
+        number = f", no. {self.allocations[0].line}" if len(self.allocations) == 1 else ""
+        return f"purchase {self.id} ({self.for_whom}{number}{rehearsal})"
+
+    @property
+    def for_whom(self) -> str:
+        """Say which entities and months it is for, or, where no plan says, whom."""
         if not self.allocations:
-            return f"purchase {self.id} ({self.quantity_tonnes:f} t for {self.beneficiary_name}{rehearsal})"
-        first, *more = self.allocations
-        others = f" and {len(more)} more" if more else ""
-        return f"purchase {self.id} ({first.entity}, {first.month}, no. {first.line}{others}{rehearsal})"
+            return f"{self.quantity_tonnes:f} t for {self.beneficiary_name}"
+        entities = {share.entity for share in self.allocations}
+        name = next(iter(entities)) if len(entities) == 1 else f"{len(entities)} entities"
+        return f"{name}, {', '.join(spans({share.month for share in self.allocations}))}"
 
     @property
     def has_link(self) -> bool:
@@ -257,13 +267,13 @@ class Purchase:
             "retirement_message",
             "payment_id",
         )
-        values = {"purchase": self.id, "state": self.state.value}
+        entities = sorted({share.entity for share in self.allocations})
+        values: dict[str, Any] = {"purchase": self.id, "state": self.state.value, "for_whom": self.for_whom}
+        # Who they all are is in the ledger: there may be thousands.
+        values["entity"] = entities[0] if len(entities) == 1 else None
+        values["entities"] = len(entities)
+        values["months"] = sorted({share.month for share in self.allocations})
         values |= {name: getattr(self, name) for name in names}
-        # Until purchases are pooled, a planned one is for one entity and month.
-        for allocation in self.allocations[:1]:
-            values |= {
-                name: getattr(allocation, name) for name in ("entity", "month", "line", "emitted_tonnes")
-            }
         return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
 
 
@@ -278,6 +288,7 @@ class PurchaseLine:
     :param emitted_tonnes: what the entity was known to have emitted in the month, rounded up to 10^-9 t.
     :param quantity_tonnes: tonnes that are bought for it; 0 for ``restated`` only.
     :param cost_usd: what they cost, USD with fees, as planned, then as quoted.
+    :param rounding_tonnes: what rounding added to the purchase beside the last of its allocations; nobody's.
     :param planned_at: when it was planned or stated.
     :param checkout_url: the current link.
     """
@@ -296,6 +307,7 @@ class PurchaseLine:
     vintage: int | None = None
     unit_price_usd: Decimal | None = None
     cost_usd: Decimal = Decimal(0)
+    rounding_tonnes: Decimal = Decimal(0)
     beneficiary_name: str | None = None
     retirement_message: str | None = None
     state: State

@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -41,6 +40,7 @@ _FIGURES = (
     "link_made_tonnes",
     "paid_tonnes",
     "cost_usd",
+    "rounding_tonnes",
 )
 
 _c = allocations.c
@@ -95,14 +95,14 @@ def months(connection: Connection, rows: Rows, *, most: int) -> list[str]:
 
 def figures_by_month(connection: Connection, rows: Rows) -> dict[str, Figures]:
     """Return the figures of each month that has rows, the oldest first."""
-    pairs = _pairs(connection, rows)
+    pairs = _pairs(rows)
     query = select(pairs.c.month, *_sums(pairs)).group_by(pairs.c.month).order_by(pairs.c.month)
     return {month: _figures(sums) for month, *sums in connection.execute(query)}
 
 
 def figures_by_entity(connection: Connection, rows: Rows, entities: Collection[str]) -> dict[str, Figures]:
     """Return the figures of each of these entities that has rows, by name."""
-    pairs = _pairs(connection, rows, _c.entity.in_(entities))
+    pairs = _pairs(rows, _c.entity.in_(entities))
     query = select(pairs.c.entity, *_sums(pairs)).group_by(pairs.c.entity).order_by(pairs.c.entity)
     return {entity: _figures(sums) for entity, *sums in connection.execute(query)}
 
@@ -143,7 +143,7 @@ def _each(connection: Connection, column: Column[str]) -> Select[Any]:
     return select(steps.c.value).where(steps.c.value.is_not(None))
 
 
-def _pairs(connection: Connection, rows: Rows, *more: ColumnElement[bool]) -> Subquery:
+def _pairs(rows: Rows, *more: ColumnElement[bool]) -> Subquery:
     """Give the figures of each entity and month."""
     sums = (
         select(
@@ -156,7 +156,8 @@ def _pairs(connection: Connection, rows: Rows, *more: ColumnElement[bool]) -> Su
             _in_state(State.PLANNED, _c.quantity_tonnes).label("planned_tonnes"),
             _in_state(State.LINK_MADE, _c.quantity_tonnes).label("link_made_tonnes"),
             _in_state(State.PAID, _c.quantity_tonnes).label("paid_tonnes"),
-            _in_state(State.RETIRED, _p.cost_usd).label("cost_usd"),
+            _in_state(State.RETIRED, _c.cost_usd).label("cost_usd"),
+            _in_state(State.RETIRED, _c.rounding_tonnes).label("rounding_tonnes"),
         )
         .select_from(allocations.outerjoin(purchases, _c.purchase_id == _p.id))
         .where(*rows.conditions, *more)
@@ -164,9 +165,8 @@ def _pairs(connection: Connection, rows: Rows, *more: ColumnElement[bool]) -> Su
         .subquery()
     )
     stated = select(sums, _stated_last(sums, rows).label("emitted_tonnes")).subquery()
-    to_offset = _rounded_up(connection, stated.c.emitted_tonnes)
-    retired = stated.c.retired_tonnes
-    still_open = case((to_offset > retired, to_offset - retired), else_=_NOTHING)
+    emitted, retired = stated.c.emitted_tonnes, stated.c.retired_tonnes
+    still_open = case((emitted > retired, emitted - retired), else_=_NOTHING)
     return select(stated, still_open.label("open_tonnes")).subquery()
 
 
@@ -184,16 +184,6 @@ def _stated_last(sums: Subquery, rows: Rows) -> ColumnElement[Decimal]:
 
 def _in_state(state: State, amount: ColumnElement[Decimal]) -> ColumnElement[Decimal]:
     return func.coalesce(func.sum(case((_p.state == state, amount))), _NOTHING)
-
-
-def _rounded_up(connection: Connection, tonnes: ColumnElement[Decimal]) -> ColumnElement[Any]:
-    """Round up to what can be bought, steps of 0.001 t."""
-    if connection.dialect.name == "sqlite":
-        # Amounts are counted in billionths there, and of whole numbers it gives the whole quotient.
-        step = literal_column("1000000", BigInteger)
-        return (type_coerce(tonnes, BigInteger) + literal_column("999999")) // step * step
-    step = literal_column("0.001")
-    return func.ceil(tonnes / step) * step
 
 
 def _sums(pairs: Subquery) -> list[ColumnElement[Decimal]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, select, update
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, bindparam, func, select, update
 
 from airflow_provider_carbonmark.ledger.database import place
 from airflow_provider_carbonmark.ledger.purchase import (
@@ -23,6 +24,7 @@ from airflow_provider_carbonmark.ledger.purchase import (
     Task,
 )
 from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
+from airflow_provider_carbonmark.ledger.values import share_of_cost
 
 #: How many rows one statement names; SQL Server takes 2,100 values.
 ROWS_NAMED: Final = 1_000
@@ -39,11 +41,9 @@ _LINE_NAMES = (
     "registry",
     "vintage",
     "unit_price_usd",
-    "cost_usd",
     "beneficiary_name",
     "retirement_message",
     "state",
-    "reason",
     "paid_at",
     "retired_at",
     "failed_at",
@@ -63,7 +63,8 @@ LINES: Final = allocations.outerjoin(purchases, allocations.c.purchase_id == pur
 )
 #: What a line shows of them.
 LINE_COLUMNS: Final = (
-    *(column for column in allocations.columns if column.name not in ("purchase_id", "stated_at")),
+    *(column for column in allocations.columns if column.name not in ("purchase_id", "stated_at", "reason")),
+    func.coalesce(purchases.c.reason, allocations.c.reason).label("reason"),
     allocations.c.purchase_id.label("purchase"),
     allocations.c.stated_at.label("planned_at"),
     *(purchases.c[name] for name in _LINE_NAMES),
@@ -146,10 +147,34 @@ def change_purchase(
     if not changes:
         return purchase
     connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
+    if cost := changes.get("cost_usd"):
+        _share_cost(connection, purchase, cost)
     if (outcome := _OUTCOMES.get(changes.get("state", State.PLANNED))) and purchase.link:
         is_it = links.c.purchase_id == purchase.id, links.c.number == (link or purchase.link.number)
         connection.execute(update(links).where(*is_it).values(outcome=outcome))
     return find_purchase(connection, purchase.id)
+
+
+def _share_cost(connection: Connection, purchase: Purchase, cost_usd: Decimal) -> None:
+    """Write down what each share costs now."""
+    c = allocations.c
+    one = update(allocations).where(
+        c.purchase_id == purchase.id,
+        c.entity == bindparam("of_entity"),
+        c.month == bindparam("of_month"),
+        c.line == bindparam("of_line"),
+    )
+    costs = [
+        {
+            "of_entity": share.entity,
+            "of_month": share.month,
+            "of_line": share.line,
+            "cost_usd": share_of_cost(cost_usd, share.quantity_tonnes, purchase.quantity_tonnes),
+        }
+        for share in purchase.allocations
+    ]
+    if costs:
+        connection.execute(one, costs)
 
 
 def read_payments(connection: Connection, purchase: int) -> list[Payment]:
@@ -186,7 +211,7 @@ def _link_of(row: RowMapping) -> Link:
 
 
 def _allocation_of(row: RowMapping) -> Allocation:
-    names = ("entity", "month", "line", "emitted_tonnes", "quantity_tonnes")
+    names = ("entity", "month", "line", "emitted_tonnes", "quantity_tonnes", "cost_usd")
     return Allocation(**{name: row[name] for name in names})
 
 

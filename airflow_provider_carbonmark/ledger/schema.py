@@ -140,6 +140,11 @@ allocations = Table(
     Column("line", Integer, nullable=False),
     Column("emitted_tonnes", Amount, nullable=False),
     Column("quantity_tonnes", Amount, nullable=False),
+    # Its share of the purchase's cost; and what rounding added to the purchase and is nobody's, beside the last share.
+    Column("cost_usd", Amount),
+    Column("rounding_tonnes", Amount, nullable=False, server_default="0"),
+    # Why nothing is bought for a figure, where something is missing.
+    Column("reason", Text),
     Column("stated_at", UtcTime, nullable=False),
     *_run(),
     # What keeps two planners that saw the same from both buying.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from decimal import Context, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from functools import reduce
 
 _EXACT = Context(prec=60)
+_DOWN = Context(prec=60, rounding=ROUND_FLOOR)
+_USD_STEP = Decimal("1E-9")
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Need:
     :param entity: as in the emissions.
     :param month: ``YYYY-MM``.
     :param emitted_tonnes: what it emitted in the month.
-    :param offset_tonnes: what is not covered yet, in steps of 0.001 t, above zero.
+    :param offset_tonnes: what is not covered yet, above zero, at most nine decimals.
     """
 
     entity: str
@@ -34,13 +36,12 @@ class Covered:
 
     :param covered_tonnes: the sum of its covering lines; 0 when there are none.
     :param emitted_tonnes: the emitted figure known last; None when none is known.
-    :param whole_tonnes: whether credits that retire in whole tonnes only are among the covering lines: then up to a
-        tonne too much is their rounding.
+    :param reason: why nothing was bought for that figure, where something should have been.
     """
 
     covered_tonnes: Decimal
     emitted_tonnes: Decimal | None
-    whole_tonnes: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,34 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class PlannedLine:
+class Share:
     """
-    One purchase: a quantity of one listing for an entity and a month.
+    How much of a purchase is for an entity and a month.
 
     :param emitted_tonnes: what the entity emitted in the month, at most nine decimals.
-    :param quantity_tonnes: what to buy, in steps of 0.001 t.
-    :param vintage: year; None when the market doesn't tell.
-    :param unit_price_usd: USD per tonne, fees included, at most six decimals.
-    :param cost_usd: exactly the price times the quantity, so at most nine decimals.
+    :param quantity_tonnes: likewise.
+    :param cost_usd: its share of what the purchase costs, rounded down to 10^-9 USD.
     """
 
     entity: str
     month: str
     emitted_tonnes: Decimal
+    quantity_tonnes: Decimal
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPurchase:
+    """
+    One purchase: a quantity of one listing for those whose certificates say the same.
+
+    :param quantity_tonnes: what to buy, in steps of 0.001 t.
+    :param vintage: year; None when the market doesn't tell.
+    :param unit_price_usd: USD per tonne, fees included, at most six decimals.
+    :param cost_usd: exactly the price times the quantity, so at most nine decimals.
+    :param shares: whom it is for, each entity and month once; the rest of the quantity was added by rounding and is nobody's.
+    """
+
     quantity_tonnes: Decimal
     asset_price_source_id: str
     project_id: str
@@ -89,15 +104,38 @@ class PlannedLine:
     cost_usd: Decimal
     beneficiary_name: str
     retirement_message: str
+    shares: tuple[Share, ...]
+
+    @property
+    def rounding_tonnes(self) -> Decimal:
+        """What rounding added."""
+        return _EXACT.subtract(self.quantity_tonnes, total(share.quantity_tonnes for share in self.shares))
 
 
 @dataclass(frozen=True)
 class Restated:
-    """A figure of an entity and month that is new and needs no purchase."""
+    """
+    A figure of an entity and month that is new, and for which nothing is bought.
+
+    :param reason: why not, where something is missing; None where nothing is.
+    """
 
     entity: str
     month: str
     emitted_tonnes: Decimal
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class CarriedOver:
+    """
+    What an entity and month still need, and what is bought as soon as it is enough to be paid, with others.
+
+    :param reason: why it is not bought now.
+    """
+
+    need: Need
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -131,23 +169,48 @@ class Plan:
     """
     What to buy, and what to note.
 
-    :param lines: the purchases, by entity and month.
-    :param restated: figures that are new and need no purchase, by entity and month.
+    :param purchases: by the entity and month of their first shares.
+    :param restated: figures that are new and for which nothing is bought, by entity and month.
     :param over_covered: entities and months that have more than they need, by entity and month.
     :param unstated: entities and months that are missing from the emissions, by entity and month.
+    :param carried_over: what is left to a later plan, by entity and month.
     """
 
-    lines: tuple[PlannedLine, ...] = ()
+    purchases: tuple[PlannedPurchase, ...] = ()
     restated: tuple[Restated, ...] = ()
     over_covered: tuple[OverCovered, ...] = ()
     unstated: tuple[Unstated, ...] = ()
+    carried_over: tuple[CarriedOver, ...] = ()
 
     @property
     def cost_usd(self) -> Decimal:
-        """What all lines cost together, in USD."""
-        return total(line.cost_usd for line in self.lines)
+        """What all purchases cost together, in USD."""
+        return total(purchase.cost_usd for purchase in self.purchases)
+
+
+def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:
+    """Return what a part of a purchase costs, rounded down to 10^-9 USD; so what rounding added costs the rest."""
+    share = _DOWN.divide(_EXACT.multiply(cost_usd, part_tonnes), quantity_tonnes)
+    return share.quantize(_USD_STEP, context=_DOWN).normalize(_EXACT)
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """Add amounts up, to the last digit."""
     return reduce(_EXACT.add, amounts, Decimal(0))
+
+
+def spans(months: Collection[str]) -> Iterator[str]:
+    """Give months, those that follow each other as one: ``2026-01 to 2026-03``."""
+    numbers = sorted({int(month[:4]) * 12 + int(month[5:]) - 1 for month in months})
+    first = last = None
+    for number in [*numbers, None]:
+        if last is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None and last is not None:
+            yield _month(first) if first == last else f"{_month(first)} to {_month(last)}"
+        first = last = number
+
+
+def _month(number: int) -> str:
+    return f"{number // 12:04}-{number % 12 + 1:02}"

@@ -127,6 +127,7 @@ def _allocation(row: RowMapping, deployment: str) -> dict[str, Any]:
     return {
         **{name: row[name] for name in names},
         "purchase_id": row["id"] if _is_purchase(row) else None,
+        "cost_usd": row["cost_usd"] if _is_purchase(row) else None,
         "stated_at": row["planned_at"],
         **_run(row, deployment),
     }

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_RETIREMENT_MESSAGE,
+    parse_money,
     parse_quantity,
     parse_text,
 )
@@ -87,7 +87,7 @@ class CarbonmarkCreateQuoteOperator(_CarbonmarkOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         with failing_without_retry():
-            limit = None if self.max_cost in (None, "") else _parse_money(self.max_cost, "max_cost")
+            limit = None if self.max_cost in (None, "") else parse_money(self.max_cost, "max_cost")
             quantity = parse_quantity(self.quantity_tonnes)
             quote = self.hook.create_quote(
                 asset_price_source_id=self.asset_price_source_id, quantity_tonnes=quantity
@@ -217,15 +217,3 @@ def _changes(known: Purchase, order: Order, terms: LinkTerms) -> list[str]:
 
 def _shown(value: object) -> str:
     return repr(f"{value:f}" if isinstance(value, Decimal) else value)
-
-
-def _parse_money(value: object, field: str) -> Decimal:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise InvalidInputError(
-            field, "is not an amount of money", value=value, remedy='Give USD, for example "250.00"'
-        )
-    return amount

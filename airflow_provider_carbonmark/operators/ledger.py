@@ -28,7 +28,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundEr
 from airflow_provider_carbonmark.api.inputs import parse_flag
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase
-from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
+from airflow_provider_carbonmark.hooks.ledger import keeping_books, minimum_payment_usd, open_ledger
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
@@ -42,13 +42,15 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions import EntityEmissions
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase
-    from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
     from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
 #: Updated with each retirement that is recorded in the ledger.
 CARBONMARK_RETIREMENTS = Asset(name="carbonmark_retirements", uri="x-carbonmark://retirements")
 
 PREVIEW_KEY = "preview"
+#: How many of a purchase's entities and months are told one by one: in a log, and in the asset's event.
+SHARES_SHOWN = 100
 
 
 class CarbonmarkPlanOperator(BaseOperator):
@@ -56,7 +58,8 @@ class CarbonmarkPlanOperator(BaseOperator):
     Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
 
     A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log, and so
-    is an entity that is not stated any more for a month that is. A quantity that no listing holds is split over several. A limit that
+    is an entity that is not stated any more for a month that is. What the certificates don't tell apart is bought together,
+    and split over several listings where none holds it all. What costs less than can be paid is left to a later plan. A limit that
     would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Purchases that an
     earlier run of the DAG left open are taken up, as many as fit.
 
@@ -131,7 +134,7 @@ class CarbonmarkPlanOperator(BaseOperator):
             plan = ledger.preview(make, **about)
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
-            context["ti"].xcom_push(PREVIEW_KEY, [_shown(line) for line in plan.lines])
+            context["ti"].xcom_push(PREVIEW_KEY, [_shown(purchase) for purchase in plan.purchases])
             return []
         purchases = ledger.plan(make, **about, now=pendulum.now("UTC"))
         for purchase in purchases:
@@ -148,6 +151,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         dedication = Dedication(self.beneficiary_name, self.retirement_message)
         filters = self.filters(context) if callable(self.filters) else self.filters or ListingFilter()
         limits = self.limits(context) if callable(self.limits) else self.limits or Limits()
+        minimum = minimum_payment_usd()
 
         def make(coverage: Coverage) -> Plan:
             plan = plan_purchases(
@@ -157,12 +161,18 @@ class CarbonmarkPlanOperator(BaseOperator):
                 dedication=dedication,
                 filters=filters,
                 limits=limits,
+                minimum_payment_usd=minimum,
                 now=pendulum.now("UTC"),
             )
             for over in plan.over_covered:
                 self.log.warning(
                     "%s has more than it needs for %s: %s t emitted, %s t covered",
                     *(over.entity, over.month, over.emitted_tonnes, over.covered_tonnes),
+                )
+            for left in plan.carried_over:
+                self.log.warning(
+                    "%s t of %s, %s are not bought now, %s",
+                    *(left.need.offset_tonnes, left.need.entity, left.need.month, left.reason),
                 )
             for gone in plan.unstated:
                 self.log.warning(
@@ -181,20 +191,26 @@ class CarbonmarkPlanOperator(BaseOperator):
         return self._emissions_of(context) if self._emissions_of else stated_emissions(self.emissions)
 
     def _tell(self, plan: Plan) -> None:
-        for line in plan.lines:
+        for planned in plan.purchases:
             self.log.info(
-                "%s, %s: %s t of %s (%s, %s) for %s USD",
-                *(line.entity, line.month, line.quantity_tonnes, line.asset_price_source_id),
-                *(line.project_id, line.vintage, line.cost_usd),
+                "%s t of %s (%s, %s) for %s USD, of which for %s",
+                *(
+                    planned.quantity_tonnes,
+                    planned.asset_price_source_id,
+                    planned.project_id,
+                    planned.vintage,
+                ),
+                *(planned.cost_usd, "; ".join(map(_told, planned.shares[:SHARES_SHOWN]))),
             )
-        self.log.info("%d purchases for %s USD in all.", len(plan.lines), plan.cost_usd)
+        self.log.info("%d purchases for %s USD in all.", len(plan.purchases), plan.cost_usd)
 
 
 class CarbonmarkQuotePurchaseOperator(CarbonmarkCreateQuoteOperator):
     """
     Ask what a planned purchase costs now, and write that into the ledger. One that has its link already needs no quote.
 
-    A listing that is gone or can't fill the purchase any more fails it, so that the next plan buys its tonnes elsewhere. Over
+    A listing that is gone or can't fill the purchase any more fails it, so that the next plan buys its tonnes elsewhere; so does a
+    cost below the least that can be paid, which skips the task. Over
     ``max_cost`` the task fails and the purchase stays planned: raise the limit and clear the task, or start a new run, which plans
     anew.
 
@@ -233,7 +249,12 @@ class CarbonmarkQuotePurchaseOperator(CarbonmarkCreateQuoteOperator):
                 if _is_refusal_of_the_listing(failure.__cause__):
                     ledger.failed(purchase.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
                 raise
-            ledger.quoted(purchase.id, run_of(context), Decimal(quote["cost_usd"]))
+            cost = Decimal(quote["cost_usd"])
+            if cost < (least := minimum_payment_usd()):
+                reason = f"carried over: {cost:f} USD is below the least that can be paid, {least:f} USD"
+                ledger.failed(purchase.id, reason, now=pendulum.now("UTC"), run=run_of(context))
+                raise AirflowSkipException(f"{purchase} gets no link, {reason}")
+            ledger.quoted(purchase.id, run_of(context), cost)
             return quote
 
 
@@ -320,8 +341,13 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
             )
         self.log.info("%s is retired: %s", purchase, purchase.certificate_url or purchase.transaction_hash)
         recorded = purchase.to_json()
-        names = ("entity", "month", "quantity_tonnes", "payment_id", "test_mode")
-        context["outlet_events"][CARBONMARK_RETIREMENTS].extra = {name: recorded.get(name) for name in names}
+        names = ("for_whom", "entities", "months", "quantity_tonnes", "payment_id", "test_mode")
+        shares = [
+            {"entity": share.entity, "month": share.month, "quantity_tonnes": f"{share.quantity_tonnes:f}"}
+            for share in purchase.allocations[:SHARES_SHOWN]
+        ]
+        about = {name: recorded[name] for name in names} | {"allocations": shares}
+        context["outlet_events"][CARBONMARK_RETIREMENTS].extra = about
         return recorded
 
 
@@ -357,6 +383,14 @@ def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
     return isinstance(cause, (NotFoundError, RequestRefusedError)) and cause.code is not None
 
 
-def _shown(line: Any) -> dict[str, Any]:
-    """Return a line that isn't written anywhere as plain JSON."""
-    return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in vars(line).items()}
+def _told(share: Share) -> str:
+    return f"{share.entity}, {share.month}: {share.quantity_tonnes:f} t"
+
+
+def _shown(planned: PlannedPurchase) -> dict[str, Any]:
+    """Return a purchase that isn't written anywhere as plain JSON."""
+
+    def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
+
+    return plain(vars(planned)) | {"shares": [plain(vars(share)) for share in planned.shares[:SHARES_SHOWN]]}

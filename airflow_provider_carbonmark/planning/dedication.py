@@ -1,25 +1,34 @@
-"""What the certificates will say."""
+"""What the certificates will say, and so what is bought together."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from string import Formatter
+from typing import Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import MAX_BENEFICIARY_NAME, MAX_RETIREMENT_MESSAGE, parse_text
+from airflow_provider_carbonmark.ledger.values import spans
 
 _EXACT = Context(prec=60)
-_FIELDS = ("entity", "month", "emitted_tonnes", "quantity_tonnes")
+#: What tells purchases apart, and what speaks of a whole purchase.
+_APART: Final = ("entity", "month")
+_OF_PURCHASE: Final = ("months", "emitted_tonnes", "quantity_tonnes")
+_FIELDS: Final = (*_APART, *_OF_PURCHASE)
 
 
 @dataclass(frozen=True)
 class Dedication:
     """
-    What the certificates will say: texts with ``{entity}``, ``{month}``, ``{emitted_tonnes}`` and ``{quantity_tonnes}``.
+    What the certificates will say: texts with fields.
 
-    :param beneficiary_name: such as ``Example Corp, {entity}``.
-    :param retirement_message: such as ``Emissions of {entity} in {month}: {emitted_tonnes} t CO2e``.
+    ``{entity}`` and ``{month}`` tell apart: what they make different texts of is bought apart, everything else together. ``{months}``,
+    ``{emitted_tonnes}`` and ``{quantity_tonnes}`` speak of the whole purchase.
+
+    :param beneficiary_name: such as ``Example Corp`` or ``Example Corp, {entity}``.
+    :param retirement_message: such as ``Emissions of {months}: {emitted_tonnes} t CO2e``.
     :raises InvalidInputError: when a text is empty or too long, has other fields, or formats them.
     """
 
@@ -30,19 +39,33 @@ class Dedication:
         for name, template in vars(self).items():
             _check_fields(template, name)
         # Too long for the shortest facts is too long for all.
-        self.of("x", "2026-10", Decimal(1), Decimal(1))
+        self.of("x", "2026-10", ["2026-10"], Decimal(1), Decimal(1))
+
+    def apart(self, entity: str, month: str) -> tuple[str, str]:
+        """Give what is the same for all that is bought together: the texts, as far as an entity and a month decide them."""
+        as_is = {field: f"{{{field}}}" for field in _OF_PURCHASE}
+        facts = as_is | {"entity": entity, "month": month}
+        return self.beneficiary_name.format(**facts), self.retirement_message.format(**facts)
 
     def of(
-        self, entity: str, month: str, emitted_tonnes: Decimal, quantity_tonnes: Decimal
+        self,
+        entity: str,
+        month: str,
+        months: Collection[str],
+        emitted_tonnes: Decimal,
+        quantity_tonnes: Decimal,
     ) -> tuple[str, str]:
         """
         Give the beneficiary's name and the message for a purchase.
 
+        :param entity: one of those that it is for; with ``month``.
+        :param months: all those that it is for.
         :raises InvalidInputError: when one is too long for a certificate, or has control characters.
         """
         facts = {
             "entity": entity,
             "month": month,
+            "months": ", ".join(spans(months)),
             "emitted_tonnes": f"{emitted_tonnes.normalize(_EXACT):f}",
             "quantity_tonnes": f"{quantity_tonnes.normalize(_EXACT):f}",
         }

@@ -11,7 +11,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.values import total
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.values import Coverage, PlannedLine
+    from airflow_provider_carbonmark.ledger.values import Coverage, PlannedPurchase
 
 _EXACT = Context(prec=60)
 _ENTITIES_SHOWN = 100
@@ -26,8 +26,8 @@ class Limits:
     """
     What a plan may cost in USD, fees included; None is no limit. For the price of a tonne see :class:`ListingFilter`.
 
-    :param max_cost_per_entity_usd: for all lines of an entity that one run plans.
-    :param max_cost_per_run_usd: for all lines that one run plans.
+    :param max_cost_per_entity_usd: for an entity's shares of all purchases that one run plans.
+    :param max_cost_per_run_usd: for all purchases that one run plans.
     :raises InvalidInputError: when a limit is not a Decimal above zero.
     """
 
@@ -48,14 +48,14 @@ class Limits:
 NO_LIMITS: Final = Limits()
 
 
-def check_limits(lines: Sequence[PlannedLine], coverage: Coverage, limits: Limits) -> None:
-    """Refuse lines that, with what the run planned before, cost more than they may."""
-    if not lines:
+def check_limits(purchases: Sequence[PlannedPurchase], coverage: Coverage, limits: Limits) -> None:
+    """Refuse purchases that, with what the run planned before, cost more than they may; entities by their shares."""
+    if not purchases:
         return
     by_entity: dict[str, Decimal] = {}
-    for line in lines:
-        before = by_entity.get(line.entity, coverage.run_cost_by_entity.get(line.entity, Decimal(0)))
-        by_entity[line.entity] = _EXACT.add(before, line.cost_usd)
+    for share in (share for purchase in purchases for share in purchase.shares):
+        before = by_entity.get(share.entity, coverage.run_cost_by_entity.get(share.entity, Decimal(0)))
+        by_entity[share.entity] = _EXACT.add(before, share.cost_usd)
     passed = []
     limit = limits.max_cost_per_entity_usd
     above = [(cost, entity) for entity, cost in by_entity.items() if limit is not None and cost > limit]
@@ -65,7 +65,7 @@ def check_limits(lines: Sequence[PlannedLine], coverage: Coverage, limits: Limit
         more = f" and {len(above) - len(dearest)} more, of less" if len(above) > len(dearest) else ""
         passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {_plain(limit)} USD")
     limit = limits.max_cost_per_run_usd
-    cost = total((coverage.run_cost_usd, *(line.cost_usd for line in lines)))
+    cost = total((coverage.run_cost_usd, *(purchase.cost_usd for purchase in purchases)))
     if limit is not None and cost > limit:
         passed.append(f"all together {_plain(cost)} USD, where max_cost_per_run_usd is {_plain(limit)} USD")
     if passed:

@@ -1,16 +1,15 @@
-"""Which listings fit, and which one fills a quantity at the lowest cost."""
+"""Which listings fit, and why none does."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_quantity
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
@@ -84,37 +83,6 @@ def order_quantity(listing: Listing, quantity_tonnes: Decimal) -> Decimal:
     return quantity_tonnes.to_integral_value(ROUND_CEILING)
 
 
-def cheapest_listing(
-    listings: Iterable[Listing],
-    quantity_tonnes: Decimal,
-    filters: ListingFilter = ANY_CREDIT,
-    *,
-    now: datetime,
-) -> Listing:
-    """
-    Find the listing that fills a quantity at the lowest cost: its price with fees times :func:`order_quantity`.
-
-    Of equal costs the newer vintage is taken, then the lower source id. A listing is excluded, and counted in the
-    error, at the first of these that it fails: is of type listing (doc: nothing else is sold), project, registry, Puro
-    only when asked for, vintage, not ex-ante, not expired, liquid supply, minimum fill, price.
-
-    :param listings: the market, as from ``CarbonmarkHook.list_prices``.
-    :param quantity_tonnes: tonnes, in steps of 0.001; one listing must have them all.
-    :param now: aware time that a listing's expiry is held against.
-    :raises NoListingError: when nothing fits.
-    :raises InvalidInputError: when the quantity is not one that can be bought, or ``now`` is naive.
-    """
-    quantity = parse_quantity(quantity_tonnes)
-    check_aware(now)
-    failures = [
-        (listing, failures_of(listing, filters, now, sizes=_sizes(listing, quantity))) for listing in listings
-    ]
-    fitting = [listing for listing, failed in failures if not failed]
-    if not fitting:
-        raise NoListingError(why_none_fits(f"{quantity} t", quantity, failures))
-    return min(fitting, key=lambda listing: _rank(listing, quantity))
-
-
 def check_aware(now: datetime) -> None:
     """
     Refuse a time that listings' expiry can't be held against.
@@ -130,19 +98,11 @@ def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
     return cost, -(listing.vintage or 0), listing.source_id
 
 
-def _sizes(listing: Listing, quantity: Decimal) -> dict[str, bool]:
-    order = order_quantity(listing, quantity)
-    return {
-        "with too little liquid supply": listing.liquid_supply == 0 or listing.liquid_supply >= order,
-        "with a higher minimum fill": listing.min_fill_amount <= order,
-    }
-
-
 def failures_of(
     listing: Listing, filters: ListingFilter, now: datetime, *, sizes: Mapping[str, bool]
 ) -> list[str]:
     """
-    Name what excludes a listing, in the order that :func:`cheapest_listing` documents.
+    Name what excludes a listing; it counts for the first.
 
     :param now: aware time.
     :param sizes: the conditions on quantities: what a listing is that fails one, and whether this one passes it.
@@ -198,9 +158,6 @@ def why_none_fits(
     def near(failure: str) -> list[Listing]:
         return [listing for listing, failed in failures if failed == [failure]]
 
-    if short := near("with too little liquid supply"):
-        best = max(short, key=lambda listing: (listing.liquid_supply, -listing.purchase_price))
-        message += f". Largest supply that fits otherwise: {best.liquid_supply} t of {_described(best)}"
     if coarse := near("with a higher minimum fill"):
         best = min(coarse, key=lambda listing: (listing.min_fill_amount, listing.purchase_price))
         message += (

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
-from functools import partial
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_quantity
+from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP, parse_quantity
 from airflow_provider_carbonmark.ledger.values import (
+    CarriedOver,
     Coverage,
     Covered,
     Need,
     OverCovered,
     Plan,
-    PlannedLine,
+    PlannedPurchase,
     Restated,
     Unstated,
+    total,
 )
+from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, solve
 from airflow_provider_carbonmark.planning.limits import NO_LIMITS, Limits, check_limits
-from airflow_provider_carbonmark.planning.listings import ANY_CREDIT, ListingFilter
-from airflow_provider_carbonmark.planning.split import Market, Split, unit_price_usd
-from airflow_provider_carbonmark.planning.split_together import split_together
+from airflow_provider_carbonmark.planning.listings import ANY_CREDIT, ListingFilter, NoListingError
+from airflow_provider_carbonmark.planning.market import Market, as_cost, tonnes, unit_price_usd, usd
+from airflow_provider_carbonmark.planning.pools import Pool, pooled
+from airflow_provider_carbonmark.planning.problem import Budget, Offer, Problem
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
     from airflow_provider_carbonmark.emissions import EntityEmissions
     from airflow_provider_carbonmark.planning.dedication import Dedication
 
+log = logging.getLogger(__name__)
+
 _EXACT = Context(prec=60)
 # An emitted figure is the exact sum of what a provider states, which may have any number of digits.
 _EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
 _EMITTED_STEP = Decimal("1E-9")
 _NOTHING = Covered(Decimal(0), None)
+_KILOGRAMS_PER_TONNE = 1000
 
 
 def plan_purchases(
@@ -46,25 +54,24 @@ def plan_purchases(
     dedication: Dedication,
     filters: ListingFilter = ANY_CREDIT,
     limits: Limits = NO_LIMITS,
+    minimum_payment_usd: Decimal = Decimal(0),
     now: datetime,
 ) -> Plan:
     """
     Work out what is still to buy, of which listings.
 
-    An entity and month need what their emissions ask for beyond what is covered: a restated month is topped up by the
-    difference. What is promised to lines that nobody has paid yet is not left of the market. Emitted figures are rounded up
-    to 10^-9 t, which is what the ledger keeps and compares with.
+    An entity and month need what they emitted beyond what is covered: a restated month is topped up by the difference. Emitted figures
+    are rounded up to 10^-9 t, which is what the ledger keeps. Needs whose certificates will say the same are bought together, and
+    rounded up once to what is sold: 0.001 t, or a tonne where the credits retire in whole tonnes only. What is promised to purchases
+    that nobody has paid yet is not left of the market.
 
-    What all needs cost together is the least that they can, or the log says by how much it may be too much. It is proven
-    to be the least as long as minimum fills are no more than 0.001 t and no credits retire in whole tonnes only; otherwise
-    mostly for up to some dozen needs over some dozen listings. What is tried, and when needs are rounded up to whole
-    tonnes, is told at :func:`~airflow_provider_carbonmark.planning.split_together.split_together`. Not tried is to pay more
-    for all together so that an entity stays within its limit, save that another order of serving the needs does it.
+    What all needs cost together is the least that they can within the limits, or the log says by how much it may be too much.
 
     :param emissions: as from ``emissions_of_month``, of one or several months; each entity and month once.
     :param coverage: what was planned and bought before, for those entities and months at least.
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
+    :param minimum_payment_usd: the least that can be paid, USD; what costs less is carried over.
     :param now: aware time that a listing's expiry is held against.
     :raises NoListingError: when no way was found to fill all needs; names the first that can't be filled when they are
         served by entity and month.
@@ -72,35 +79,153 @@ def plan_purchases(
     :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
         a certificate gets too long, or ``now`` is naive.
     """
-    listings = list(listings)
     stated = _by_entity_and_month(emissions)
-
-    needs = sorted(_needs(stated, coverage), key=lambda need: (need.entity, need.month))
-
-    def within_limits(splits: Iterable[Split]) -> list[PlannedLine]:
-        pairs = zip(needs, splits, strict=True)
-        lines = [line for need, split in pairs for line in _lines(need, split, dedication)]
-        check_limits(lines, coverage, limits)
-        return lines
-
-    lines = split_together(
-        [(need.offset_tonnes, f" of {need.entity} in {need.month}") for need in needs],
-        partial(Market, listings, filters, now=now, promised=coverage.promised),
-        within_limits,
+    market = Market(
+        listings, filters, now=now, promised=coverage.promised, minimum_payment_usd=minimum_payment_usd
     )
+    buying = _Buying(market, coverage, limits, dedication, minimum_payment_usd)
+    purchases = buying.purchases(pooled(_needs(stated, coverage), dedication))
+    carried = sorted(buying.carried_over, key=lambda one: (one.need.entity, one.need.month))
     return Plan(
-        lines=tuple(lines),
-        restated=tuple(_restated(stated, coverage)),
+        purchases=tuple(purchases),
+        restated=tuple(_restated(stated, coverage, carried)),
         over_covered=tuple(_over_covered(stated, coverage)),
         unstated=tuple(_unstated(stated, coverage)),
+        carried_over=tuple(carried),
     )
+
+
+@dataclass
+class _Buying:
+    """Pools become purchases, as far as they can be paid."""
+
+    market: Market
+    coverage: Coverage
+    limits: Limits
+    dedication: Dedication
+    minimum_payment_usd: Decimal
+
+    def __post_init__(self) -> None:
+        self.carried_over: list[CarriedOver] = []
+
+    def purchases(self, pools: Sequence[Pool]) -> list[PlannedPurchase]:
+        """Buy pools together at the least cost. What can't be bought only because too little would be paid is carried over."""
+        payable = [pool for pool in pools if not self._is_too_little(pool)]
+        while payable:
+            try:
+                return self._cheapest(payable)
+            except UnsolvedError as unsolved:
+                failed = payable[unsolved.attempt.failed or 0]
+                if not self._could_be_bought_for_less(failed):
+                    raise NoListingError(self._why(payable, unsolved)) from None
+                payable.remove(failed)
+                self._carry_over(failed, self.market.cost_usd(failed.kilograms))
+        return []
+
+    def _is_too_little(self, pool: Pool) -> bool:
+        cost = self.market.cost_usd(pool.kilograms)
+        if cost is None or cost >= self.minimum_payment_usd:
+            return False
+        self._carry_over(pool, cost)
+        return True
+
+    def _carry_over(self, pool: Pool, cost: Decimal | None) -> None:
+        reason = f"carried over: {cost:f} USD is below the least that can be paid, {self.minimum_payment_usd:f} USD"
+        self.carried_over += [CarriedOver(need, reason) for need in pool.needs]
+
+    def _could_be_bought_for_less(self, pool: Pool) -> bool:
+        """Tell whether it is only the least payment that keeps a pool from being bought, by itself."""
+        if self.market.offers == self.market.offers_of_any_payment:
+            return False
+        try:
+            solve(Problem([pool.kilograms], self.market.offers_of_any_payment))
+        except UnsolvedError:
+            return False
+        return True
+
+    def _cheapest(self, pools: Sequence[Pool]) -> list[PlannedPurchase]:
+        problem = Problem([pool.kilograms for pool in pools], self.market.offers, self._budgets(pools))
+        try:
+            solution = solve(problem)
+        except UnsolvedError:
+            if not problem.budgets:
+                raise
+            # What there is passes the limits, which is to be said with every figure.
+            solution = solve(replace(problem, budgets=()))
+        purchases: list[PlannedPurchase] = []
+        for pool, parts in zip(pools, solution.filling, strict=True):
+            purchases += self._of_pool(
+                pool, [(problem.offers[number], part) for number, part in sorted(parts)]
+            )
+        check_limits(purchases, self.coverage, self.limits)
+        if solution.excess:
+            log.warning(
+                "The plan may cost up to %s USD more than the cheapest: the search for it was ended",
+                f"{usd(solution.excess):.6f}",
+            )
+        return sorted(purchases, key=lambda one: (one.shares[0].entity, one.shares[0].month))
+
+    def _budgets(self, pools: Sequence[Pool]) -> list[Budget]:
+        """State the limits: of the run; and of each entity, as far as its tonnes go in what is bought together."""
+        budgets = []
+        if self.limits.max_cost_per_run_usd is not None:
+            left = _EXACT.subtract(self.limits.max_cost_per_run_usd, self.coverage.run_cost_usd)
+            budgets.append(Budget(dict.fromkeys(range(len(pools)), Fraction(1)), Fraction(as_cost(left))))
+        if self.limits.max_cost_per_entity_usd is not None:
+            shares: dict[str, dict[int, Fraction]] = {}
+            for at, pool in enumerate(pools):
+                bought = Fraction(pool.kilograms, _KILOGRAMS_PER_TONNE)
+                for need in pool.needs:
+                    of_entity = shares.setdefault(need.entity, {})
+                    of_entity[at] = of_entity.get(at, Fraction(0)) + Fraction(need.offset_tonnes) / bought
+            for entity, of_entity in shares.items():
+                spent = self.coverage.run_cost_by_entity.get(entity, Decimal(0))
+                left = _EXACT.subtract(self.limits.max_cost_per_entity_usd, spent)
+                budgets.append(Budget(of_entity, Fraction(as_cost(left))))
+        return budgets
+
+    def _of_pool(self, pool: Pool, parts: Sequence[tuple[Offer, int]]) -> Iterable[PlannedPurchase]:
+        priced = [(unit_price_usd(self.market.listing(offer)), tonnes(part)) for offer, part in parts]
+        costs = [(quantity, _EXACT.multiply(price, quantity)) for price, quantity in priced]
+        for (offer, _), (price, quantity), (_, cost), shares in zip(
+            parts, priced, costs, pool.shares(costs), strict=True
+        ):
+            listing = self.market.listing(offer)
+            beneficiary_name, retirement_message = self.dedication.of(
+                shares[0].entity,
+                shares[0].month,
+                {share.month for share in shares},
+                total(share.emitted_tonnes for share in shares),
+                quantity,
+            )
+            yield PlannedPurchase(
+                quantity_tonnes=quantity,
+                asset_price_source_id=listing.source_id,
+                project_id=listing.project_id,
+                registry=listing.registry,
+                vintage=listing.vintage,
+                unit_price_usd=price,
+                cost_usd=cost,
+                beneficiary_name=beneficiary_name,
+                retirement_message=retirement_message,
+                shares=tuple(shares),
+            )
+
+    def _why(self, pools: Sequence[Pool], unsolved: UnsolvedError) -> str:
+        attempt = unsolved.attempt
+        failed = pools[attempt.failed or 0]
+        wanted = f"{tonnes(failed.kilograms):f} t of {failed}, nor several together"
+        left = dict(zip(self.market.offers, attempt.left, strict=True))
+        why = self.market.why_nothing_fits(wanted, failed.kilograms, left)
+        return why if unsolved.is_proven else f"{why}. There may be a way to fill all needs: none was found"
 
 
 _Stated = Mapping[tuple[str, str], "EntityEmissions"]
 
 
 def _missing(key: tuple[str, str], one: EntityEmissions, coverage: Coverage) -> Decimal:
-    return _EXACT.subtract(one.offset_tonnes, coverage.covered.get(key, _NOTHING).covered_tonnes)
+    emitted = max(one.emitted_tonnes, Decimal(0))
+    return _EXACT.subtract(emitted, coverage.covered.get(key, _NOTHING).covered_tonnes)
 
 
 def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
@@ -112,20 +237,27 @@ def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
     return needs
 
 
-def _restated(stated: _Stated, coverage: Coverage) -> Iterable[Restated]:
-    for key, one in stated.items():
+def _restated(stated: _Stated, coverage: Coverage, carried: Iterable[CarriedOver]) -> Iterable[Restated]:
+    """Give figures that are new, or for which something is to be bought now and can't be, or the other way round."""
+    reasons = {(one.need.entity, one.need.month): one for one in carried}
+    for key in sorted({*stated, *reasons}):
         known = coverage.covered.get(key, _NOTHING)
-        if _missing(key, one, coverage) <= 0 and one.emitted_tonnes != known.emitted_tonnes:
-            yield Restated(*key, one.emitted_tonnes)
+        if one := reasons.get(key):
+            found = Restated(*key, one.need.emitted_tonnes, one.reason)
+        elif _missing(key, stated[key], coverage) <= 0:
+            found = Restated(*key, stated[key].emitted_tonnes)
+        else:
+            continue
+        # Not whenever a price changes, and the reason with it.
+        if (found.emitted_tonnes, bool(found.reason)) != (known.emitted_tonnes, bool(known.reason)):
+            yield found
 
 
 def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[OverCovered]:
     for key, one in stated.items():
-        known = coverage.covered.get(key, _NOTHING)
-        missing = _missing(key, one, coverage)
-        # Less than a tonne too much may be the rounding of credits that are sold by the tonne.
-        if missing < 0 and not (known.whole_tonnes and missing > -1):
-            yield OverCovered(*key, one.emitted_tonnes, known.covered_tonnes)
+        # Less than what can be bought at all may be the rounding of an older ledger.
+        if _missing(key, one, coverage) <= -QUANTITY_STEP:
+            yield OverCovered(*key, one.emitted_tonnes, coverage.covered[key].covered_tonnes)
 
 
 def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Unstated]:
@@ -156,25 +288,3 @@ def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str
 def _as_kept(emitted: Decimal) -> Decimal:
     rounded = emitted.quantize(_EMITTED_STEP, context=_EMITTED)
     return emitted if rounded == emitted else rounded
-
-
-def _lines(need: Need, split: Split, dedication: Dedication) -> Iterable[PlannedLine]:
-    for listing, quantity in split:
-        beneficiary_name, retirement_message = dedication.of(
-            need.entity, need.month, need.emitted_tonnes, quantity
-        )
-        price = unit_price_usd(listing)
-        yield PlannedLine(
-            entity=need.entity,
-            month=need.month,
-            emitted_tonnes=need.emitted_tonnes,
-            quantity_tonnes=quantity,
-            asset_price_source_id=listing.source_id,
-            project_id=listing.project_id,
-            registry=listing.registry,
-            vintage=listing.vintage,
-            unit_price_usd=price,
-            cost_usd=_EXACT.multiply(price, quantity),
-            beneficiary_name=beneficiary_name,
-            retirement_message=retirement_message,
-        )

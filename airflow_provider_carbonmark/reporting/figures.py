@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal, Inexact
+from decimal import Context, Decimal, Inexact
 from functools import reduce
 
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, State
 
-_STEP = Decimal("0.001")  # the smallest quantity that is retired, 1 kg (doc)
+# Less than what is sold at all (1 kg, doc) may be the rounding of an older ledger.
+_LEAST_SURPLUS = Decimal("0.001")
 _ZERO = Decimal(0)
 _EXACT = Context(prec=60, traps=[Inexact])
-_ROUNDED = Context(prec=60)
-# Credits of this registry (Puro) retire in whole tonnes only (doc), so that a little more than needed is bought.
-_WHOLE_TONNES_REGISTRY = "PUR"
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
         link_made_tonnes=_tonnes(lines, State.LINK_MADE),
         paid_tonnes=_tonnes(lines, State.PAID),
         cost_usd=_total(line.cost_usd for line in lines if line.state is State.RETIRED),
+        rounding_tonnes=_total(line.rounding_tonnes for line in lines if line.state is State.RETIRED),
     )
 
 
@@ -74,8 +73,7 @@ def problems_of(lines: Sequence[PurchaseLine]) -> Iterator[Problem]:
     :param lines: its rows in the order of their numbers.
     """
     surplus = _EXACT.subtract(_tonnes(lines, *COVERING), _to_offset(lines))
-    is_rounded_up = any(line.registry == _WHOLE_TONNES_REGISTRY for line in lines if line.state in COVERING)
-    if surplus >= 1 or (surplus > 0 and not is_rounded_up):
+    if surplus >= _LEAST_SURPLUS:
         yield _over_covered(lines, surplus)
     for line in lines:
         if line.state in (State.FAILED, State.DECLINED):
@@ -124,7 +122,7 @@ def _not_bought(line: PurchaseLine, *, is_covered: bool) -> Problem:
 
 def _to_offset(lines: Sequence[PurchaseLine]) -> Decimal:
     """Return the tonnes that are to be retired for an entity and month."""
-    return max(_ZERO, lines[-1].emitted_tonnes).quantize(_STEP, ROUND_CEILING, _ROUNDED)
+    return max(_ZERO, lines[-1].emitted_tonnes)
 
 
 def _tonnes(lines: Sequence[PurchaseLine], *states: State) -> Decimal:

@@ -46,6 +46,7 @@ COLUMNS: Final = (
     "reason",
     "emitted_tonnes",
     "quantity_tonnes",
+    "rounding_tonnes",
     "cost_usd",
     "counted_emitted_tonnes",
     "counted_retired_tonnes",

@@ -1,4 +1,4 @@
-"""The measured process of the planning: `python -m tests.benchmarks.planning_process plan|one_by_one <market> <entities> <listings>`."""
+"""The measured process of the planning: `python -m tests.benchmarks.planning_process apart|together <market> <entities> <listings>`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from decimal import Decimal
 
 from airflow_provider_carbonmark.api.models import Listing
 from airflow_provider_carbonmark.emissions import EntityEmissions
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
+from airflow_provider_carbonmark.ledger.values import Coverage
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
-from airflow_provider_carbonmark.planning.listings import cheapest_listing
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
 MONTH = "2026-10"
-DEDICATION = Dedication("Example Corp, {entity}", "Emissions of {entity} in {month}: {emitted_tonnes} t CO2e")
+DEDICATIONS = {
+    "apart": Dedication("Example Corp, {entity}", "Emissions of {months}: {emitted_tonnes} t CO2e"),
+    "together": Dedication("Example Corp", "Emissions of {months}"),
+}
+MINIMUM_PAYMENT_USD = Decimal("0.50")
 REGISTRIES = (("VCS", 578), ("CMARK", 42), ("ICR", 40), ("TVER", 35), ("ECO", 2))
 SHARE_WITH_SUPPLY = 61 / 700
 
@@ -76,46 +79,20 @@ def market_of(kind: str, listings: int, needed: Decimal) -> list[Listing]:
     return found
 
 
-def one_by_one(emissions: list[EntityEmissions], listings: list[Listing]) -> Plan:
-    """Plan as the sample DAG did before there were plans: each entity picks a listing that has it all."""
-    lines = []
-    for one in emissions:
-        listing = cheapest_listing(listings, one.offset_tonnes, now=NOW)
-        left = listing.model_copy(update={"liquid_supply": listing.liquid_supply - one.offset_tonnes})
-        listings[listings.index(listing)] = left
-        cost = listing.purchase_price * one.offset_tonnes
-        beneficiary_name, message = DEDICATION.of(
-            one.entity, one.month, one.emitted_tonnes, one.offset_tonnes
-        )
-        lines.append(
-            PlannedLine(
-                one.entity,
-                one.month,
-                one.emitted_tonnes,
-                one.offset_tonnes,
-                listing.source_id,
-                listing.project_id,
-                listing.registry,
-                listing.vintage,
-                listing.purchase_price,
-                cost,
-                beneficiary_name,
-                message,
-            )
-        )
-    return Plan(tuple(lines))
-
-
-def main(side: str, kind: str, entities: int, listings: int) -> None:
+def main(texts: str, kind: str, entities: int, listings: int) -> None:
     emissions = emissions_of(entities, kind)
     market = market_of(kind, listings, sum((one.offset_tonnes for one in emissions), Decimal(0)))
     started = time.process_time()
-    if side == "plan":
-        plan = plan_purchases(emissions, Coverage(), market, dedication=DEDICATION, now=NOW)
-    else:
-        plan = one_by_one(emissions, market)
+    plan = plan_purchases(
+        emissions,
+        Coverage(),
+        market,
+        dedication=DEDICATIONS[texts],
+        minimum_payment_usd=MINIMUM_PAYMENT_USD,
+        now=NOW,
+    )
     seconds = time.process_time() - started
-    print(json.dumps({"seconds": seconds, "lines": len(plan.lines), "usd": float(plan.cost_usd)}))
+    print(json.dumps({"seconds": seconds, "purchases": len(plan.purchases), "usd": float(plan.cost_usd)}))
 
 
 if __name__ == "__main__":

@@ -250,6 +250,8 @@ def _numbered(name: str, index: int) -> str:
 def _settings(home: Path, dags: Sequence[Path], url: str, database: str | None) -> dict[str, str]:
     """Return Airflow's settings as environment variables."""
     settings = {
+        # What demo and tests buy costs less than a card can pay.
+        "CARBONMARK__MINIMUM_PAYMENT_USD": "0",
         "CORE__DAGS_FOLDER": dags[0],
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
         "CORE__DEFAULT_TASK_RETRY_DELAY": 1,

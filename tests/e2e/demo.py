@@ -141,7 +141,7 @@ def pay_or_decline(stand: Stand, run_id: str, line: Line) -> None:
     url = line.link["checkout"]["checkout_url"]
     if url.startswith(stand.sandbox.url):
         paid = pay(url)
-        tell(f"Paid for {line.link['entity']}: the browser came back to Airflow, which says “{paid.title}”")
+        tell(f"Paid for {line.link['for_whom']}: the browser came back to Airflow, which says “{paid.title}”")
         return
     index = stand.links(run_id).index(line.link)
     payment = (MONTHLY_OFFSET, run_id, "purchase.payment")
@@ -149,18 +149,16 @@ def pay_or_decline(stand: Stand, run_id: str, line: Line) -> None:
     stand.airflow.answer_parked(lambda: api.answer(*payment, "Decline", map_index=index), *payment, index)
     line.status = "declined"
     tell(
-        f"Declined for {line.link['entity']}: its link is from a demo that was stopped. Run the demo once more"
+        f"Declined for {line.link['for_whom']}: its link is from a demo that was stopped. Run the demo once more"
     )
 
 
 def print_table(lines: list[Line]) -> None:
     """Print one row per purchase; long addresses shortened to their last part."""
-    heads = ("entity", "month", "emissions", "tonnes", "cost", "link", "status", "certificate")
+    heads = ("for", "tonnes", "cost", "link", "status", "certificate")
     rows = [
         (
-            line.link["entity"],
-            line.link["month"],
-            f"{Decimal(line.link['emitted_tonnes']):.6f} t",
+            line.link["for_whom"],
             f"{line.link['quantity_tonnes']} t",
             f"{Decimal(line.link['cost_usd']):.6f} USD",
             shortened(line.link["checkout"]["checkout_url"]),
@@ -185,7 +183,7 @@ def shortened(address: str) -> str:
 def wait_for_person(stand: Stand, lines: list[Line]) -> None:
     """Say where to look, and wait for Ctrl-C."""
     for line in lines:
-        print(f"{line.link['entity']}: {line.link['checkout']['checkout_url']}\n    {line.certificate}")
+        print(f"{line.link['for_whom']}: {line.link['checkout']['checkout_url']}\n    {line.certificate}")
     print(
         f"\nAirflow:      {stand.airflow.url} (no password)"
         f"\nSandbox:      {stand.sandbox.url}/docs"

@@ -156,7 +156,7 @@ def test_a_preview_says_what_would_be_bought_and_plans_nothing(stand: Stand, emi
 
     assert stand.links(run_id) == []
     (line,) = stand.airflow.api.xcom(MONTHLY_OFFSET, run_id, "plan", key="preview")
-    assert (line["entity"], line["quantity_tonnes"]) == ("previewed", "0.06")
+    assert (line["shares"][0]["entity"], line["quantity_tonnes"]) == ("previewed", "0.06")
 
 
 def test_clearing_everything_of_a_paid_month_buys_nothing_again(stand: Stand, emitted: Emitted) -> None:
@@ -175,10 +175,10 @@ def test_each_retirement_updates_the_asset(
 ) -> None:
     found = stand.airflow.api.get("assets/events", source_run_id=october)["asset_events"]
 
-    assert {event["extra"]["entity"]: event["extra"]["payment_id"] for event in found} == {
+    assert {event["extra"]["allocations"][0]["entity"]: event["extra"]["payment_id"] for event in found} == {
         entity: retirement["payment_id"] for entity, retirement in october_retired.items()
     }
-    assert {(event["name"], event["extra"]["month"]) for event in found} == {
+    assert {(event["name"], *event["extra"]["months"]) for event in found} == {
         ("carbonmark_retirements", "2026-10")
     }
 
@@ -234,5 +234,5 @@ def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand, emitte
     assert {run["data_interval_start"][:10] for run in made} == {"2026-09-21", "2026-10-21"}
     for run in made:
         stand.wait_for_links(run["dag_run_id"])
-        months = {link["month"] for link in stand.links(run["dag_run_id"])}
+        months = {month for link in stand.links(run["dag_run_id"]) for month in link["months"]}
         assert months == {run["data_interval_start"][:7]}

@@ -68,9 +68,7 @@ def test_a_month_of_the_warehouse_then_its_whole_year_buys_each_tonne_once(
     pay_all(stand, WAREHOUSE_OFFSET, month, lines)
 
     year, lines = start(stand, YEAR_OFFSET, year=2025, warehouse_conn_id=warehouse)
-    assert [(line["entity"], line["month"], line["quantity_tonnes"]) for line in lines] == [
-        ("stored-a", "2025-11", "0.007")
-    ]
+    assert [(line["for_whom"], line["quantity_tonnes"]) for line in lines] == [("stored-a, 2025-11", "0.007")]
     pay_all(stand, YEAR_OFFSET, year, lines)
     _, lines = start(stand, YEAR_OFFSET, year=2025, warehouse_conn_id=warehouse)
     assert lines == []
@@ -111,7 +109,7 @@ def test_a_retirement_has_the_report_on_its_month_and_year_written(reporting: St
     api = reporting.airflow.api
     before = {run["dag_run_id"] for run in api.runs(ESG_REPORT)}
     (asset,) = api.get("assets", name_pattern="carbonmark_retirements")["assets"]
-    api.post("assets/events", {"asset_id": asset["id"], "extra": {"entity": "a", "month": "2025-03"}})
+    api.post("assets/events", {"asset_id": asset["id"], "extra": {"months": ["2025-03"]}})
     run_id = wait_until(
         lambda: next(
             (

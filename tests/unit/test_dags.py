@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, ParamValid
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
 if TYPE_CHECKING:
@@ -215,11 +215,8 @@ def planned(ledger: Ledger, *entities: str, now: Any = NOW) -> list[Purchase]:
 
     def make(coverage: Coverage) -> Plan:
         return Plan(
-            lines=tuple(
-                PlannedLine(
-                    entity=entity,
-                    month="2026-10",
-                    emitted_tonnes=Decimal(1),
+            purchases=tuple(
+                PlannedPurchase(
                     quantity_tonnes=Decimal(1),
                     asset_price_source_id="listing-137-0x1",
                     project_id="ICR-112",
@@ -229,6 +226,7 @@ def planned(ledger: Ledger, *entities: str, now: Any = NOW) -> list[Purchase]:
                     cost_usd=Decimal("3.78"),
                     beneficiary_name=entity,
                     retirement_message="A test",
+                    shares=(Share(entity, "2026-10", Decimal(1), Decimal(1), Decimal("3.78")),),
                 )
                 for entity in entities
             )
@@ -350,7 +348,7 @@ def test_the_report_of_1_january_is_on_november() -> None:
 
 @pytest.mark.usefixtures("ledger")
 def test_retirements_have_the_reports_on_their_months_and_years_written(tmp_path: Path) -> None:
-    events = [{"month": month} for month in ("2026-10", "2025-12", "2026-10")]
+    events = [{"months": months} for months in (["2026-10"], ["2025-12", "2026-10"])]
 
     assert reported(tmp_path, *events) == ["2025", "2025-12", "2026", "2026-10"]
     assert reported(tmp_path, *events, period="2024") == ["2024"]
@@ -358,11 +356,19 @@ def test_retirements_have_the_reports_on_their_months_and_years_written(tmp_path
 
 @pytest.mark.usefixtures("ledger")
 @pytest.mark.parametrize(
-    "extra", [None, {}, {"month": None}, {"month": 202610}, {"month": "2026-13"}, {"month": "../../2026-10"}]
+    "extra",
+    [
+        None,
+        {},
+        {"months": "2026-10"},
+        {"months": [202610]},
+        {"months": ["2026-13"]},
+        {"months": ["../../2026-10"]},
+    ],
 )
 def test_an_event_that_names_no_month_is_passed_over_with_a_warning(
     tmp_path: Path, extra: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert reported(tmp_path, {"month": "2025-03"}, extra) == ["2025", "2025-03"]
+    assert reported(tmp_path, {"months": ["2025-03"]}, extra) == ["2025", "2025-03"]
     assert "Passed over an event" in caplog.text
     assert reported(tmp_path, extra) == ["2026", "2026-10"]

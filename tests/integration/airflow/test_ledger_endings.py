@@ -258,6 +258,20 @@ def test_over_max_cost_the_purchase_stays_planned(dag_run, ledger):
     assert dag_run.run("quote", max_cost="100")
 
 
+def test_a_quote_below_the_least_that_can_be_paid_gets_no_link_and_is_left_to_a_later_plan(
+    dag_run, ledger, monkeypatch
+):
+    dag_run.plan()
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "1000")
+    with pytest.raises(AirflowSkipException, match="below the least that can be paid, 1000 USD"):
+        dag_run.run("quote")
+    with pytest.raises(AirflowSkipException, match="is failed: carried over"):
+        dag_run.run("checkout")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "0.1")
+    dag_run.plan()
+    assert states(ledger) == ["failed", "planned"]
+
+
 def test_a_quote_that_is_dearer_than_planned_is_written_down(dag_run, ledger, sandbox):
     (planned,) = dag_run.plan()
     sandbox.state.listings[planned["asset_price_source_id"]].purchase_price = Decimal(7)

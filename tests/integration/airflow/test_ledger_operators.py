@@ -19,7 +19,7 @@ def live(sandbox):
 
 def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledger, buyer, sandbox):
     (planned,) = dag_run.plan()
-    assert (planned["entity"], planned["month"], planned["state"]) == ("web", MONTH, "planned")
+    assert (planned["entity"], planned["months"], planned["state"]) == ("web", [MONTH], "planned")
     assert planned["quantity_tonnes"] == "1.234"
     number = planned["purchase"]
 
@@ -67,8 +67,10 @@ def test_each_recorded_retirement_is_an_asset_event_that_says_what_it_is(dag_run
     recorded = buyer.buy(dag_run)
     assert airflow.events == [
         {
-            "entity": "web",
-            "month": MONTH,
+            "for_whom": f"web, {MONTH}",
+            "entities": 1,
+            "months": [MONTH],
+            "allocations": [{"entity": "web", "month": MONTH, "quantity_tonnes": "1.234"}],
             "quantity_tonnes": "1.234",
             "payment_id": recorded["payment_id"],
             "test_mode": False,

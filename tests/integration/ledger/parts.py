@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from itertools import count
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,16 @@ from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase, Run, Source, Task
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine, Restated
+from airflow_provider_carbonmark.ledger.values import (
+    Coverage,
+    Need,
+    Plan,
+    PlannedPurchase,
+    Restated,
+    Share,
+    share_of_cost,
+    total,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.bringing import Brought
@@ -35,13 +44,16 @@ Key = tuple[str, str]
 
 
 def line(
-    entity: str = "web", tonnes: str | Decimal = "12.345", month: str = MONTH, **other: Any
-) -> PlannedLine:
+    entity: str = "web",
+    tonnes: str | Decimal = "12.345",
+    month: str = MONTH,
+    *,
+    emitted_tonnes: Decimal | None = None,
+    **other: Any,
+) -> PlannedPurchase:
+    """Return a purchase for one entity and month."""
     quantity = Decimal(tonnes)
-    planned = PlannedLine(
-        entity=entity,
-        month=month,
-        emitted_tonnes=quantity,
+    planned = PlannedPurchase(
         quantity_tonnes=quantity,
         asset_price_source_id="0xabc-2020",
         project_id="VCS-191",
@@ -51,13 +63,37 @@ def line(
         cost_usd=quantity * Decimal("2.5"),
         beneficiary_name="Example Corp",
         retirement_message="Emissions of October",
+        shares=(),
     )
-    return replace(planned, **other)
+    planned = replace(planned, **other)
+    share = Share(
+        entity, month, quantity if emitted_tonnes is None else emitted_tonnes, quantity, planned.cost_usd
+    )
+    return replace(planned, shares=(share,))
 
 
-def buying(*lines: PlannedLine) -> Make:
+def pool(*needs: Need, price: str | Decimal = "2.5", **other: Any) -> PlannedPurchase:
+    """Return a purchase for several entities and months, rounded up as plans round it."""
+    quantity = total(need.offset_tonnes for need in needs).quantize(Decimal("0.001"), ROUND_CEILING)
+    cost = quantity * Decimal(price)
+    shares = tuple(
+        Share(
+            need.entity,
+            need.month,
+            need.emitted_tonnes,
+            need.offset_tonnes,
+            share_of_cost(cost, need.offset_tonnes, quantity),
+        )
+        for need in needs
+    )
+    return replace(
+        line(tonnes=quantity, unit_price_usd=Decimal(price), cost_usd=cost, **other), shares=shares
+    )
+
+
+def buying(*purchases: PlannedPurchase) -> Make:
     """Return a plan's maker that buys just this, whatever is covered."""
-    return lambda coverage: Plan(lines)
+    return lambda coverage: Plan(purchases)
 
 
 def stating(entity: str, tonnes: str, month: str = MONTH) -> Make:

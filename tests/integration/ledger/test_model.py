@@ -5,17 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
 import pytest
 
-from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
 from airflow_provider_carbonmark.ledger.purchase import COVERING, Run, State
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan
-from tests.integration.ledger.parts import NOW, Buyer, link, payment_id, plan, retirement
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, Restated
+from tests.integration.ledger.parts import NOW, Buyer, line as bought_for, link, payment_id, plan, retirement
 
 STEPS = 300
 ENTITIES = ("api", "db", "web")
@@ -29,16 +28,19 @@ class SplittingBuyer(Buyer):
     """Buys what is missing in two parts, and states anew what needs no purchase."""
 
     def __call__(self, coverage: Coverage) -> Plan:
-        lines = super().__call__(coverage).lines
+        shares = [share for each in super().__call__(coverage).purchases for share in each.shares]
         parts = []
-        for each in lines:
+        for each in shares:
             first = (each.quantity_tonnes / 2).quantize(Decimal("0.001"))
-            rest = each.quantity_tonnes - first
-            parts += [replace(each, quantity_tonnes=tonnes) for tonnes in (first, rest) if tonnes]
-        bought = {(each.entity, each.month) for each in lines}
+            for tonnes in (first, each.quantity_tonnes - first):
+                if tonnes:
+                    parts.append(
+                        bought_for(each.entity, tonnes, each.month, emitted_tonnes=each.emitted_tonnes)
+                    )
+        bought = {(each.entity, each.month) for each in shares}
         known = {key: covered.emitted_tonnes for key, covered in coverage.covered.items()}
         restated = [
-            EntityEmissions(*key, figure, figure)
+            Restated(*key, figure)
             for key, figure in self.emitted.items()
             if key not in bought and known.get(key) != figure
         ]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
 from airflow_provider_carbonmark.ledger.purchase import Run, State
-from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need, Plan, PlannedLine
+from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need, Plan, PlannedPurchase
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,
@@ -41,15 +41,16 @@ from tests.integration.ledger.parts import (
 )
 
 first_is_over = only(FIRST)
-SHARED = ("entity", "month", "emitted_tonnes", "quantity_tonnes")
 
 
 def test_a_plan_is_written_as_it_was_made(ledger: Ledger) -> None:
     wanted = line(vintage=None)
     (made,) = plan(ledger, buying(wanted), test_mode=True)
     (share,) = made.allocations
-    kept = {name: getattr(made, name, None) for name in PlannedLine.__dataclass_fields__}
-    assert PlannedLine(**(kept | {name: getattr(share, name) for name in SHARED})) == wanted
+    assert {name: getattr(made, name) for name in vars(wanted) if name != "shares"} == {
+        name: value for name, value in vars(wanted).items() if name != "shares"
+    }
+    assert {name: getattr(share, name) for name in vars(wanted.shares[0])} == vars(wanted.shares[0])
     assert (share.line, made.state, made.test_mode) == (1, State.PLANNED, True)
     assert (made.run, made.handler, made.planned_at, made.handled_since) == (FIRST, FIRST, NOW, NOW)
     assert (made.ledger, made.link, made.task_id) == (ledger.id, None, None)
@@ -124,20 +125,6 @@ def test_the_planner_is_told_what_its_run_spends_already(ledger: Ledger) -> None
     assert buyer.told[1].run_cost_usd == Decimal(10)
 
 
-def test_the_planner_is_told_where_whole_tonnes_are_among_what_covers(ledger: Ledger) -> None:
-    plan(ledger, buying(line("web", "13", registry="PUR"), line("web", "1"), line("api", "1")))
-    buyer = Buyer({})
-    plan(ledger, buyer)
-    assert {entity: known.whole_tonnes for (entity, _), known in buyer.told[0].covered.items()} == {
-        "web": True,
-        "api": False,
-    }
-    (puro,) = (each for each in plan(ledger, buying()) if each.registry == "PUR")
-    ledger.failed(puro.id, "gone", now=NOW, run=FIRST)
-    plan(ledger, buyer)
-    assert not buyer.told[1].covered["web", MONTH].whole_tonnes
-
-
 def test_nothing_is_written_when_the_plan_is_refused(ledger: Ledger) -> None:
     plan(ledger, Buyer({"web": "1"}))
     before = ledger.lines()
@@ -174,9 +161,9 @@ def test_abandoned_tonnes_of_another_month_are_handed_on_as_far_as_they_are_stil
     ledger: Ledger, now_known: str | None, again: str | None
 ) -> None:
     september = {"months": ["2026-09"]}
-    kept = replace(line("web", "5", "2026-09"), emitted_tonnes=Decimal("17.345"))
-    plan(ledger, buying(kept), SECOND, **september)
-    plan(ledger, buying(replace(kept, quantity_tonnes=Decimal("12.345"))), FIRST, **september)
+    for run, tonnes in ((SECOND, "5"), (FIRST, "12.345")):
+        bought = line("web", tonnes, "2026-09", emitted_tonnes=Decimal("17.345"))
+        plan(ledger, buying(bought), run, **september)
     if now_known:
         plan(ledger, stating("web", now_known, "2026-09"), SECOND, **september)
     buyer = Buyer({"web": "1"})
@@ -278,14 +265,14 @@ def test_a_preview_reads_what_a_plan_reads(ledger: Ledger) -> None:
     assert ledger.lines() == before
     made = plan(ledger, planning, SECOND, is_over=first_is_over)
     assert previewing.told == planning.told
-    assert [each.quantity_tonnes for each in shown.lines] == [Decimal(3), Decimal(20)]
+    assert [each.quantity_tonnes for each in shown.purchases] == [Decimal(3), Decimal(20)]
     assert {(entity(each), each.quantity_tonnes) for each in made} == {
-        (each.entity, each.quantity_tonnes) for each in shown.lines
+        (each.shares[0].entity, each.quantity_tonnes) for each in shown.purchases
     }
 
 
 def test_a_preview_of_an_empty_database_leaves_it_empty(ledger: Ledger, engine: Engine) -> None:
-    assert preview(ledger, Buyer({"web": "1"}), is_over=everybody).lines == (line("web", "1"),)
+    assert preview(ledger, Buyer({"web": "1"}), is_over=everybody).purchases == (line("web", "1"),)
     assert ledger.lines() == []
     assert (ledger.id, ledger.signing_key()) == ("", None)
     with pytest.raises(LedgerError, match="has no purchase 1"):
@@ -325,7 +312,7 @@ def test_lines_are_found_by_month_year_mode_state_and_dag(ledger: Ledger) -> Non
     ids=["another month", "a long entity", "a huge amount", "too fine an amount"],
 )
 def test_a_plan_that_the_ledger_cannot_hold_is_refused(
-    ledger: Ledger, wrong: PlannedLine, message: str
+    ledger: Ledger, wrong: PlannedPurchase, message: str
 ) -> None:
     with pytest.raises(LedgerError, match=message):
         plan(ledger, buying(line("fine"), wrong))

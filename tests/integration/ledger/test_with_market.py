@@ -83,10 +83,10 @@ def test_a_month_is_split_topped_up_and_found_to_have_more_than_it_needs(ledger:
     plan(ledger, Stated({"web": "12.3446"}))
     assert bought(ledger, FIRST) == [
         ("web", MONTH, 1, "0xcheap", "10"),
-        ("web", MONTH, 2, "0xdear", "2.345"),
+        ("web", MONTH, 2, "0xdear", "2.3446"),
     ]
     plan(ledger, Stated({"web": "13"}), SECOND)
-    assert bought(ledger, SECOND) == [("web", MONTH, 3, "0xdear", "0.655")]
+    assert bought(ledger, SECOND) == [("web", MONTH, 3, "0xdear", "0.6554")]
     less = Stated({"web": "5"})
     assert plan(ledger, less, THIRD) == []
     assert [(over.emitted_tonnes, over.covered_tonnes) for over in less.plans[0].over_covered] == [(5, 13)]
@@ -98,10 +98,10 @@ def test_two_months_are_never_promised_the_same_tonnes(ledger: Ledger) -> None:
     wanted = Stated({"api": "5"})
     shown = preview(ledger, wanted, SECOND)
     parts = [("0xcheap", Decimal(2)), ("0xdear", Decimal(3))]
-    assert [(each.asset_price_source_id, each.quantity_tonnes) for each in shown.lines] == parts
+    assert [(each.asset_price_source_id, each.quantity_tonnes) for each in shown.purchases] == parts
     # Behind a link that is not paid they still are, and when it is paid the market itself has less.
     link(ledger, september)
-    assert preview(ledger, wanted, SECOND).lines == shown.lines
+    assert preview(ledger, wanted, SECOND).purchases == shown.purchases
     ledger.paid(september.id, payment_id(september), now=NOW)
     wanted = Stated({"api": "5"}, market=[offer("0xcheap", "2.5", "2"), MARKET[1]])
     october = plan(ledger, wanted, SECOND)
@@ -124,7 +124,7 @@ def test_what_is_given_up_is_promised_to_nobody(ledger: Ledger, ending: str) -> 
 def test_what_this_very_plan_abandons_is_free_for_it(ledger: Ledger) -> None:
     plan(ledger, Stated({"web": "10"}))
     wanted = Stated({"web": "10"})
-    (shown,) = preview(ledger, wanted, SECOND, everybody).lines
+    (shown,) = preview(ledger, wanted, SECOND, everybody).purchases
     (made,) = plan(ledger, wanted, SECOND, is_over=everybody)
     assert shown.asset_price_source_id == made.asset_price_source_id == "0xcheap"
 
@@ -153,12 +153,17 @@ def test_a_vanished_entity_whose_run_died_is_told_with_nothing_covered(ledger: L
     assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
 
 
-def test_whole_tonnes_that_cover_a_fraction_are_not_too_many(ledger: Ledger) -> None:
+def test_whole_tonnes_that_cover_a_fraction_are_not_too_many_and_what_is_over_is_nobody_s(
+    ledger: Ledger,
+) -> None:
     for run in (FIRST, SECOND):
         stated = Stated({"web": "12.345"}, market=PURO)
         plan(ledger, stated, run)
         assert stated.plans[0].over_covered == ()
-    assert bought(ledger, FIRST) == [("web", MONTH, 1, "0xpuro", "13")]
+    assert bought(ledger, FIRST) == [("web", MONTH, 1, "0xpuro", "12.345")]
+    assert [(each.quantity_tonnes, each.rounding_tonnes) for each in ledger.lines()] == [
+        (Decimal("12.345"), Decimal("0.655"))
+    ]
     assert bought(ledger, SECOND) == []
 
 

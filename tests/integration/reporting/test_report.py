@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, State, Task
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, share_of_cost
 from airflow_provider_carbonmark.reporting import make_report
 from tests.integration.ledger.parts import NOW, line, payment_id, plan, retirement
 
@@ -29,21 +29,20 @@ ENTITIES = ["api", "Übersee", "web <b>", "(no entity)", "Ω"]
 
 
 class Dialect(NamedTuple):
-    """What a database calls it: a month's emissions rounded up to a kilogram, the larger of 0 and something, false, the unit in tonnes."""
+    """What a database calls it: the larger of 0 and something, false, the unit in tonnes."""
 
-    rounded_up: str
     larger_than_zero: str
     false: str
     unit: Decimal
 
 
 # Amounts are billionths on SQLite, and decimals elsewhere.
-BILLIONTHS = Dialect("((max(e.emitted, 0) + 999999) / 1000000) * 1000000", "max(0, {})", "0", Decimal("1E-9"))
-DECIMALS = Dialect("ceil(greatest(e.emitted, 0) * 1000) / 1000", "greatest(0, {})", "false", Decimal(1))
+BILLIONTHS = Dialect("max(0, {})", "0", Decimal("1E-9"))
+DECIMALS = Dialect("greatest(0, {})", "false", Decimal(1))
 
 FIGURES = """
 WITH real_rows AS (
-    SELECT a.entity, a.month, a.line, a.emitted_tonnes, a.quantity_tonnes, p.state, p.cost_usd
+    SELECT a.entity, a.month, a.line, a.emitted_tonnes, a.quantity_tonnes, a.rounding_tonnes, p.state, a.cost_usd
     FROM carbonmark_allocations AS a LEFT JOIN carbonmark_purchases AS p ON p.id = a.purchase_id
     WHERE a.test_mode = {false} AND a.month LIKE '{months}' AND a.entity LIKE '{entities}'
 ), emitted AS (
@@ -60,7 +59,8 @@ SELECT (SELECT coalesce(sum(emitted), 0) FROM emitted),
        (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'planned'),
        (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'link_made'),
        (SELECT coalesce(sum(quantity_tonnes), 0) FROM real_rows WHERE state = 'paid'),
-       (SELECT coalesce(sum(cost_usd), 0) FROM real_rows WHERE state = 'retired')
+       (SELECT coalesce(sum(cost_usd), 0) FROM real_rows WHERE state = 'retired'),
+       (SELECT coalesce(sum(rounding_tonnes), 0) FROM real_rows WHERE state = 'retired')
 """
 
 
@@ -68,7 +68,7 @@ def by_sql(engine: Engine, months: str = "2026-%", entities: str = "%") -> Figur
     """Ask the database itself for the figures."""
     is_sqlite = engine.dialect.name == "sqlite"
     says = BILLIONTHS if is_sqlite else DECIMALS
-    open_tonnes = says.larger_than_zero.format(f"{says.rounded_up} - coalesce(r.retired, 0)")
+    open_tonnes = says.larger_than_zero.format("e.emitted - coalesce(r.retired, 0)")
     query = FIGURES.format(false=says.false, months=months, entities=entities, open=open_tonnes)
     with engine.connect() as connection:
         amounts = connection.exec_driver_sql(query if is_sqlite else query.replace("%", "%%")).one()
@@ -93,22 +93,21 @@ class Buyers:
         for entity in self.random.sample(ENTITIES, self.random.randint(0, len(ENTITIES))):
             emitted = Decimal(self.random.randrange(-(10**9), 10**12)).scaleb(-9)
             if emitted <= 0 or self.random.random() < 0.2:
-                restated.append(EntityEmissions(entity, month, emitted, Decimal(0)))
+                restated.append(Restated(entity, month, emitted))
                 continue
             for _ in range(self.random.randint(1, 3)):
                 bought = Decimal(self.random.randrange(1, 400_000)).scaleb(-3)
                 price = Decimal(self.random.randrange(1, 10**8)).scaleb(-6)
-                lines.append(
-                    line(
-                        entity,
-                        bought,
-                        month,
-                        emitted_tonnes=emitted,
-                        unit_price_usd=price,
-                        cost_usd=bought * price,
-                    )
-                )
+                about = {"emitted_tonnes": emitted, "unit_price_usd": price, "cost_usd": bought * price}
+                lines.append(self._rounded(line(entity, bought, month, **about)))
         return Plan(tuple(lines), tuple(restated))
+
+    def _rounded(self, made: PlannedPurchase) -> PlannedPurchase:
+        """Let up to a kilogram of a purchase be nobody's."""
+        (share,) = made.shares
+        tonnes = made.quantity_tonnes - Decimal(self.random.randrange(10**6)).scaleb(-9)
+        cost = share_of_cost(made.cost_usd, tonnes, made.quantity_tonnes)
+        return replace(made, shares=(replace(share, quantity_tonnes=tonnes, cost_usd=cost),))
 
     def _carry_on(self, made: Purchase, run: Run) -> None:
         ledger, later = self.ledger, NOW + timedelta(hours=1)
@@ -144,6 +143,9 @@ def test_every_figure_is_what_sql_says_to_the_last_billionth(
     report = make_report(ledger.lines(year=2026), "2026")
     assert report.totals == by_sql(engine)
     assert all(amount for amount in amounts(report))
+    retired = {each.purchase for each in report.lines if each.state is State.RETIRED and each.purchase}
+    tonnes = sum(ledger.purchase(id).quantity_tonnes for id in retired)
+    assert tonnes == report.totals.retired_tonnes + report.totals.rounding_tonnes
     for month in MONTHS:
         expected = by_sql(engine, months=month)
         assert report.months.get(month, Figures()) == expected

@@ -128,7 +128,7 @@ def test_the_tasks_that_keep_the_ledger_are_cheap_for_a_dag_file():
     assert not packages(loaded) & HEAVY
     assert not parts_of_ours(loaded) & {"emissions", "planning", "reporting", "sandbox"}
     of_the_ledger = {module for module in loaded if module.startswith(f"{PACKAGE}.ledger")}
-    assert of_the_ledger == {f"{PACKAGE}.ledger", f"{PACKAGE}.ledger.purchase"}
+    assert of_the_ledger == {f"{PACKAGE}.ledger", f"{PACKAGE}.ledger.purchase", f"{PACKAGE}.ledger.values"}
 
 
 def test_the_metadata_costs_airflow_nothing():

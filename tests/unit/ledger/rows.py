@@ -46,6 +46,7 @@ def _purchase(line: PurchaseLine) -> dict[str, Any]:
     names = {column.name for column in purchases.columns} & set(vars(line))
     return {
         **{name: getattr(line, name) for name in names},
+        "quantity_tonnes": line.quantity_tonnes + line.rounding_tonnes,
         "id": line.purchase,
         **run_values(line.run),
         **run_values(line.handler, "handler_"),
@@ -54,9 +55,11 @@ def _purchase(line: PurchaseLine) -> dict[str, Any]:
 
 
 def _allocation(line: PurchaseLine) -> dict[str, Any]:
-    names = ("entity", "month", "test_mode", "line", "emitted_tonnes", "quantity_tonnes")
+    names = ("entity", "month", "test_mode", "line", "emitted_tonnes", "quantity_tonnes", "rounding_tonnes")
     return {
         **{name: getattr(line, name) for name in names},
+        "cost_usd": None if line.purchase is None else line.cost_usd,
+        "reason": line.reason if line.purchase is None else None,
         "purchase_id": line.purchase,
         "stated_at": line.planned_at,
         **run_values(line.run),

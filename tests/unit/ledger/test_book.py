@@ -27,15 +27,12 @@ from airflow_provider_carbonmark.ledger.purchase import (
     Task,
 )
 from airflow_provider_carbonmark.ledger.schema import metadata
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedLine
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
 from airflow_provider_carbonmark.ledger.versions import LATEST
 
 RUN = Run("offset", "scheduled__2026-11-21")
 NOW = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=2)))
-LINE = PlannedLine(
-    entity="web",
-    month="2026-10",
-    emitted_tonnes=Decimal("12.3446"),
+LINE = PlannedPurchase(
     quantity_tonnes=Decimal("12.345"),
     asset_price_source_id="0xabc-2020",
     project_id="VCS-191",
@@ -45,6 +42,7 @@ LINE = PlannedLine(
     cost_usd=Decimal("30.8625"),
     beneficiary_name="Example Corp",
     retirement_message="Emissions of October",
+    shares=(Share("web", "2026-10", Decimal("12.3446"), Decimal("12.3446"), Decimal("30.8615")),),
 )
 
 
@@ -77,7 +75,7 @@ def test_only_a_write_makes_the_file_and_its_directories(tmp_path: Path) -> None
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     ledger = Ledger(engine)
     about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": is_over}
-    assert ledger.preview(lambda coverage: Plan((LINE,)), **about).lines == (LINE,)
+    assert ledger.preview(lambda coverage: Plan((LINE,)), **about).purchases == (LINE,)
     assert ledger.lines() == []
     with pytest.raises(LedgerError, match="no purchase 1"):
         ledger.purchase(1)
@@ -113,10 +111,10 @@ def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) ->
     }
     assert handed_on == bought | {
         "purchase": made.id,
+        "for_whom": "web, 2026-10",
         "entity": "web",
-        "month": "2026-10",
-        "line": 1,
-        "emitted_tonnes": "12.3446",
+        "entities": 1,
+        "months": ["2026-10"],
         "project_id": "VCS-191",
         "registry": "VCS",
         "vintage": 2020,
@@ -125,7 +123,8 @@ def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) ->
     }
     unknown = dict.fromkeys(("project_id", "registry", "vintage", "unit_price_usd", "cost_usd"))
     without_a_plan = ordered(ledger)
-    assert without_a_plan.to_json() == bought | unknown | {"purchase": without_a_plan.id}
+    nobody = {"for_whom": "12.345 t for Example Corp", "entity": None, "entities": 0, "months": []}
+    assert without_a_plan.to_json() == bought | unknown | nobody | {"purchase": without_a_plan.id}
 
 
 def ordered(ledger: Ledger) -> Purchase:

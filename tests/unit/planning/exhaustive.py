@@ -1,55 +1,59 @@
-"""The exhaustive search of all ways to fill demands together: the judge of searches, and of plans."""
+"""All ways to fill amounts from offers, tried one by one: the judge of the search."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from airflow_provider_carbonmark.planning.least_cost_together import Demand
+from airflow_provider_carbonmark.planning.problem import TONNE, Offer, Problem, rounded_up
 
-
-class Sold(Protocol):
-    """A price for any amount between two that is a multiple of a step."""
-
-    @property
-    def price(self) -> int: ...
-    @property
-    def low(self) -> int: ...
-    @property
-    def high(self) -> int: ...
-    @property
-    def step(self) -> int: ...
+Parts = tuple[tuple[int, int], ...]
 
 
-def amounts(one: Sold, most: int) -> range:
-    """Give all that can be taken, nothing left aside."""
-    return range(-(-one.low // one.step) * one.step, min(most, one.high) + 1, one.step)
-
-
-def ways(demand: Demand, offers: Sequence[Sold], left: tuple[int, ...]) -> Iterator[tuple]:
-    """Give every way to fill a demand: its cost, and what is left."""
+def ways(amount: int, offers: Sequence[Offer], left: tuple[int, ...], unit: int) -> Iterator[Parts]:
+    """Give every way to fill an amount exactly, in multiples of a unit."""
     if not left:
-        if not demand.amount:
-            yield 0, ()
+        if not amount:
+            yield ()
         return
-    one, *others = offers
-    taken = () if demand.in_steps and one.step == 1 else amounts(one, min(demand.amount, left[0]))
-    for amount in (0, *taken):
-        for cost, rest in ways(demand._replace(amount=demand.amount - amount), others, left[1:]):
-            yield cost + one.price * amount, (left[0] - amount, *rest)
+    number = len(offers) - len(left)
+    offer = offers[number]
+    step = max(offer.step, unit)
+    for part in (0, *range(rounded_up(offer.low, step), min(amount, left[0]) + 1, step)):
+        for others in ways(amount - part, offers, left[1:], unit):
+            yield ((number, part), *others) if part else others
 
 
-def least_of_all(demands: Sequence[Demand], offers: Sequence[Sold]) -> float:
-    """Find the least cost at which all demands can be filled together, however; infinite when they can't."""
+def least_of_all(problem: Problem, unit: int = 1) -> float:
+    """Find the least cost within the budgets; infinite when there is no way."""
+    prices = [offer.price for offer in problem.offers]
+    in_tonnes = [replace(offer, high=offer.high if offer.step > 1 else 0) for offer in problem.offers]
 
     @cache
-    def least(at: int, left: tuple[int, ...]) -> float:
-        if at == len(demands):
-            return 0
-        found = (cost + least(at + 1, rest) for cost, rest in ways(demands[at], offers, left))
-        return min(found, default=math.inf)
+    def least(at: int, left: tuple[int, ...], spent: tuple[int, ...]) -> float:
+        if at == len(problem.amounts):
+            filled: Mapping[int, int] = dict(enumerate(spent))
+            within = all(
+                sum(share * filled[one] for one, share in budget.shares.items()) <= budget.most
+                for budget in problem.budgets
+            )
+            return 0 if within else math.inf
+        amount = problem.amounts[at]
+        found = [*ways(amount, problem.offers, left, unit)]
+        if amount % TONNE:
+            sold_by_tonne = tuple(min(one, offer.high) for one, offer in zip(left, in_tonnes, strict=True))
+            found += ways(rounded_up(amount), in_tonnes, sold_by_tonne, TONNE)
+        best = math.inf
+        for parts in found:
+            rest = list(left)
+            for number, part in parts:
+                rest[number] -= part
+            cost = sum(prices[number] * part for number, part in parts)
+            # What was spent on each matters only where there are budgets.
+            told = (*spent, cost) if problem.budgets else ()
+            best = min(best, cost + least(at + 1, tuple(rest), told))
+        return best
 
-    return least(0, tuple(one.high for one in offers))
+    return least(0, tuple(offer.high for offer in problem.offers), ())

@@ -14,8 +14,9 @@ from airflow_provider_carbonmark.ledger.values import (
     Need,
     OverCovered,
     Plan,
-    PlannedLine,
+    PlannedPurchase,
     Restated,
+    Share,
     Unstated,
 )
 from airflow_provider_carbonmark.planning import (
@@ -28,7 +29,10 @@ from airflow_provider_carbonmark.planning import (
 from airflow_provider_carbonmark.planning.dedication import Dedication
 from tests.unit.planning.market import NOW, offer
 
-DEDICATION = Dedication("Example Corp, {entity}", "{entity}, {month}: {emitted_tonnes} t CO2e")
+APART = Dedication("Example Corp, {entity}", "{entity}, {month}: {emitted_tonnes} t CO2e")
+TOGETHER = Dedication(
+    "Example Corp", "Emissions of {months}: {quantity_tonnes} t for {emitted_tonnes} t CO2e"
+)
 NOTHING_KNOWN = Coverage()
 MARKET = [offer("cheap", "2.50", "10"), offer("dear", "4", "1000", vintage=None)]
 
@@ -41,28 +45,26 @@ def restated(entity: str, exact: str) -> Restated:
     return Restated(entity, "2026-10", Decimal(exact))
 
 
-def known(
-    covered: str, emitted_tonnes: str | None, *, entity: str = "a", whole_tonnes: bool = False
-) -> Coverage:
+def known(covered: str, emitted_tonnes: str | None, *, entity: str = "a") -> Coverage:
     figure = None if emitted_tonnes is None else Decimal(emitted_tonnes)
-    return Coverage({(entity, "2026-10"): Covered(Decimal(covered), figure, whole_tonnes)})
+    return Coverage({(entity, "2026-10"): Covered(Decimal(covered), figure)})
 
 
 def planned(*emissions: EntityEmissions, coverage=NOTHING_KNOWN, market=MARKET, **options) -> Plan:
-    options = {"dedication": DEDICATION, "now": NOW, **options}
+    options = {"dedication": APART, "now": NOW, **options}
     return plan_purchases(emissions, coverage, market, **options)
 
 
 def bought(plan: Plan) -> list[tuple[str, str, str]]:
-    return [(line.entity, line.asset_price_source_id, str(line.quantity_tonnes)) for line in plan.lines]
+    """Give for each purchase of one entity whose it is, of which listing, and how much."""
+    return [
+        (one.shares[0].entity, one.asset_price_source_id, str(one.quantity_tonnes)) for one in plan.purchases
+    ]
 
 
-def test_a_line_says_what_is_bought_for_whom_at_what_cost():
-    (line,) = planned(emitted("search", "0.261", "0.26075")).lines
-    assert line == PlannedLine(
-        entity="search",
-        month="2026-10",
-        emitted_tonnes=Decimal("0.26075"),
+def test_a_purchase_says_what_is_bought_for_whom_at_what_cost():
+    (one,) = planned(emitted("search", "0.261", "0.26075")).purchases
+    assert one == PlannedPurchase(
         quantity_tonnes=Decimal("0.261"),
         asset_price_source_id="cheap",
         project_id="VCS-191",
@@ -72,27 +74,99 @@ def test_a_line_says_what_is_bought_for_whom_at_what_cost():
         cost_usd=Decimal("0.6525"),
         beneficiary_name="Example Corp, search",
         retirement_message="search, 2026-10: 0.26075 t CO2e",
+        shares=(Share("search", "2026-10", Decimal("0.26075"), Decimal("0.26075"), Decimal("0.651875")),),
     )
+    assert one.rounding_tonnes == Decimal("0.00025")
 
 
-def test_a_need_that_no_listing_fills_alone_gets_a_line_for_each_part():
+def test_a_need_that_no_listing_fills_alone_gets_a_purchase_of_each():
     plan = planned(emitted("a", "12.345"))
     assert bought(plan) == [("a", "cheap", "10"), ("a", "dear", "2.345")]
-    assert plan.cost_usd == Decimal("34.38") == sum(line.cost_usd for line in plan.lines)
-    assert plan.lines[1].vintage is None
+    assert plan.cost_usd == Decimal("34.38") == sum(one.cost_usd for one in plan.purchases)
+    assert plan.purchases[1].vintage is None
 
 
-def test_needs_are_served_by_entity_then_month_and_what_one_takes_is_gone_for_the_next():
-    plan = planned(emitted("b", "5"), emitted("a", "4", month="2026-10"), emitted("a", "3", month="2026-09"))
-    assert [(line.month, line.asset_price_source_id, int(line.quantity_tonnes)) for line in plan.lines] == [
-        ("2026-09", "cheap", 3),
-        ("2026-10", "cheap", 4),
-        ("2026-10", "cheap", 3),
-        ("2026-10", "dear", 2),
+def test_what_the_texts_do_not_tell_apart_is_bought_together_and_rounded_once():
+    october = [emitted(name, "0.001", "0.0004") for name in "abc"]
+    plan = planned(*october, emitted("a", "0.002", "0.0011", month="2026-09"), dedication=TOGETHER)
+    (one,) = plan.purchases
+    assert (one.quantity_tonnes, one.rounding_tonnes) == (Decimal("0.003"), Decimal("0.0007"))
+    assert one.retirement_message == "Emissions of 2026-09 to 2026-10: 0.003 t for 0.0023 t CO2e"
+    assert [(share.month, share.entity, str(share.quantity_tonnes)) for share in one.shares] == [
+        ("2026-09", "a", "0.0011"),
+        ("2026-10", "a", "0.0004"),
+        ("2026-10", "b", "0.0004"),
+        ("2026-10", "c", "0.0004"),
     ]
 
 
-def test_filters_hold_for_all_lines():
+@pytest.mark.parametrize(
+    ("beneficiary", "message", "purchases"),
+    [
+        ("Corp", "x", [["a", "a", "b"]]),
+        ("Corp", "{months}", [["a", "a", "b"]]),
+        ("Corp, {entity}", "{quantity_tonnes}", [["a", "a"], ["b"]]),
+        ("Corp", "{month}", [["a"], ["a", "b"]]),
+        ("Corp, {entity}", "{month}", [["a"], ["a"], ["b"]]),
+    ],
+)
+def test_entity_and_month_tell_apart_wherever_they_stand(beneficiary, message, purchases):
+    needs = emitted("a", "1"), emitted("b", "1"), emitted("a", "1", month="2026-09")
+    plan = planned(*needs, dedication=Dedication(beneficiary, message))
+    assert [[share.entity for share in one.shares] for one in plan.purchases] == purchases
+
+
+def test_what_is_bought_together_of_two_listings_is_shared_out_one_need_after_the_other():
+    plan = planned(emitted("a", "6"), emitted("b", "7"), dedication=TOGETHER)
+    assert [
+        (one.asset_price_source_id, [(share.entity, int(share.quantity_tonnes)) for share in one.shares])
+        for one in plan.purchases
+    ] == [("cheap", [("a", 6), ("b", 4)]), ("dear", [("b", 3)])]
+    assert [one.retirement_message for one in plan.purchases] == [
+        "Emissions of 2026-10: 10 t for 13 t CO2e",
+        "Emissions of 2026-10: 3 t for 7 t CO2e",
+    ]
+
+
+class TestTheLeastThatCanBePaid:
+    OPTIONS = {"minimum_payment_usd": Decimal("0.50"), "dedication": APART}
+
+    def test_what_costs_less_is_carried_over_and_says_why(self):
+        plan = planned(emitted("a", "0.002", "0.0011"), emitted("b", "0.2"), **self.OPTIONS)
+        assert bought(plan) == [("b", "cheap", "0.2")]
+        (left,) = plan.carried_over
+        assert left.need == Need("a", "2026-10", Decimal("0.0011"), Decimal("0.0011"))
+        assert left.reason == "carried over: 0.005 USD is below the least that can be paid, 0.50 USD"
+        assert plan.restated == (Restated("a", "2026-10", Decimal("0.0011"), left.reason),)
+
+    def test_it_is_noted_once(self):
+        reason = "carried over: 0.005 USD is below the least that can be paid, 0.50 USD"
+        coverage = Coverage({("a", "2026-10"): Covered(Decimal(0), Decimal("0.0011"), reason)})
+        plan = planned(emitted("a", "0.002", "0.0011"), coverage=coverage, **self.OPTIONS)
+        assert (plan.restated, len(plan.carried_over)) == ((), 1)
+
+    def test_with_others_it_is_enough(self):
+        needs = [emitted(f"e{number}", "0.05") for number in range(4)]
+        assert planned(*needs[:3], **self.OPTIONS | {"dedication": TOGETHER}).purchases == ()
+        (one,) = planned(*needs, **self.OPTIONS | {"dedication": TOGETHER}).purchases
+        assert (one.quantity_tonnes, len(one.shares)) == (Decimal("0.2"), 4)
+
+    def test_no_part_of_a_split_is_less(self):
+        market = [offer("cheap", "2.5", "10"), offer("dear", "4", "1000")]
+        plan = planned(emitted("a", "10.01"), market=market, **self.OPTIONS)
+        assert bought(plan) == [("a", "cheap", "9.885"), ("a", "dear", "0.125")]
+
+    def test_what_could_only_be_bought_in_smaller_payments_is_carried_over(self):
+        market = [offer("a", "1", "0.4"), offer("b", "1", "0.4")]
+        plan = planned(emitted("a", "0.6"), market=market, **self.OPTIONS)
+        assert (plan.purchases, len(plan.carried_over)) == ((), 1)
+
+    def test_what_nobody_sells_is_an_error_all_the_same(self):
+        with pytest.raises(NoListingError, match="sold out"):
+            planned(emitted("a", "0.001"), market=[offer("a", "1", "0")], **self.OPTIONS)
+
+
+def test_filters_hold_for_all_purchases():
     plan = planned(emitted("a", "1"), filters=ListingFilter(max_price_usd=Decimal("2.50")))
     assert bought(plan) == [("a", "cheap", "1")]
     with pytest.raises(
@@ -117,10 +191,6 @@ class TestNeeds:
     def test_what_failed_or_was_declined_is_bought_again(self):
         assert bought(planned(emitted("a", "3"), coverage=known("1", "3"))) == [("a", "cheap", "2")]
 
-    def test_a_figure_that_changed_within_the_rounding_is_noted_and_buys_nothing(self):
-        plan = planned(emitted("a", "0.002", "0.0011"), coverage=known("0.002", "0.0019"))
-        assert plan == Plan(restated=(restated("a", "0.0011"),))
-
     @pytest.mark.parametrize("figure", ["0", "-3.5"])
     def test_an_entity_with_nothing_to_offset_is_noted_once(self, figure):
         first = emitted("a", "0", figure)
@@ -139,15 +209,14 @@ class TestNeeds:
         assert plan.restated == ()
         assert len(plan.over_covered) == 1
 
-    @pytest.mark.parametrize(("covered", "reported"), [("13", 0), ("13.344", 0), ("13.345", 1)])
-    def test_the_rounding_of_whole_tonnes_is_not_over_coverage(self, covered, reported):
-        coverage = known(covered, "12.345", whole_tonnes=True)
-        assert len(planned(emitted("a", "12.345"), coverage=coverage).over_covered) == reported
+    def test_less_than_can_be_bought_at_all_is_no_over_coverage(self):
+        assert planned(emitted("a", "9", "8.9991"), coverage=known("9", "8.9991")).over_covered == ()
 
     def test_abandoned_lines_of_other_months_are_planned_again_with_the_rest(self):
         coverage = Coverage(abandoned=[Need("a", "2026-08", Decimal("7.5"), Decimal(2))])
         plan = planned(emitted("a", "1"), coverage=coverage)
-        assert [(line.month, str(line.quantity_tonnes), str(line.emitted_tonnes)) for line in plan.lines] == [
+        shares = [share for one in plan.purchases for share in one.shares]
+        assert [(one.month, str(one.quantity_tonnes), str(one.emitted_tonnes)) for one in shares] == [
             ("2026-08", "2", "7.5"),
             ("2026-10", "1", "1"),
         ]
@@ -181,7 +250,7 @@ class TestNeeds:
         assert str(caught.value) == (
             "No listing for 1 t of a in 2026-10, nor several together; of 2 on the market, 1 with less left than the minimum fill, "
             "1 fit and have 0.5 t together. Ask for another quantity, or loosen the filters. 1010.5 t of the market are "
-            "promised to lines that nobody has paid: pay or decline them"
+            "promised to purchases that nobody has paid: pay or decline them"
         )
 
     def test_an_abandoned_line_is_not_bought_twice_where_its_emissions_are_stated(self):
@@ -190,10 +259,10 @@ class TestNeeds:
 
     def test_figures_are_rounded_up_to_what_the_ledger_keeps(self):
         figure = emitted("a", "0.001", "0.00022799894330652132")
-        (line,) = planned(figure).lines
-        assert line.emitted_tonnes == Decimal("0.000227999")
-        assert line.retirement_message == "a, 2026-10: 0.000227999 t CO2e"
-        assert planned(figure, coverage=known("0.001", "0.000227999")) == Plan()
+        (one,) = planned(figure).purchases
+        assert one.shares[0].emitted_tonnes == one.shares[0].quantity_tonnes == Decimal("0.000227999")
+        assert one.retirement_message == "a, 2026-10: 0.000227999 t CO2e"
+        assert planned(figure, coverage=known("0.000227999", "0.000227999")) == Plan()
         negative = planned(emitted("a", "0", "-0.00022799894330652132"))
         assert negative.restated[0].emitted_tonnes == Decimal("-0.000227998")
 
@@ -217,14 +286,14 @@ class TestNeeds:
             plan = planned(emitted("a", "12.345", "12.344999999"), coverage=known("1.111", "1.111"))
             cost = plan.cost_usd
         assert bought(plan) == [("a", "cheap", "10"), ("a", "dear", "1.234")]
-        assert plan.lines[0].emitted_tonnes == Decimal("12.344999999")
+        assert plan.purchases[0].shares[0].emitted_tonnes == Decimal("12.344999999")
         assert cost == Decimal("29.936")
 
 
 class TestLimits:
     def test_a_plan_that_just_meets_its_limits_passes(self):
         limits = Limits(max_cost_per_entity_usd=Decimal("2.5"), max_cost_per_run_usd=Decimal(5))
-        assert len(planned(emitted("a", "1"), emitted("b", "1"), limits=limits).lines) == 2
+        assert len(planned(emitted("a", "1"), emitted("b", "1"), limits=limits).purchases) == 2
 
     def test_a_plan_that_passes_its_limits_stops_with_every_figure(self):
         limits = Limits(max_cost_per_entity_usd=Decimal("2.4"), max_cost_per_run_usd=Decimal(7))
@@ -268,23 +337,35 @@ class TestLimits:
         with pytest.raises(InvalidInputError, match=f"{field} is not a Decimal above zero"):
             Limits(**{field: limit})
 
+    def test_an_entity_is_counted_by_its_share_of_what_is_bought_together(self):
+        needs = emitted("a", "1"), emitted("b", "3")
+        assert planned(*needs, dedication=TOGETHER, limits=Limits(Decimal("7.5"))).purchases
+        with pytest.raises(PlanLimitError, match=r"too much: b 7.5 USD, where .* is 7.4 USD\."):
+            planned(*needs, dedication=TOGETHER, limits=Limits(Decimal("7.4")))
+
+    def test_the_cheapest_tonnes_go_to_the_entity_that_needs_them_to_stay_within_its_limit(self):
+        market = [offer("cheap", "1", "10"), offer("dear", "10", "99")]
+        plan = planned(emitted("a", "1"), emitted("b", "10"), market=market, limits=Limits(Decimal(15)))
+        assert plan.cost_usd == 20
+
 
 class TestDedication:
     def test_every_field_is_filled_in_and_amounts_are_plain(self):
-        dedication = Dedication("{entity} {{{month}}}", "{emitted_tonnes} {quantity_tonnes} {entity}")
-        assert dedication.of("a{month}b", "2026-10", Decimal("1.2E+3"), Decimal("12.300")) == (
-            "a{month}b {2026-10}",
-            "1200 12.3 a{month}b",
-        )
+        dedication = Dedication("{entity} {{{month}}}", "{emitted_tonnes} {quantity_tonnes} {months}")
+        facts = "a{month}b", "2026-10", ["2026-10"], Decimal("1.2E+3"), Decimal("12.300")
+        assert dedication.of(*facts) == ("a{month}b {2026-10}", "1200 12.3 2026-10")
 
-    def test_each_part_names_its_own_quantity(self):
-        plan = planned(
-            emitted("a", "12.345"), dedication=Dedication("x", "{quantity_tonnes} of {emitted_tonnes} t")
-        )
-        assert [line.retirement_message for line in plan.lines] == [
-            "10 of 12.345 t",
-            "2.345 of 12.345 t",
-        ]
+    @pytest.mark.parametrize(
+        ("months", "text"),
+        [
+            (["2026-10"], "2026-10"),
+            (["2026-10", "2026-09"], "2026-09 to 2026-10"),
+            (["2025-11", "2025-12", "2026-01", "2026-03"], "2025-11 to 2026-01, 2026-03"),
+            (["2024-01", "2026-01"], "2024-01, 2026-01"),
+        ],
+    )
+    def test_months_that_follow_each_other_are_told_as_one(self, months, text):
+        assert Dedication("x", "{months}").of("a", months[0], months, Decimal(1), Decimal(1))[1] == text
 
     @pytest.mark.parametrize(
         ("template", "problem"),

@@ -123,11 +123,12 @@ def test_the_json_has_what_the_report_has() -> None:
     figures = {
         "emitted_tonnes": "10.0000001",
         "retired_tonnes": "10",
-        "open_tonnes": "0.001",
+        "open_tonnes": "0.0000001",
         "planned_tonnes": "0",
         "link_made_tonnes": "0",
         "paid_tonnes": "0",
         "cost_usd": "37.80",
+        "rounding_tonnes": "0",
         "coverage_percent": "99.9",
         "price_per_tonne_usd": "3.78",
     }

@@ -193,6 +193,10 @@ def test_figures_are_shown_exactly_and_in_line() -> None:
         (a_line(State.DECLINED, reason="Too dear"), "Declined Too dear –"),
         (a_line(State.FAILED, reason="Reverted"), "Failed Reverted –"),
         (a_line(State.RESTATED, "7"), "Restated 2026-11-21: 7.000 t emitted, nothing to buy –"),
+        (
+            a_line(State.RESTATED, "0.1", reason="carried over: too little"),
+            "Not bought yet 2026-11-21: 0.100 t emitted, carried over: too little –",
+        ),
     ],
 )
 def test_a_row_says_what_became_of_it(line: PurchaseLine, said: str) -> None:
@@ -221,6 +225,14 @@ def test_a_row_says_what_became_of_it(line: PurchaseLine, said: str) -> None:
 def test_the_page_begins_with_what_is_open(lines: list[PurchaseLine], said: str) -> None:
     (lead,) = [element for element in parsed(html_of(*lines)).iter("p") if element.get("class") == "lead"]
     assert text_of(lead) == said
+
+
+def test_what_rounding_added_is_told_apart_where_it_is_retired() -> None:
+    said = "0.700 t more were retired and are nobody's: credits are sold in steps"
+    rounded = {"emitted": "10.3", "rounding_tonnes": Decimal("0.7")}
+    assert said in text_of(parsed(html_of(a_line(**rounded))))
+    for other in (a_line(State.PAID, **rounded), a_line(test_mode=True, **rounded), a_line()):
+        assert "nobody's" not in html_of(other)
 
 
 def test_test_mode_is_marked_and_apart() -> None:

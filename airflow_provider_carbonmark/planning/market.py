@@ -1,0 +1,167 @@
+"""What can be bought: listings as offers, as the problem takes them; and why nothing fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_carbonmark.planning.listings import (
+    ListingFilter,
+    check_aware,
+    failures_of,
+    order_quantity,
+    why_none_fits,
+)
+from airflow_provider_carbonmark.planning.problem import TONNE, Offer, rounded_up
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Listing
+
+_EXACT = Context(prec=60)
+_UP = Context(prec=60, rounding=ROUND_CEILING)
+_DOWN = Context(prec=60, rounding=ROUND_FLOOR)
+_KILOGRAMS: Final = 3  # decimals of a tonne
+_PRICE_DECIMALS: Final = 6  # of USD; what USDC has
+_COST_DECIMALS: Final = _PRICE_DECIMALS + _KILOGRAMS
+
+
+class Market:
+    """
+    What can be bought.
+
+    Of listings with the same id, only the one that is worth least counts: they would be one supply offered twice.
+
+    :param listings: as from ``CarbonmarkHook.list_prices``.
+    :param now: aware time that a listing's expiry is held against.
+    :param promised: tonnes by listing that others will take and are still in its supply.
+    :param minimum_payment_usd: the least that can be paid: it may be more than a listing's minimum fill costs.
+    :raises InvalidInputError: when ``now`` is naive.
+    """
+
+    def __init__(
+        self,
+        listings: Iterable[Listing],
+        filters: ListingFilter,
+        *,
+        now: datetime,
+        promised: Mapping[str, Decimal] = MappingProxyType({}),
+        minimum_payment_usd: Decimal = Decimal(0),
+    ) -> None:
+        check_aware(now)
+        least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
+        self._listings = {listing.source_id: listing for listing in least_last}
+        self._filters = filters
+        self._now = now
+        self._promised = promised
+        self._minimum = minimum_payment_usd
+
+    @cached_property
+    def offers(self) -> Sequence[Offer]:
+        """Return what can be bought at once and be paid, the cheapest first."""
+        return self._offers(self._minimum)
+
+    @cached_property
+    def offers_of_any_payment(self) -> Sequence[Offer]:
+        """Return the same without a least payment."""
+        return self._offers(Decimal(0))
+
+    def listing(self, offer: Offer) -> Listing:
+        return self._listings[offer.preference[1]]
+
+    def cost_usd(self, kilograms: int) -> Decimal | None:
+        """Return what an amount costs at the lowest price of all that can be bought, USD; None where nothing can."""
+        offers = self.offers_of_any_payment
+        return usd(offers[0].price * rounded_up(kilograms, offers[0].step)) if offers else None
+
+    def why_nothing_fits(self, wanted: str, kilograms: int, left: Mapping[Offer, int]) -> str:
+        """
+        Say what excluded the listings, what came closest, and what is promised to others.
+
+        :param wanted: what there is no listing for, in words.
+        :param left: kilograms of each offer that others have not taken.
+        """
+        quantity = tonnes(kilograms)
+        of_listing = {offer.preference[1]: tonnes(amount) for offer, amount in left.items()}
+        failures = []
+        together = Decimal(0)
+        for listing in self._listings.values():
+            unsold = of_listing.get(listing.source_id, self._unpromised(listing))
+            sizes = {
+                "with less left than the minimum fill": unsold > 0 and unsold >= listing.min_fill_amount,
+                "with a higher minimum fill": listing.min_fill_amount <= order_quantity(listing, quantity),
+            }
+            failed = failures_of(listing, self._filters, self._now, sizes=sizes)
+            failures.append((listing, failed))
+            together += 0 if failed else unsold
+        why = why_none_fits(wanted, quantity, failures, together)
+        of_market = (self._promised.get(source_id, Decimal(0)) for source_id in self._listings)
+        if promised := sum(of_market, Decimal(0)):
+            why += (
+                f". {promised.normalize(_EXACT):f} t of the market are promised to purchases that nobody has paid: "
+                "pay or decline them"
+            )
+        return why
+
+    def _unpromised(self, listing: Listing) -> Decimal:
+        return _EXACT.subtract(listing.liquid_supply, self._promised.get(listing.source_id, Decimal(0)))
+
+    def _offers(self, minimum_usd: Decimal) -> Sequence[Offer]:
+        passing = (
+            listing
+            for listing in self._listings.values()
+            if not failures_of(listing, self._filters, self._now, sizes={})
+        )
+        offers = (_offer(listing, self._unpromised(listing), minimum_usd) for listing in passing)
+        return sorted(
+            (one for one in offers if one.low <= one.high), key=lambda one: (one.price, one.preference)
+        )
+
+
+def unit_price_usd(listing: Listing) -> Decimal:
+    """
+    Give the price that costs are worked out with: USD per tonne with fees, rounded up to USDC's six decimals.
+
+    A cost has nine decimals at most, then, and a service's floats, such as 3.7800000000000002, do no harm.
+    """
+    price = Decimal(_price(listing)).scaleb(-_PRICE_DECIMALS, _EXACT)
+    return listing.purchase_price if price == listing.purchase_price else price
+
+
+def tonnes(kilograms: int) -> Decimal:
+    whole, rest = divmod(kilograms, TONNE)
+    return Decimal(kilograms).scaleb(-_KILOGRAMS, _EXACT).normalize(_EXACT) if rest else Decimal(whole)
+
+
+def kilograms_up(quantity_tonnes: Decimal) -> int:
+    """Round up to what can be bought."""
+    return math.ceil(quantity_tonnes.scaleb(_KILOGRAMS, _UP))
+
+
+def usd(cost: int) -> Decimal:
+    """Give a cost of the problem in USD."""
+    return Decimal(cost).scaleb(-_COST_DECIMALS, _EXACT).normalize(_EXACT)
+
+
+def as_cost(amount_usd: Decimal) -> int:
+    """Give USD as a cost of the problem, rounded down."""
+    return math.floor(amount_usd.scaleb(_COST_DECIMALS, _DOWN))
+
+
+def _price(listing: Listing) -> int:
+    return math.ceil(listing.purchase_price.scaleb(_PRICE_DECIMALS, _UP))
+
+
+def _offer(listing: Listing, left: Decimal, minimum_usd: Decimal) -> Offer:
+    step = TONNE if listing.whole_tonnes_only else 1
+    price = _price(listing)
+    least = -(-as_cost(minimum_usd) // price) if price else 0
+    low = max(1, math.ceil(listing.min_fill_amount.scaleb(_KILOGRAMS, _UP)), least)
+    high = math.floor(left.scaleb(_KILOGRAMS, _DOWN))
+    return Offer(
+        price, rounded_up(low, step), high // step * step, step, (-(listing.vintage or 0), listing.source_id)
+    )

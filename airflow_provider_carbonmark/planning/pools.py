@@ -1,0 +1,77 @@
+"""What is bought together: needs whose certificates will say the same, and how a purchase is shared out among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_provider_carbonmark.ledger.values import Need, Share, share_of_cost, spans, total
+from airflow_provider_carbonmark.planning.market import kilograms_up
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.planning.dedication import Dedication
+
+_EXACT = Context(prec=60)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """
+    Needs that are bought together.
+
+    :param needs: the oldest month first, then by entity.
+    """
+
+    needs: Sequence[Need]
+
+    @cached_property
+    def needed_tonnes(self) -> Decimal:
+        return total(need.offset_tonnes for need in self.needs)
+
+    @cached_property
+    def kilograms(self) -> int:
+        """What is to be bought: rounded up once, for all of them."""
+        return kilograms_up(self.needed_tonnes)
+
+    def __str__(self) -> str:
+        """Say whose they are, for messages."""
+        if len(self.needs) == 1:
+            return f"{self.needs[0].entity} in {self.needs[0].month}"
+        months = ", ".join(spans({need.month for need in self.needs}))
+        return f"{len({need.entity for need in self.needs})} entities in {months}"
+
+    def shares(self, parts: Iterable[tuple[Decimal, Decimal]]) -> Iterator[list[Share]]:
+        """
+        Share purchases out among the needs, one need after the other; what was rounded up at the last purchase is nobody's.
+
+        :param parts: tonnes and USD of each purchase.
+        :return: for each purchase its shares.
+        """
+        open_needs = iter(self.needs)
+        need, missing = next(open_needs), self.needs[0].offset_tonnes
+        for quantity, cost in parts:
+            shares: list[Share] = []
+            left = quantity
+            while left and need:
+                tonnes = min(left, missing)
+                share = share_of_cost(cost, tonnes, quantity)
+                shares.append(Share(need.entity, need.month, need.emitted_tonnes, tonnes, share))
+                left, missing = _EXACT.subtract(left, tonnes), _EXACT.subtract(missing, tonnes)
+                if not missing:
+                    following = next(open_needs, None)
+                    if following is None:
+                        break
+                    need, missing = following, following.offset_tonnes
+            yield shares
+
+
+def pooled(needs: Iterable[Need], dedication: Dedication) -> list[Pool]:
+    """Put together what the texts don't tell apart; in the order of the first need of each."""
+    together: dict[tuple[str, str], list[Need]] = {}
+    for need in sorted(needs, key=lambda need: (need.month, need.entity)):
+        together.setdefault(dedication.apart(need.entity, need.month), []).append(need)
+    pools = (Pool(tuple(of_text)) for of_text in together.values())
+    return sorted(pools, key=lambda pool: (pool.needs[0].entity, pool.needs[0].month))

@@ -1,0 +1,170 @@
+"""The problem as HiGHS takes it: a mixed-integer program, over tonnes and USD. What comes back is made whole numbers again, and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import highspy
+import numpy as np
+
+from airflow_provider_carbonmark.planning.problem import TONNE, Filling, Problem, rounded_up
+
+#: Seconds. What is found until then is taken, with the gap that is left.
+LONGEST_SEARCH: Final = 5.0
+
+_INFINITY: Final = highspy.kHighsInf
+_USD: Final = 1e9  # billionths
+# Of two that cost the same the one with fewer payments is better: a payment counts for so many USD.
+_PAYMENT_USD: Final = 1e-7
+
+
+class _Program:
+    """Columns and rows, as they are collected."""
+
+    def __init__(self) -> None:
+        self.costs: list[float] = []
+        self.uppers: list[float] = []
+        self.kinds: list[highspy.HighsVarType] = []
+        self._bounds: list[tuple[float, float]] = []
+        self._starts, self._columns, self._values = [0], [], []  # type: tuple[list[int], list[int], list[float]]
+
+    def column(self, cost: float, upper: float, *, is_whole: bool) -> int:
+        self.costs.append(cost)
+        self.uppers.append(upper)
+        self.kinds.append(highspy.HighsVarType.kInteger if is_whole else highspy.HighsVarType.kContinuous)
+        return len(self.costs) - 1
+
+    def row(self, lower: float, terms: Sequence[tuple[int, float]], upper: float) -> None:
+        self._bounds.append((lower, upper))
+        self._columns += [column for column, _ in terms]
+        self._values += [value for _, value in terms]
+        self._starts.append(len(self._columns))
+
+    def model(self) -> highspy.HighsLp:
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = len(self.costs), len(self._bounds)
+        model.col_cost_ = np.array(self.costs)
+        model.col_lower_ = np.zeros(len(self.costs))
+        model.col_upper_ = np.array(self.uppers)
+        model.integrality_ = self.kinds
+        model.row_lower_ = np.array([lower for lower, _ in self._bounds])
+        model.row_upper_ = np.array([upper for _, upper in self._bounds])
+        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        model.a_matrix_.start_ = np.array(self._starts)
+        model.a_matrix_.index_ = np.array(self._columns)
+        model.a_matrix_.value_ = np.array(self._values, dtype=float)
+        return model
+
+
+def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, int | None]:
+    """
+    Search for a filling that is cheaper than one that is known.
+
+    :return: the best of both; and what none can cost less than, None where there is no filling at all.
+    """
+    program = _Program()
+    parts: dict[tuple[int, int], int] = {}  # amount and offer → the column of the tonnes of it
+    is_part: dict[tuple[int, int], int] = {}
+    in_tonnes: dict[int, int] = {}  # amount → the column that says whether it is rounded up
+    for at, amount in enumerate(problem.amounts):
+        usable = [*problem.usable(amount)]
+        if amount % TONNE and any(problem.offers[number].step > 1 for number in usable):
+            in_tonnes[at] = program.column(0, 1, is_whole=True)
+        for number in usable:
+            offer = problem.offers[number]
+            most = min(offer.high, rounded_up(amount) if offer.step > 1 else amount)
+            # By the tonne, a column counts whole tonnes.
+            column = program.column(offer.price * TONNE / _USD, most / TONNE, is_whole=offer.step > 1)
+            chosen = program.column(_PAYMENT_USD, 1, is_whole=True)
+            program.row(0, [(column, 1), (chosen, -offer.low / TONNE)], _INFINITY)
+            program.row(-_INFINITY, [(column, 1), (chosen, -most / TONNE)], 0)
+            if at in in_tonnes and offer.step == 1:
+                program.row(-_INFINITY, [(chosen, 1), (in_tonnes[at], 1)], 1)
+            parts[at, number], is_part[at, number] = column, chosen
+        extra = (rounded_up(amount) - amount) / TONNE
+        terms = [(parts[at, number], 1.0) for number in usable]
+        if at in in_tonnes:
+            terms.append((in_tonnes[at], -extra))
+        program.row(amount / TONNE, terms, amount / TONNE)
+    for number, offer in enumerate(problem.offers):
+        sold = [(column, 1.0) for (_, of), column in parts.items() if of == number]
+        if sold:
+            program.row(-_INFINITY, sold, offer.high / TONNE)
+    for budget in problem.budgets:
+        counted = [
+            (column, float(share) * problem.offers[number].price * TONNE / _USD)
+            for (at, number), column in parts.items()
+            if (share := budget.shares.get(at))
+        ]
+        if counted:
+            program.row(-_INFINITY, counted, float(budget.most) / _USD)
+    solver = _solver()
+    solver.passModel(program.model())
+    if known is not None:
+        solver.setSolution(_start(problem, known, len(program.costs), parts, is_part, in_tonnes))
+    solver.run()
+    status, info = solver.getModelStatus(), solver.getInfo()
+    if status == highspy.HighsModelStatus.kInfeasible:
+        return (known, 0) if known is not None else (None, None)
+    found = (
+        _whole(problem, parts, solver.getSolution().col_value)
+        if info.primal_solution_status == highspy.kSolutionStatusFeasible.value
+        else None
+    )
+    bound = (
+        math.floor((info.mip_dual_bound - _PAYMENT_USD * len(is_part)) * _USD)
+        if math.isfinite(info.mip_dual_bound)
+        else 0
+    )
+    if found is None or not (problem.is_filling(found) and problem.is_within_budgets(found)):
+        return known, bound
+    return (found if known is None else min(found, known, key=problem.cost)), bound
+
+
+def _start(
+    problem: Problem,
+    known: Filling,
+    columns: int,
+    parts: Mapping[tuple[int, int], int],
+    is_part: Mapping[tuple[int, int], int],
+    in_tonnes: Mapping[int, int],
+) -> highspy.HighsSolution:
+    """Give what is known, as a place to search from."""
+    values = [0.0] * columns
+    for at, bought in enumerate(known):
+        for number, kilograms in bought:
+            values[parts[at, number]] = kilograms / TONNE
+            values[is_part[at, number]] = 1
+        if at in in_tonnes:
+            values[in_tonnes[at]] = sum(kilograms for _, kilograms in bought) > problem.amounts[at]
+    start = highspy.HighsSolution()
+    start.col_value = values
+    return start
+
+
+def _solver() -> highspy.Highs:
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]
+    for option, value in {
+        "output_flag": False,
+        "threads": 1,
+        "random_seed": 0,
+        "time_limit": LONGEST_SEARCH,
+        "mip_rel_gap": 1e-6,
+        # What a choice lets through while it counts as not made: a milligram of the largest purchase.
+        "mip_feasibility_tolerance": 1e-9,
+        "primal_feasibility_tolerance": 1e-9,
+    }.items():
+        solver.setOptionValue(option, value)
+    return solver
+
+
+def _whole(problem: Problem, parts: dict[tuple[int, int], int], values: Sequence[float]) -> Filling:
+    """Make kilograms of the solver's tonnes."""
+    filling: list[list[tuple[int, int]]] = [[] for _ in problem.amounts]
+    for (at, number), column in parts.items():
+        step = problem.offers[number].step
+        if kilograms := round(values[column] * TONNE / step) * step:
+            filling[at].append((number, kilograms))
+    return filling

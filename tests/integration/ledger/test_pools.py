@@ -1,0 +1,141 @@
+"""A purchase for several entities and months: what is theirs is kept exactly, and what rounding added is nobody's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from airflow_provider_carbonmark.ledger import Ledger, queries
+from airflow_provider_carbonmark.ledger.queries import Rows
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
+from airflow_provider_carbonmark.reporting import make_report
+from tests.integration.ledger.parts import (
+    FIRST,
+    LATER,
+    MONTH,
+    NOW,
+    SECOND,
+    Buyer,
+    buying,
+    everybody,
+    line,
+    link,
+    payment_id,
+    plan,
+    retirement,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+SHARES = (("api", "2026-09", "0.0011"), ("api", MONTH, "0.0004"), ("web", MONTH, "0.0004"))
+BOTH = ["2026-09", MONTH]
+
+
+def pooled() -> PlannedPurchase:
+    """Return a purchase of 0.003 t for 0.0019 t."""
+    shares = tuple(
+        Share(entity, month, Decimal(tonnes), Decimal(tonnes), Decimal(tonnes) * Decimal("2.5"))
+        for entity, month, tonnes in SHARES
+    )
+    return replace(line(tonnes="0.003"), shares=shares)
+
+
+def bought(ledger: Ledger) -> Purchase:
+    *_, made = plan(ledger, buying(pooled()), months=BOTH)
+    return made
+
+
+def retired(ledger: Ledger) -> Purchase:
+    made = bought(ledger)
+    link(ledger, made)
+    ledger.paid(made.id, payment_id(made), now=NOW)
+    return ledger.retired(made.id, retirement(made), now=LATER)
+
+
+def told(ledger: Ledger) -> Coverage:
+    """Return what the planner of another month's run is told of both months."""
+    buyer = Buyer({})
+    plan(ledger, buyer, SECOND, months=BOTH)
+    return buyer.told[0]
+
+
+def covered(ledger: Ledger) -> dict[tuple[str, str], Decimal]:
+    return {key: known.covered_tonnes for key, known in told(ledger).covered.items()}
+
+
+EXACTLY = {(entity, month): Decimal(tonnes) for entity, month, tonnes in SHARES}
+
+
+def test_it_is_written_share_by_share_and_comes_back_as_it_was(ledger: Ledger) -> None:
+    made = bought(ledger)
+    assert made == ledger.purchase(made.id)
+    assert made.quantity_tonnes == Decimal("0.003")
+    assert {(one.entity, one.month): one.quantity_tonnes for one in made.allocations} == EXACTLY
+    assert made.for_whom == "2 entities, 2026-09 to 2026-10"
+    assert [(one.purchase, one.line, one.rounding_tonnes) for one in ledger.lines()] == [
+        (made.id, 1, 0),
+        (made.id, 1, 0),
+        (made.id, 1, Decimal("0.0011")),
+    ]
+
+
+def test_a_quote_is_shared_out_but_for_what_rounding_costs(ledger: Ledger) -> None:
+    made = bought(ledger)
+    ledger.quoted(made.id, FIRST, Decimal("0.010"))
+    costs = [one.cost_usd for one in ledger.purchase(made.id).allocations]
+    assert costs == [Decimal("0.003666666"), Decimal("0.001333333"), Decimal("0.001333333")]
+    assert told(ledger).run_cost_usd == 0
+    buyer = Buyer({})
+    plan(ledger, buyer, months=BOTH)
+    assert buyer.told[0].run_cost_usd == Decimal("0.01")
+    assert buyer.told[0].run_cost_by_entity == {
+        "api": Decimal("0.004999999"),
+        "web": Decimal("0.001333333"),
+    }
+
+
+def test_what_is_exact_is_covered_and_what_is_bought_is_promised(ledger: Ledger) -> None:
+    bought(ledger)
+    assert covered(ledger) == EXACTLY
+    assert told(ledger).promised == {"0xabc-2020": Decimal("0.003")}
+
+
+def test_all_of_it_is_retired_or_nothing(ledger: Ledger) -> None:
+    failed = bought(ledger)
+    ledger.failed(failed.id, "gone", now=NOW, run=FIRST)
+    assert covered(ledger) == dict.fromkeys(EXACTLY, Decimal(0))
+    retired(ledger)
+    assert covered(ledger) == EXACTLY
+
+
+def test_what_a_dead_run_left_is_abandoned_share_by_share(ledger: Ledger) -> None:
+    bought(ledger)
+    buyer = Buyer({})
+    plan(ledger, buyer, SECOND, months=["2026-11"], is_over=everybody)
+    assert {(need.entity, need.month): need.offset_tonnes for need in buyer.told[0].abandoned} == EXACTLY
+
+
+def test_rounding_is_shown_apart_from_everybody_s_figures(ledger: Ledger, engine: Engine) -> None:
+    retired(ledger)
+    report = make_report(ledger.lines(year=2026), "2026")
+    assert report.totals.retired_tonnes == report.totals.emitted_tonnes == Decimal("0.0019")
+    assert (report.totals.open_tonnes, report.totals.rounding_tonnes) == (0, Decimal("0.0011"))
+    assert report.totals.cost_usd == Decimal("0.00475")
+    with engine.connect() as connection:
+        assert queries.figures_by_month(connection, Rows("2026-01", "2026-12")) == report.months
+
+
+def test_why_nothing_is_bought_for_a_figure_is_kept_and_told_to_planners(ledger: Ledger) -> None:
+    left = Restated("api", MONTH, Decimal("0.0004"), "carried over: too little")
+    assert plan(ledger, lambda coverage: Plan(restated=(left,))) == []
+    (kept,) = ledger.lines()
+    assert (kept.reason, kept.emitted_tonnes, kept.purchase) == (left.reason, left.emitted_tonnes, None)
+    known = told(ledger).covered["api", MONTH]
+    assert (known.reason, known.covered_tonnes) == (left.reason, 0)
+    report = make_report([kept], MONTH)
+    assert report.totals.open_tonnes == left.emitted_tonnes
+    assert "carried over: too little" in report.to_html()

@@ -1,0 +1,114 @@
+"""Listings as offers, and what is said where nothing fits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.planning import ListingFilter
+from airflow_provider_carbonmark.planning.market import Market, unit_price_usd
+from tests.unit.planning.market import NOW, WITH_PURO, listing, offer
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Listing
+
+
+def offers(
+    *listings: Listing, filters: ListingFilter = WITH_PURO, **other
+) -> list[tuple[str, int, int, int]]:
+    """Give the name, the least, the most and the step of each, in kilograms."""
+    market = Market(listings, filters, now=NOW, **other)
+    return [(market.listing(one).source_id, one.low, one.high, one.step) for one in market.offers]
+
+
+def refusal(*listings: Listing, tonnes: str = "12.345", filters: ListingFilter = WITH_PURO) -> str:
+    market = Market(listings, filters, now=NOW)
+    kilograms = int(Decimal(tonnes) * 1000)
+    left = {one: one.high for one in market.offers}
+    return market.why_nothing_fits(f"{tonnes} t", kilograms, left)
+
+
+def test_offers_are_ordered_by_price_then_newer_vintage_then_id():
+    names = [("d", 2019), ("c", 2020), ("b", 2020), ("e", None)]
+    same = [offer(name, "2", "7", vintage=year) for name, year in names]
+    assert [name for name, *_ in offers(*same, offer("cheap", "1", "1"))] == ["cheap", "b", "c", "d", "e"]
+
+
+def test_puro_is_sold_by_the_tonne_and_only_when_asked_for():
+    puro = offer("puro", "1", "50.9", "0.5", project_id="PUR-1")
+    assert offers(puro) == [("puro", 1000, 50_000, 1000)]
+    assert offers(puro, filters=ListingFilter()) == []
+
+
+def test_supplies_and_minimum_fills_finer_than_a_kilogram_are_rounded_to_what_can_be_bought():
+    assert offers(
+        offer("a", "1", "0.9999"), offer("b", "2", "50", "1.0001"), offer("c", "3", "9", "0.0005")
+    ) == [
+        ("a", 1, 999, 1),
+        ("b", 1001, 50_000, 1),
+        ("c", 1, 9000, 1),
+    ]
+
+
+def test_what_has_less_left_than_it_sells_at_once_is_no_offer():
+    promised = {"a": Decimal("9.5"), "gone": Decimal(7)}
+    assert offers(offer("a", "1", "10", "0.6"), offer("b", "1", "10"), promised=promised) == [
+        ("b", 1, 10_000, 1)
+    ]
+    assert offers(offer("a", "1", "10", "0.4"), promised=promised) == [("a", 400, 500, 1)]
+
+
+@pytest.mark.parametrize(
+    ("price", "project", "least"),
+    [("0.3", "VCS-1", 1667), ("0.3", "PUR-1", 2000), ("400", "VCS-1", 2), ("600", "VCS-1", 1)],
+)
+def test_no_offer_is_less_than_what_can_be_paid(price, project, least):
+    of_project = offer("a", price, "50", project_id=project)
+    ((_, low, _, _),) = offers(of_project, minimum_payment_usd=Decimal("0.50"))
+    assert low == least
+
+
+def test_a_listing_named_twice_has_its_smaller_supply_once():
+    assert offers(offer("a", "1", "12"), offer("a", "1", "5")) == [("a", 1, 5000, 1)]
+
+
+def test_prices_count_in_steps_of_a_millionth_of_a_dollar_rounded_up():
+    prices = {"3.7799999999999994": "3.78", "3.780": "3.780", "0.0000001": "0.000001"}
+    with localcontext(prec=2):
+        found = {price: unit_price_usd(offer("a", price, "1")) for price in prices}
+    assert found == {price: Decimal(rounded) for price, rounded in prices.items()}
+
+
+def test_a_refusal_says_what_fits_together_and_what_came_closest():
+    message = refusal(
+        offer("a", "1", "5"),
+        offer("b", "2", "4.5"),
+        offer("c", "3", "100", "50"),
+        listing("d", is_ex_ante=True),
+        listing("e", liquid_supply=Decimal(0)),
+        offer("f", "4", "0.5", "0.6"),
+        filters=ListingFilter(max_price_usd=Decimal(10)),
+    )
+    assert message == (
+        "No listing for 12.345 t; of 6 on the market, 1 ex-ante, 1 with a higher minimum fill, "
+        "1 with less left than the minimum fill, 1 sold out, 2 fit and have 9.5 t together. Lowest minimum fill that fits "
+        "otherwise: 50 t of c (VCS-191, 2019) at 3 USD per tonne. Ask for another quantity, or loosen the filters"
+    )
+
+
+def test_a_refusal_says_when_supplies_suffice_but_nothing_sums_up():
+    message = refusal(offer("a", "1", "12", "9"), offer("b", "2", "12", "9"))
+    assert "2 fit and have 24 t together, of which no amounts that they sell sum to it." in message
+
+
+def test_an_empty_market_is_an_error_of_its_own():
+    assert refusal().endswith("the market has no listings at all; ask again later")
+
+
+def test_a_time_without_zone_is_refused():
+    with pytest.raises(InvalidInputError, match="now has no time zone"):
+        Market([], ListingFilter(), now=datetime(2026, 11, 21))
