@@ -43,8 +43,9 @@ def test_a_buyer_pays_and_comes_back_and_the_page_shows_it(
     conf = {"emissions_file": file.as_uri(), "emissions_format": "codecarbon", "month": "2026-10"}
     run_id = below.start_month(conf | {"beneficiary": "Below a path"})
 
-    ledger = person.page
-    ledger.goto(f"{below.airflow.url}/carbonmark-offsets/?month=2026-10&test=1")
+    ledger = person.open_offsets()
+    assert ledger.url == f"{below.airflow.url}/carbonmark-offsets/"
+    ledger.goto(f"{ledger.url}?month=2026-10&test=1")
     assert heading(ledger).startswith("Carbon offsets")
     row = ledger.locator("tbody", has=ledger.get_by_text("below", exact=True))
     assert "To be paid" in row.inner_text()

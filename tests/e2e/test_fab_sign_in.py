@@ -1,4 +1,4 @@
-"""The page *Carbon offsets* in an Airflow with the FAB auth manager: who sees it, and where signing in leads."""
+"""The page *Carbon offsets* in an Airflow with the FAB auth manager, below a path: who sees it, and where signing in leads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def airflow() -> Iterator[str]:
     """Start an API server that knows the DAGs and somebody of each role, named after it; return its address."""
-    stack = AirflowStack({"AIRFLOW__CORE__AUTH_MANAGER": FAB})
+    stack = AirflowStack({"AIRFLOW__CORE__AUTH_MANAGER": FAB}, path="/team/airflow")
     server = stack.processes["api-server"]
     try:
         stack.cli("db", "migrate")
