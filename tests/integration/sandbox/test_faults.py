@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -78,34 +79,24 @@ def test_nothing_is_done_when_the_service_is_not_reached(shopper: Shopper, kind:
     assert shopper.state()["checkouts"] == []
 
 
-def test_html_comes_instead_of_json(shopper: Shopper) -> None:
-    fail(shopper, "html")
+@pytest.mark.parametrize(
+    ("kind", "status", "content_type", "text"),
+    [
+        ("html", 200, "text/html", "<!doctype html>.*"),
+        ("redirect", 302, None, ".*"),
+        ("invalid_json", 200, "application/json", ".*,,"),
+        ("empty_object", 200, "application/json", "{}"),
+    ],
+)
+def test_something_else_comes_instead_of_the_answer(
+    shopper: Shopper, kind: str, status: int, content_type: str | None, text: str
+) -> None:
+    fail(shopper, kind, location="http://elsewhere.test/prices")
     answer = shopper.http.get("/prices")
 
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
-    assert answer.text.startswith("<!doctype html>")
-
-
-def test_a_redirect_leads_where_it_is_told(shopper: Shopper) -> None:
-    fail(shopper, "redirect", location="http://elsewhere.test/prices")
-    answer = shopper.http.get("/prices")
-
-    assert (answer.status_code, answer.headers["location"]) == (302, "http://elsewhere.test/prices")
-
-
-def test_json_is_broken(shopper: Shopper) -> None:
-    fail(shopper, "invalid_json")
-    answer = shopper.http.get("/prices")
-
-    assert answer.headers["content-type"] == "application/json"
-    with pytest.raises(ValueError, match="Expecting|delimiter|property name"):
-        answer.json()
-
-
-def test_an_empty_object_comes_instead_of_the_answer(shopper: Shopper) -> None:
-    fail(shopper, "empty_object")
-
-    assert shopper.http.get("/prices").json() == {}
+    assert (answer.status_code, answer.headers.get("content-type")) == (status, content_type)
+    assert re.fullmatch(text, answer.text, re.DOTALL)
+    assert answer.headers.get("location") == ("http://elsewhere.test/prices" if status == 302 else None)
 
 
 def test_types_are_swapped(shopper: Shopper) -> None:

@@ -86,13 +86,6 @@ def test_klimaprotocol_entries_come_only_when_asked_for(shopper: Shopper) -> Non
     assert all("listing" not in entry for entry in asked)
 
 
-def test_prices_come_as_items_when_switched(shopper: Shopper) -> None:
-    array = shopper.http.get("/prices").json()
-    shopper.switch(prices_layout="items")
-
-    assert shopper.http.get("/prices").json() == {"items": array}
-
-
 def test_a_query_that_makes_no_sense_is_refused(shopper: Shopper) -> None:
     answer = shopper.http.get("/prices", params={"minSupply": "plenty", "assetPriceType": "other"})
 
