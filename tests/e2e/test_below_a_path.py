@@ -35,7 +35,7 @@ def person(below: Stand) -> Iterator[Person]:
         yield Person(browser, below.airflow.url)
 
 
-def test_a_buyer_pays_and_comes_back_and_the_page_shows_it(
+def test_from_the_menu_to_the_page_to_the_payment_and_back_to_the_certificate_and_to_the_run(
     below: Stand, person: Person, tmp_path: Path
 ) -> None:
     file = tmp_path / "emissions.csv"
@@ -45,7 +45,8 @@ def test_a_buyer_pays_and_comes_back_and_the_page_shows_it(
 
     ledger = person.open_offsets()
     assert ledger.url == f"{below.airflow.url}/carbonmark-offsets/"
-    ledger.goto(f"{ledger.url}?month=2026-10&test=1")
+    ledger.get_by_role("link", name="Test mode").click()
+    ledger.goto(f"{below.airflow.url}/carbonmark-offsets/?month=2026-10&test=1")
     assert heading(ledger).startswith("Carbon offsets")
     row = ledger.locator("tbody", has=ledger.get_by_text("below", exact=True))
     assert "To be paid" in row.inner_text()
@@ -60,6 +61,10 @@ def test_a_buyer_pays_and_comes_back_and_the_page_shows_it(
 
     ledger.reload()
     assert "Retired, as a rehearsal" in row.inner_text()
+    with ledger.expect_popup() as opened:
+        row.get_by_role("link", name="Certificate").click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url.startswith(below.sandbox.url)
     row.get_by_role("link", name=MONTHLY_OFFSET).click()
     ledger.get_by_text(run_id).first.wait_for()
     assert ledger.url.startswith(f"{below.airflow.url}/dags/{MONTHLY_OFFSET}/runs/")

@@ -1,17 +1,16 @@
-"""The ledger's page in a real Airflow and a real browser: from the menu to the page, from the page to the payment and the run."""
+"""The ledger's page in a real browser: on every screen, and in nobody's frame. Where it leads: test_below_a_path."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.hooks.ledger import DEFAULT_FILE
 from airflow_provider_carbonmark.ledger.purchase import OPEN, PurchaseLine, Run, State
-from tests.e2e.browser import NARROW, WIDE, Person, heading, pay_with
+from tests.e2e.browser import NARROW, WIDE, Person
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
 from tests.unit.ledger.rows import write
 from tests.unit.reporting.sample import a_year
@@ -25,18 +24,9 @@ YEAR = 1996
 
 
 @pytest.fixture(scope="module")
-def offsets_run(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a run of the monthly DAG that waits for a payment."""
-    file = tmp_path_factory.mktemp("emissions") / "emissions.csv"
-    file.write_text("timestamp,project_name,emissions\n1997-03-01T00:00:00,page-visitors,70\n")
-    conf = {"emissions_file": file.as_uri(), "emissions_format": "codecarbon", "month": "1997-03"}
-    return stand.start_month(conf | {"beneficiary": "Page ({entity})"})
-
-
-@pytest.fixture(scope="module")
-def year(stand: Stand, offsets_run: str) -> str:
-    """Return the query of a year of which the ledger tells real things, planned by a run that there is."""
-    run = Run(MONTHLY_OFFSET, offsets_run)
+def year(stand: Stand) -> str:
+    """Return the query of a year of which the ledger tells real things."""
+    run = Run(MONTHLY_OFFSET, "page")
 
     def of_this_year(line: PurchaseLine) -> PurchaseLine:
         return replace(
@@ -53,36 +43,6 @@ def year(stand: Stand, offsets_run: str) -> str:
     # Not the rehearsals that are still open: the next run of the DAG would take them up.
     write(engine, [of_this_year(line) for line in a_year() if not (line.test_mode and line.state in OPEN)])
     return f"?year={YEAR}"
-
-
-def test_from_the_menu_to_the_page_to_the_payment_and_to_the_certificate(
-    person: Person, stand: Stand, offsets_run: str, year: str
-) -> None:
-    page = person.open_offsets()
-    assert page.url == f"{stand.airflow.url}/carbonmark-offsets/"
-    assert heading(page).startswith("Carbon offsets")
-    page.get_by_role("link", name="Test mode").click()
-    page.goto(f"{stand.airflow.url}/carbonmark-offsets/?month=1997-03&test=1")
-    row = page.locator("tbody", has=page.get_by_text("page-visitors", exact=True))
-    assert "To be paid" in row.inner_text()
-
-    with page.expect_popup() as opened:
-        row.get_by_role("link", name="Payment page").click()
-    opened.value.wait_for_load_state()
-    pay_with(opened.value)
-    stand.expect_success(MONTHLY_OFFSET, offsets_run)
-
-    page.reload()
-    assert "Retired, as a rehearsal" in row.inner_text()
-    with page.expect_popup() as opened:
-        row.get_by_role("link", name="Certificate").click()
-    opened.value.wait_for_load_state()
-    assert opened.value.url.startswith(stand.sandbox.url)
-    row.get_by_role("link", name=MONTHLY_OFFSET).click()
-    page.get_by_text(offsets_run).first.wait_for()
-    assert page.url.startswith(
-        f"{stand.airflow.url}/dags/{MONTHLY_OFFSET}/runs/{quote(offsets_run, safe='')}"
-    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

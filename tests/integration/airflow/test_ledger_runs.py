@@ -183,13 +183,6 @@ def test_what_is_no_purchase_fails_without_a_retry(dag_run, ledger, step, field,
         dag_run.run(step, **inputs)
 
 
-@pytest.mark.parametrize("step", ["quote", "checkout"])
-def test_a_purchase_that_the_ledger_does_not_have_fails_without_a_retry(dag_run, ledger, step):
-    told = "The ledger in .* has no purchase 7.*in another ledger.*ledger_conn_id"
-    with pytest.raises(AirflowFailException, match=told):
-        dag_run.run(step, purchase={"purchase": 7})
-
-
 @pytest.mark.parametrize(
     ("retirement", "problem"),
     [
