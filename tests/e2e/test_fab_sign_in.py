@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.airflow_stack import AirflowStack
-from tests.e2e.browser import Person, chromium, heading
+from tests.e2e.browser import Person, heading
 from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
@@ -41,12 +41,6 @@ EVERYBODY = [
 @pytest.fixture
 def usual_behaviour() -> None:
     """Take the place of the one that wants the usual Airflow to be running: these tests start one of their own."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

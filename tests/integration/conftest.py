@@ -6,19 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from sqlalchemy import URL, Engine, NullPool, create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
+from tests.certificates import make_certificate
 from tests.e2e.postgresql import postgresql
 from tests.integration.mariadb import mariadb
 
@@ -90,23 +87,8 @@ def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> s
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return the files of a certificate for 127.0.0.1 that nobody trusts, and of its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sandbox")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    builder = builder.add_extension(names, critical=False)
-    signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(
-        key, hashes.SHA256()
-    )
-    form = serialization.PrivateFormat.PKCS8
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
+    name = x509.IPAddress(ip_address("127.0.0.1"))
+    return make_certificate(tmp_path_factory.mktemp("tls"), name)
 
 
 @pytest.fixture

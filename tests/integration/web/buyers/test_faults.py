@@ -19,8 +19,8 @@ from tests.integration.web.buyers.parts import (
     WaitingTask,
     errors,
     id_of,
-    title,
 )
+from tests.integration.web.serving import title
 
 NOWHERE = "http://127.0.0.1:9"
 

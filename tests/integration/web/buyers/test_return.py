@@ -28,8 +28,8 @@ from tests.integration.web.buyers.parts import (
     errors,
     forget_all,
     id_of,
-    title,
 )
+from tests.integration.web.serving import title
 
 BUYER = {"id": "carbonmark", "name": "Carbonmark return URL"}
 

@@ -14,7 +14,8 @@ from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
 from tests.integration.airflow.model import ledger_environment
-from tests.integration.web.buyers.parts import ALREADY, PAID_PAGE, WaitingTask, forget_all, id_of, title
+from tests.integration.web.buyers.parts import ALREADY, PAID_PAGE, WaitingTask, forget_all, id_of
+from tests.integration.web.serving import title
 
 ROOT = Path(__file__).parents[4]
 SERVER = """

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_carbonmark.ledger.purchase import Run, State
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
-from tests.integration.web.readers.parts import links, title, words
+from tests.integration.web.readers.parts import links, words
+from tests.integration.web.serving import title
 from tests.unit.ledger.rows import a_line, planned_by
 from tests.unit.reporting.sample import RUN, a_year
 
