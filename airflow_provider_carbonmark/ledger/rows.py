@@ -147,7 +147,7 @@ def change_purchase(
     if not changes:
         return purchase
     connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
-    if cost := changes.get("cost_usd"):
+    if (cost := changes.get("cost_usd")) is not None:
         _share_cost(connection, purchase, cost)
     if (outcome := _OUTCOMES.get(changes.get("state", State.PLANNED))) and purchase.link:
         is_it = links.c.purchase_id == purchase.id, links.c.number == (link or purchase.link.number)

@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,10 +17,8 @@ from threading import Thread
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.certificates import make_certificate
 from tests.e2e.processes import Process, free_ports, wait_until
 
 EXAMPLE = Path(__file__).with_name("nginx.conf")
@@ -110,7 +107,7 @@ def nginx(folder: Path, upstream_port: int) -> Iterator[Proxy]:
             f"There is no nginx at {NGINX}. `make test` fetches Debian's; otherwise set NGINX to the path of one."
         )
     (port,) = free_ports(1)
-    _make_certificate(folder)
+    make_certificate(folder, x509.DNSName(NAME))
     changes = {
         "server 127.0.0.1:8080;": f"server 127.0.0.1:{upstream_port};",
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
@@ -182,22 +179,3 @@ def upstream() -> Iterator[Upstream]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def _make_certificate(folder: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )

@@ -1,4 +1,4 @@
-"""The page *Carbon offsets* in an Airflow with the FAB auth manager: who sees it, and where signing in leads."""
+"""The page *Carbon offsets* in an Airflow with the FAB auth manager, below a path: who sees it, and where signing in leads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.airflow_stack import AirflowStack
-from tests.e2e.browser import Person, chromium, heading
+from tests.e2e.browser import Person, heading
 from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
@@ -44,15 +44,9 @@ def usual_behaviour() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def airflow() -> Iterator[str]:
     """Start an API server that knows the DAGs and somebody of each role, named after it; return its address."""
-    stack = AirflowStack({"AIRFLOW__CORE__AUTH_MANAGER": FAB})
+    stack = AirflowStack({"AIRFLOW__CORE__AUTH_MANAGER": FAB}, path="/team/airflow")
     server = stack.processes["api-server"]
     try:
         stack.cli("db", "migrate")

@@ -212,12 +212,6 @@ def test_a_missing_emissions_file_fails_the_run_and_the_log_says_so(stand: Stand
     assert "Nothing could be planned: see the task plan" in end
 
 
-def test_a_month_that_emitted_nothing_ends_well_and_lists_nothing(stand: Stand, emitted: Emitted) -> None:
-    run_id = stand.run(MONTHLY_OFFSET, emitted({"2026-10": {"idle": "0"}}))
-
-    assert stand.retired(run_id) == []
-
-
 def test_a_backfill_goes_by_the_month_of_each_data_interval(stand: Stand, emitted: Emitted) -> None:
     api = stand.airflow.api
     before = {run["dag_run_id"] for run in api.runs(MONTHLY_OFFSET)}

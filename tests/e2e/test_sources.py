@@ -1,21 +1,17 @@
-"""Emissions from a warehouse: a month, and a year at once; credits that need more; and the report that follows each retirement."""
+"""Emissions from a warehouse: a month, and a year at once; and credits that need more."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import uuid
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.airflow_stack import DAGS
 from tests.e2e.buyer import pay
-from tests.e2e.processes import wait_until
-from tests.e2e.stand import ESG_REPORT, Stand
+
+if TYPE_CHECKING:
+    from tests.e2e.stand import Stand
 
 pytestmark = pytest.mark.e2e
 
@@ -91,41 +87,3 @@ def test_puro_s_credits_are_bought_with_the_metadata_that_they_need(stand: Stand
         )
         for checkout in ordered
     } == {"puro-1": (1, "SE", "2025-01-01"), "puro-2": (1, "SE", "2025-02-01")}
-
-
-@pytest.fixture
-def reporting(tmp_path: Path) -> Iterator[Stand]:
-    """An Airflow whose scheduler keeps to the schedules, with the report and one DAG that asks for it."""
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    for name in ("carbonmark_esg_report.py", "carbonmark_checkout_link.py"):
-        (dags / name).write_text((DAGS / name).read_text())
-    env = {"AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True"}
-    with Stand(f"cm_api_{uuid.uuid4()}", dags=(dags,), env=env) as started:
-        yield started
-
-
-def test_a_retirement_has_the_report_on_its_month_and_year_written(reporting: Stand) -> None:
-    api = reporting.airflow.api
-    before = {run["dag_run_id"] for run in api.runs(ESG_REPORT)}
-    (asset,) = api.get("assets", name_pattern="carbonmark_retirements")["assets"]
-    api.post("assets/events", {"asset_id": asset["id"], "extra": {"months": ["2025-03"]}})
-    run_id = wait_until(
-        lambda: next(
-            (
-                run["dag_run_id"]
-                for run in api.runs(ESG_REPORT)
-                if run["dag_run_id"] not in before and run["run_type"] == "asset_triggered"
-            ),
-            None,
-        ),
-        what="the report to be started",
-        timeout=60,
-    )
-    reporting.expect_success(ESG_REPORT, run_id)
-
-    year, month = api.xcom(ESG_REPORT, run_id, "report")
-    assert month.endswith("/2025-03/index.html")
-    assert year.endswith("/2025/index.html")
-    folder = reporting.airflow.home / "carbonmark-reports"
-    assert json.loads((folder / "2025-03" / "report.json").read_text())["period"] == "2025-03"

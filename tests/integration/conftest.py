@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from sqlalchemy import URL, Engine, NullPool, create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
+from tests.certificates import make_certificate
 from tests.e2e.postgresql import postgresql
 from tests.integration.mariadb import mariadb
 
@@ -79,6 +82,13 @@ def new_database(
 def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
     """The address of an empty database: the test runs with one of each kind."""
     return new_database(request.param)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the files of a certificate for 127.0.0.1 that nobody trusts, and of its key."""
+    name = x509.IPAddress(ip_address("127.0.0.1"))
+    return make_certificate(tmp_path_factory.mktemp("tls"), name)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment
-from tests.integration.airflow.parts import START, Clock, make_context
+from tests.integration.airflow.parts import MODES, START, Clock, make_context
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 RETURN_URL = "https://buyer.example.com/returned"
@@ -84,6 +84,12 @@ def clock(monkeypatch):
             SimpleNamespace(**{**vars(asyncio), "sleep": clock.async_sleep}),
         )
         yield clock
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Each of the ways in which a sensor waits."""
+    return request.param
 
 
 @pytest.fixture

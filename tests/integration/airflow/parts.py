@@ -78,6 +78,11 @@ def make_context(
     return {"ti": ti}
 
 
+def polls(sandbox: Any) -> list[dict[str, Any]]:
+    """Return the requests for payments that a sandbox had."""
+    return [each for each in sandbox.state.requests if each["path"].startswith("/payments/")]
+
+
 def wait(mode: str, clock: Clock, **arguments: Any) -> Any:
     """Run a sensor to its end in one of the three modes, and return its result or raise what it raises."""
 

@@ -13,7 +13,6 @@ from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundErro
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 from airflow_provider_carbonmark.links import CheckoutLink
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import make_context, sqlite_only
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
@@ -64,19 +63,6 @@ def test_a_retry_and_a_clear_get_the_same_link_paid_or_not(run, ledger, sandbox,
     assert run() == first
     assert "It is paid: pay_1" in logged()
     assert len(keys_sent(sandbox)) == len(live(sandbox)) == 1
-
-
-@sqlite_only
-def test_no_key_is_in_the_ledger(run, ledger):
-    kept = repr(ledger.purchase(run()["purchase"]))
-    assert "beneficiary_name" in kept
-    assert KEY not in kept
-
-
-@sqlite_only
-def test_mapped_tasks_and_other_runs_have_links_of_their_own(run, sandbox):
-    tasks = ({"map_index": 0}, {"map_index": 1}, {"run_id": "2026-08"})
-    assert len({run(**task)["checkout_url"] for task in tasks}) == len(live(sandbox)) == 3
 
 
 @sqlite_only

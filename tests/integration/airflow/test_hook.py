@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_provider_carbonmark.api.errors import NotFoundError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from tests.integration.airflow.conftest import KEY, RETURN_URL
 
@@ -77,22 +76,6 @@ def test_all_calls_go_through(connect, listing, sandbox, pay):
     assert asyncio.run(hook.aget_payment(payment_id)) == payment
 
 
-def test_an_unknown_payment_is_not_found_either_way(connect):
-    hook = CarbonmarkHook()
-    with pytest.raises(NotFoundError):
-        hook.get_payment("pay_none")
-    with pytest.raises(NotFoundError):
-        asyncio.run(hook.aget_payment("pay_none"))
-
-
-def test_the_key_goes_to_the_checkout_service_only(connect, sandbox):
-    CarbonmarkHook().test_connection()
-    assert {each["path"]: each["has_key"] for each in sandbox.state.requests} == {
-        "/payments/airflow-connection-test": True,
-        "/prices": False,
-    }
-
-
 # --- the connection test
 
 
@@ -104,6 +87,7 @@ def check() -> tuple[bool, str]:
     return status, message
 
 
+@pytest.mark.parametrize("error_shape", ["message_name", "status_code"])
 @pytest.mark.parametrize(
     ("key", "environment", "mode"),
     [
@@ -112,7 +96,8 @@ def check() -> tuple[bool, str]:
         ("cm_api_sandbox_1", None, "test mode: nothing is retired"),
     ],
 )
-def test_a_working_connection_says_what_it_is(connect, key, environment, mode):
+def test_a_working_connection_says_what_it_is(connect, sandbox, key, environment, mode, error_shape):
+    sandbox.state.change_switches(error_shape=error_shape)
     connect(key, environment=environment)
     works, message = check()
     assert works
@@ -130,12 +115,6 @@ def test_a_wrong_key_is_told_from_a_wrong_host(connect, sandbox, key, status, er
     assert not works
     assert "refuses the API key: check the connection's password" in message
     assert f"HTTP {status}" in message
-
-
-@pytest.mark.parametrize("error_shape", ["message_name", "status_code"])
-def test_a_right_key_is_accepted_in_either_error_layout(connect, sandbox, error_shape):
-    sandbox.state.change_switches(error_shape=error_shape)
-    assert check()[0]
 
 
 def test_a_service_that_needs_no_key_works_without_one(connect, sandbox):
@@ -239,7 +218,10 @@ def test_airflow_itself_can_test_the_connection(connect, sandbox):
     assert "test mode" not in message
 
 
-def test_the_connection_test_buys_nothing(connect, sandbox):
+def test_the_connection_test_buys_nothing_and_gives_the_key_to_the_checkout_service_only(connect, sandbox):
     check()
     assert sandbox.state.checkouts == {}
-    assert {each["method"] for each in sandbox.state.requests} == {"GET"}
+    assert {(each["method"], each["path"], each["has_key"]) for each in sandbox.state.requests} == {
+        ("GET", "/payments/airflow-connection-test", True),
+        ("GET", "/prices", False),
+    }

@@ -6,13 +6,11 @@ from contextlib import suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
-from unittest.mock import patch
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
-from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.purchase import State
 from tests.integration.airflow.model import (
     FAILING_CARD,
@@ -113,16 +111,6 @@ def test_what_fails_at_carbonmark_is_recorded_whoever_awaited_the_payment(dag_ru
         dag_run.run("retirement", payment_id=payment_id)
     (line,) = ledger.lines()
     assert (line.state, line.payment_id) == (State.FAILED, payment_id)
-
-
-def test_a_retirement_of_something_else_leaves_the_purchase_paid_for_a_person(dag_run, ledger, buyer):
-    dag_run.plan()
-    buyer.pay(dag_run.link(), SOMETHING_ELSE_CARD)
-    dag_run.run("payment")
-    with pytest.raises(AirflowFailException, match="Something else was retired"):
-        dag_run.run("retirement")
-    assert states(ledger) == ["paid"]
-    assert len(dag_run.plan()) == 1
 
 
 @sqlite_only
@@ -231,23 +219,6 @@ def test_a_quote_that_is_refused_late_fails_no_purchase_that_the_next_try_made_a
     dag_run.end()
     (taken,) = DagRun(airflow, "second").plan()
     assert taken["state"] == "link_made"
-
-
-@pytest.mark.parametrize("step", ["ask_link", "link_made"])
-def test_a_try_that_another_overtakes_delivers_the_link_of_that(dag_run, ledger, sandbox, step):
-    sandbox.state.change_switches(honour_idempotency_key=False)
-    dag_run.plan()
-    dag_run.run("quote")
-    real, links = getattr(Ledger, step), []
-
-    def late(self, *arguments, **more):
-        if not links:
-            links.append(None)
-            links.append(dag_run.run("checkout"))
-        return real(self, *arguments, **more)
-
-    with patch.object(Ledger, step, late):
-        assert dag_run.run("checkout") == links[1] == checkout_of(ledger.purchase(links[1]["purchase"]))
 
 
 def test_over_max_cost_the_purchase_stays_planned(dag_run, ledger):

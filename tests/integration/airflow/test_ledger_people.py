@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.payment import PAID
-from tests.integration.airflow.model import FAILING_CARD, DagRun, answer, declined, paid, stated
+from tests.integration.airflow.model import FAILING_CARD, DagRun, answer, declined, stated
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
@@ -155,17 +155,6 @@ def test_that_another_payment_failed_fails_no_purchase_whose_id_was_typed_wrong(
     with pytest.raises(AirflowFailException, match="It is for something else"):
         dag_run.run("retirement")
     assert states(ledger) == ["link_made", "link_made"]
-
-
-@pytest.mark.parametrize("event", [declined, {"error": "late", "error_type": "timeout"}, paid])
-def test_what_the_ledger_knows_to_be_paid_is_passed_on_whatever_the_form_says(dag_run, ledger, buyer, event):
-    dag_run.plan()
-    checkout = dag_run.link()
-    dag_run.park()
-    payment_id = buyer.pay(checkout, comes_back=False)
-    ledger.paid(checkout["purchase"], payment_id, now=NOW)
-    assert dag_run.run("payment", event=event) == payment_id
-    assert states(ledger) == ["paid"]
 
 
 def test_declining_in_the_moment_in_which_the_buyer_comes_back_does_not_lose_the_payment(

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from sqlalchemy import NullPool, create_engine, inspect, text
+from sqlalchemy import create_engine, inspect
 
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.purchase import State
@@ -78,32 +78,6 @@ def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
     assert dag_run.plan("0") == []
     assert [line.state for line in ledger.lines()] == [State.RESTATED]
     assert dag_run.plan([]) == []
-
-
-def test_a_runs_own_purchases_keep_their_places_whatever_it_takes_up_and_loses(
-    airflow, dag_run, second, ledger
-):
-    """A task's map index is its purchase's place."""
-    dag_run.plan([stated("1", "api")])
-    dag_run.link()
-    dag_run.end()
-
-    def places():
-        emissions = [stated(tonnes, entity) for entity, tonnes in emitted.items()]
-        placed = {each["purchase"]: place for place, each in enumerate(second.plan(emissions))}
-        return {id: place for id, place in placed.items() if ledger.purchase(id).run.run_id == "second"}
-
-    emitted = {"api": "1", "web": "0.5"}
-    first = places()
-    emitted |= {"api": "1.5", "aaa": "0.1"}
-    grown = places()
-    assert (len(first), len(grown)) == (1, 3)
-    assert first.items() <= grown.items()
-    second.end()
-    taken = DagRun(airflow, "third").plan([])
-    assert "api" in [line["entity"] for line in taken]
-    second.go_on()
-    assert places() == grown
 
 
 def test_emissions_may_come_from_a_function_of_the_context(dag_run, ledger):
@@ -199,14 +173,6 @@ def test_a_limit_stops_the_plan_with_figures_and_writes_nothing(dag_run, ledger,
     assert ledger.lines() == []
 
 
-def test_a_limit_leaves_what_was_there_as_it_was(dag_run, second, ledger):
-    dag_run.plan(BOTH)
-    dag_run.end()
-    with pytest.raises(AirflowFailException, match="max_cost_per_run_usd"):
-        second.plan(BOTH, limits=Limits(max_cost_per_run_usd=Decimal("0.1")))
-    assert {line.state for line in ledger.lines()} == {State.PLANNED}
-
-
 @pytest.mark.parametrize("preview", [False, True])
 def test_more_purchases_than_airflow_maps_fail_before_anything_is_written(
     dag_run, second, ledger, monkeypatch, preview
@@ -279,15 +245,6 @@ def test_a_run_that_is_queued_or_running_is_left_its_purchases(dag_run, second, 
     dag_run.plan()
     dag_run.end(state)
     assert second.plan() == []
-
-
-def test_the_purchases_of_other_dags_are_left_alone(dag_run, second, ledger, url):
-    dag_run.plan()
-    dag_run.end()
-    with create_engine(url, poolclass=NullPool).begin() as connection:
-        connection.execute(text("UPDATE carbonmark_purchases SET handler_dag_id = 'other', dag_id = 'other'"))
-    assert second.plan() == []
-    assert ledger.lines()[0].state is State.PLANNED
 
 
 def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, buyer):

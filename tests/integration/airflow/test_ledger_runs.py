@@ -9,7 +9,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from sqlalchemy import create_engine, text
 
-from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import ledger_path, open_ledger
 from airflow_provider_carbonmark.ledger.purchase import Run, State
 from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid
@@ -55,13 +54,6 @@ def test_a_new_run_passes_the_link_on_and_awaits_what_comes_back_to_the_old_one(
     finish(second)
     assert [line.state for line in ledger.lines()] == [State.RETIRED]
     assert len(sandbox.state.checkouts) == 1
-
-
-def test_a_payment_that_came_back_between_two_runs_needs_nobody(link, second, buyer):
-    payment_id = buyer.pay(link)
-    second.plan()
-    assert second.link() == link
-    assert second.run("payment") == payment_id
 
 
 def test_a_purchase_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
@@ -159,24 +151,6 @@ def test_a_run_that_was_closed_while_it_asked_for_its_link_delivers_none(
     assert [line.state for line in ledger.lines()] == [State.FAILED, State.RETIRED]
 
 
-def test_of_two_tries_at_once_both_deliver_one_link(dag_run, ledger, sandbox):
-    """A worker that was given up for dead goes on beside the next try."""
-    sandbox.state.change_switches(honour_idempotency_key=False)
-    dag_run.plan()
-    dag_run.run("quote")
-    delivered, overtaken = [], []
-
-    def overtake(reached):
-        if reached == "POST /checkout answered" and not overtaken:
-            overtaken.append(reached)
-            delivered.append(dag_run.run("checkout"))
-
-    dag_run.reach = overtake
-    delivered.append(dag_run.run("checkout"))
-    assert delivered[0] == delivered[1] == checkout_of(ledger.purchase(delivered[0]["purchase"]))
-    assert len(sandbox.state.checkouts) == 2
-
-
 def test_what_was_retired_otherwise_than_asked_is_left_to_a_person_in_every_run(
     link, dag_run, second, ledger, buyer
 ):
@@ -207,13 +181,6 @@ def test_what_is_no_purchase_fails_without_a_retry(dag_run, ledger, step, field,
         AirflowFailException, match=f"{field} is about no purchase of the ledger.*Pass on what"
     ):
         dag_run.run(step, **inputs)
-
-
-@pytest.mark.parametrize("step", ["quote", "checkout"])
-def test_a_purchase_that_the_ledger_does_not_have_fails_without_a_retry(dag_run, ledger, step):
-    told = "The ledger in .* has no purchase 7.*in another ledger.*ledger_conn_id"
-    with pytest.raises(AirflowFailException, match=told):
-        dag_run.run(step, purchase={"purchase": 7})
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
-from decimal import Decimal
+import re
+from datetime import datetime, timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.conftest import KEY
-from tests.integration.airflow.parts import MODES, make_context, wait
+from tests.integration.airflow.parts import START, make_context, polls, wait
 
 FAILING, STUCK, NO_PROOF, PLACEHOLDER, SOMETHING_ELSE = (
     "4000000000001018",
@@ -28,15 +28,6 @@ FAILING, STUCK, NO_PROOF, PLACEHOLDER, SOMETHING_ELSE = (
     "4000000000001059",
 )
 SANDBOX_KEY = "cm_api_sandbox_1"
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    return request.param
-
-
-def polls(sandbox) -> list[dict]:
-    return [each for each in sandbox.state.requests if each["path"].startswith("/payments/")]
 
 
 def test_a_retirement_is_waited_for_and_proven(mode, sandbox, clock, buy, listing):
@@ -86,7 +77,14 @@ def test_a_wait_of_three_days_polls_ever_less(mode, sandbox, clock, buy):
 @pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize(
     ("card", "reason"),
-    [(FAILING, "'FAILED'"), (PLACEHOLDER, "placeholder"), (SOMETHING_ELSE, "Something else was retired")],
+    [
+        (FAILING, "'FAILED'"),
+        (PLACEHOLDER, "placeholder"),
+        (
+            SOMETHING_ELSE,
+            r"Something else was retired.*'Somebody Else Ltd\.' instead of 'Acme GmbH'.*2\.234.*1\.234",
+        ),
+    ],
 )
 def test_what_is_no_retirement_of_ours_fails_without_a_retry_or_skips(
     mode, clock, buy, card, reason, soft_fail
@@ -95,7 +93,7 @@ def test_what_is_no_retirement_of_ours_fails_without_a_retry_or_skips(
     with pytest.raises(AirflowSkipException if soft_fail else AirflowFailException) as ended:
         wait(mode, clock, payment_id=payment_id, checkout=checkout, soft_fail=soft_fail)
     told = f"{ended.value} {ended.value.__cause__}"
-    assert reason in told
+    assert re.search(reason, told)
     assert clock.elapsed < 6
 
 
@@ -107,31 +105,28 @@ def test_what_has_already_failed_skips_with_soft_fail_at_the_first_poll(mode, sa
     assert clock.sleeps == []
 
 
-def test_something_else_names_what_differs(mode, clock, buy):
-    checkout, payment_id = buy(SOMETHING_ELSE)
-    with pytest.raises(
-        AirflowFailException, match=r"'Somebody Else Ltd\.' instead of 'Acme GmbH'.*2\.234.*1\.234"
-    ):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout)
-
-
-@pytest.mark.parametrize("card", [STUCK, NO_PROOF])
-def test_the_timeout_means_the_same_in_every_mode(mode, sandbox, clock, buy, card):
+@pytest.mark.parametrize(
+    ("card", "seconds", "timeout"),
+    [
+        (STUCK, 600, 600),
+        (NO_PROOF, 600, 600),
+        (STUCK, 0.5, 0.5),
+        (STUCK, 7.3, 7.3),
+        (STUCK, 120, timedelta(minutes=2)),
+    ],
+)
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_the_timeout_means_the_same_in_every_mode(
+    mode, sandbox, clock, buy, card, seconds, timeout, soft_fail
+):
     checkout, payment_id = buy(card)
-    with pytest.raises(AirflowSensorTimeout):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=600)
-    assert 600 < clock.elapsed < 600.1
-    # The last poll is at the deadline.
-    assert polls(sandbox)[-1]["at"].startswith("2026-08-20T09:10:00")
-
-
-@pytest.mark.parametrize("timeout", [0.5, 7.3, timedelta(minutes=2)])
-def test_a_timeout_of_any_length_is_kept(mode, clock, buy, timeout):
-    checkout, payment_id = buy(STUCK)
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    with pytest.raises(AirflowSensorTimeout):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=timeout, poke_interval=100)
+    about = {"payment_id": payment_id, "checkout": checkout, "timeout": timeout, "poke_interval": 100}
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
+        wait(mode, clock, **about, soft_fail=soft_fail)
     assert seconds < clock.elapsed < seconds + 0.1
+    # The last poll is at the deadline.
+    last = datetime.fromisoformat(polls(sandbox)[-1]["at"])
+    assert seconds <= (last - START).total_seconds() < seconds + 0.1
 
 
 def test_a_retirement_at_the_deadline_is_found(mode, sandbox, clock, buy):
@@ -140,13 +135,6 @@ def test_a_retirement_at_the_deadline_is_found(mode, sandbox, clock, buy):
     assert (
         wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=600)["payment_id"] == payment_id
     )
-
-
-def test_soft_fail_skips_at_the_timeout_too(mode, clock, buy):
-    checkout, payment_id = buy(STUCK)
-    with pytest.raises(AirflowSkipException):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=60, soft_fail=True)
-    assert 60 < clock.elapsed < 60.1
 
 
 def test_a_scheduler_without_triggerer_ends_the_wait_as_a_timeout(buy, clock):
@@ -211,13 +199,6 @@ def test_a_placeholder_on_a_production_connection_fails_whatever_is_allowed(mode
         )
 
 
-def test_an_echo_of_our_own_words_does_not_cover_a_placeholder(mode, sandbox, clock, buy):
-    sandbox.state.change_switches(echo_metadata=True)
-    checkout, payment_id = buy(PLACEHOLDER)
-    with pytest.raises(AirflowFailException, match="placeholder"):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout)
-
-
 # --- status words and layouts
 
 
@@ -249,13 +230,6 @@ def test_failed_states_can_be_renamed(mode, sandbox, clock, buy):
         wait(mode, clock, payment_id=payment_id, checkout=checkout, failed_states=["gone-wrong"])
 
 
-def test_a_refund_ends_the_wait(mode, sandbox, clock, buy):
-    checkout, payment_id = buy(STUCK)
-    next(iter(sandbox.state.checkouts.values())).payment.payment_status = "REFUNDED"
-    with pytest.raises(AirflowFailException, match="'REFUNDED'"):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout)
-
-
 @pytest.mark.parametrize("paid", ["COMPLETED", "SUCCEEDED"])
 def test_a_paid_payment_is_no_retirement(mode, sandbox, clock, buy, paid):
     sandbox.state.change_switches(status_words={"PAID": paid})
@@ -269,40 +243,6 @@ def test_a_proof_that_comes_late_is_waited_for(mode, sandbox, clock, buy):
     checkout, payment_id = buy()
     wait(mode, clock, payment_id=payment_id, checkout=checkout)
     assert clock.elapsed >= 103
-
-
-@pytest.mark.parametrize("spelling", ["UPPER_SNAKE", "lower_snake", "Title Words", "kebab-case", "camelCase"])
-@pytest.mark.parametrize("proof_at", ["beside", "top"])
-@pytest.mark.parametrize(
-    "retirement_at", ["retirement.status", "retirement_status", "order.status", "order_status"]
-)
-@pytest.mark.parametrize("payment_at", ["status", "payment_status", "payment.status"])
-def test_every_layout_and_spelling_is_read_alike(
-    clock, sandbox, buy, spelling, proof_at, retirement_at, payment_at
-):
-    sandbox.state.change_switches(
-        status_spelling=spelling,
-        proof_at=proof_at,
-        retirement_status_at=retirement_at,
-        payment_status_at=payment_at,
-        retirement_seconds=0,
-    )
-    checkout, payment_id = buy()
-    result = wait("poke", clock, payment_id=payment_id, checkout=checkout)
-    assert result["payment_status"].upper() == "PAID"
-    assert result["retirement_status"].upper() == "COMPLETED"
-    assert result["certificate_url"].startswith(f"{sandbox.url}/retirements/")
-    assert result["transaction_hash"].startswith("0x")
-    assert result["retired_at"]
-
-
-@pytest.mark.parametrize("bought_at", ["top", "metadata", "quote", "retirement", "order"])
-@pytest.mark.parametrize("proof", ["view_retirement_url", "certificate_url", "transaction_hash"])
-def test_wherever_it_is_described_and_however_proven(mode, clock, sandbox, buy, bought_at, proof):
-    sandbox.state.change_switches(bought_at=bought_at, proof_fields=[proof])
-    checkout, payment_id = buy()
-    result = wait(mode, clock, payment_id=payment_id, checkout=checkout)
-    assert (result["beneficiary_name"], result["quantity_tonnes"]) == ("Acme GmbH", "1.234")
 
 
 # --- what is passed in
@@ -390,12 +330,6 @@ def test_pauses_come_from_the_default_arguments_as_those_of_any_sensor():
         sensor = CarbonmarkRetirementSensor(task_id="confirm", payment_id="pay_1")
     assert sensor.poke_interval == 20
     assert sensor.max_wait == timedelta(seconds=40)
-
-
-def test_another_quantity_of_the_same_digits_is_the_same(mode, clock, buy):
-    checkout, payment_id = buy(quantity_tonnes="1.5")
-    result = wait(mode, clock, payment_id=payment_id, checkout=checkout | {"quantity_tonnes": "1.500"})
-    assert Decimal(result["quantity_tonnes"]) == Decimal("1.5")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.shared_client import shared_client
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
 from tests.integration.airflow.conftest import KEY
-from tests.integration.airflow.parts import START, fire, stored
+from tests.integration.airflow.parts import START, fire, polls, stored
 
 STUCK = "4000000000001026"
 
@@ -109,33 +109,6 @@ def test_what_is_stored_is_plain_json_without_the_key(connect, clock):
     }
 
 
-async def test_one_event_tells_the_retirement(sandbox, clock, buy):
-    _, payment_id = buy()
-    event = await fire(make_trigger(payment_id))
-    assert set(event) == {"outcome", "retirement"}
-    assert event["outcome"] == "retired"
-    assert event["retirement"]["payment_id"] == payment_id
-    assert clock.elapsed >= 3
-    assert nothing_left()
-
-
-@pytest.mark.parametrize(
-    ("card", "outcome", "reason"),
-    [
-        ("4000000000001018", "failed", "FAILED"),
-        ("4000000000001042", "not_as_asked", "placeholder"),
-        (STUCK, "timeout", "SUBMITTED"),
-        ("4000000000001034", "timeout", "proves it yet"),
-    ],
-)
-async def test_one_event_tells_why_there_is_no_retirement(clock, buy, card, outcome, reason):
-    _, payment_id = buy(card)
-    event = await fire(make_trigger(payment_id))
-    assert set(event) == {"outcome", "reason"}
-    assert event["outcome"] == outcome
-    assert reason in event["reason"]
-
-
 async def test_a_restarted_triggerer_goes_on_where_it_was(sandbox, clock, buy):
     _, payment_id = buy(STUCK)
     clock.advance(500)
@@ -152,21 +125,12 @@ async def test_a_deadline_that_passed_while_no_triggerer_ran_still_gets_a_last_p
     assert (await fire(make_trigger(payment_id)))["outcome"] == "retired"
 
 
-async def test_no_poll_before_the_time_that_the_worker_was_told(sandbox, clock, buy):
-    _, payment_id = buy()
-    _, arguments = make_trigger(payment_id).serialize()
-    arguments["not_before"] = (START + timedelta(seconds=90)).isoformat()
-    await fire(stored(CarbonmarkRetirementTrigger(**arguments)))
-    (poll,) = (each for each in sandbox.state.requests if each["path"].startswith("/payments/"))
-    assert poll["at"].startswith("2026-08-20T09:01:30")
-
-
 async def test_a_failed_poll_is_followed_by_the_wait_s_own_pause(sandbox, clock, buy):
     sandbox.state.change_switches(retirement_seconds=0)
     _, payment_id = buy()
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/payments/", "next": 4}])
     await fire(make_trigger(payment_id))
-    times = [each["at"] for each in sandbox.state.requests if each["path"].startswith("/payments/")]
+    times = [each["at"] for each in polls(sandbox)]
     assert len(set(times)) == len(times) == 5
 
 
@@ -302,33 +266,14 @@ def test_two_loops_do_not_share_a_client(sandbox, connect, clients):
 # --- a key that is replaced while waits go on
 
 
-async def test_a_replaced_key_is_picked_up_without_ending_a_wait(
+async def test_a_key_that_is_replaced_again_and_again_is_picked_up_without_ending_a_wait(
     sandbox, clock, buy, connect, reads, clients
 ):
-    sandbox.state.change_switches(retirement_seconds=400)
-    _, payment_id = buy()
-
-    def rotate():
-        # The old key is revoked, the connection has the new one.
-        if clock.elapsed > 100 and len(reads) == 1:
-            connect("cm_api_new")
-            sandbox.state.change_switches(
-                faults=[{"kind": "error", "status": 401, "next": 1, "path": "/payments/"}]
-            )
-
-    clock.before_sleep = rotate
-    event = await fire(make_trigger(payment_id))
-    assert event["outcome"] == "retired"
-    assert len(reads) == 2
-    assert [client.closed for client in clients] == [1, 1]
-    assert nothing_left()
-
-
-async def test_a_key_may_be_replaced_again_and_again(sandbox, clock, buy, connect, reads):
     sandbox.state.change_switches(retirement_seconds=2000)
     _, payment_id = buy()
 
     def rotate():
+        # The old key is revoked, the connection has the new one.
         if clock.elapsed > 400 * len(reads) and len(reads) < 4:
             connect(f"cm_api_new_{len(reads)}")
             sandbox.state.change_switches(
@@ -338,6 +283,8 @@ async def test_a_key_may_be_replaced_again_and_again(sandbox, clock, buy, connec
     clock.before_sleep = rotate
     assert (await fire(make_trigger(payment_id, seconds=5000)))["outcome"] == "retired"
     assert len(reads) == 4
+    assert [client.closed for client in clients] == [1] * 4
+    assert nothing_left()
 
 
 async def test_many_waits_pick_a_replaced_key_up_together(sandbox, clock, buy, connect, reads, clients):

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import datetime
-import ipaddress
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -12,10 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api import client
@@ -137,36 +131,6 @@ def delays(monkeypatch):
     monkeypatch.setattr(client, "time", SimpleNamespace(sleep=waited.append))
     monkeypatch.setattr(client, "asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
     return waited
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """Return the files of a certificate that nobody trusts, and of its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sandbox")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return folder / "cert.pem", folder / "key.pem"
 
 
 @pytest.fixture

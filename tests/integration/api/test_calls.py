@@ -11,7 +11,6 @@ from pydantic import SecretStr
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
 from airflow_provider_carbonmark.api.errors import (
     AccessDeniedError,
-    InvalidInputError,
     NotFoundError,
     RequestRefusedError,
     TransportError,
@@ -39,6 +38,7 @@ def test_the_market_is_read(call, sandbox, layout):
             theirs[source_id].vintage,
         )
         assert listing.expires_at.timestamp() == theirs[source_id].expires_after
+    assert last_request(sandbox)["has_key"] is False
 
 
 def test_the_market_can_be_narrowed_to_projects_and_supply(call, sandbox):
@@ -47,11 +47,6 @@ def test_the_market_can_be_narrowed_to_projects_and_supply(call, sandbox):
     assert {listing.project_id for listing in listings} == set(project_ids)
     least = max(listing.supply for listing in listings)
     assert [each.supply for each in call("list_prices", project_ids=project_ids, min_supply=least)] == [least]
-
-
-def test_the_market_does_not_get_the_key(call, sandbox):
-    call("list_prices")
-    assert last_request(sandbox)["has_key"] is False
 
 
 def test_a_quote_tells_the_exact_cost(call, sandbox, order):
@@ -65,15 +60,6 @@ def test_a_quote_tells_the_exact_cost(call, sandbox, order):
     assert quote.quantity_tonnes == Decimal("12.345")
     assert quote.asset_price_source_id == order["asset_price_source_id"]
     assert quote.uuid
-
-
-def test_a_quantity_arrives_without_noise(call, sandbox, order):
-    call(
-        "create_quote",
-        asset_price_source_id=order["asset_price_source_id"],
-        quantity_tonnes=Decimal("12.345"),
-    )
-    assert '"quantity_tonnes": 12.345}' in last_request(sandbox)["body"]
 
 
 @pytest.mark.parametrize("layout", ["url", "rich"])
@@ -93,19 +79,14 @@ def test_a_checkout_is_made_and_paid_and_retired(call, sandbox, order, pay, layo
     assert payment.retired_at.tzinfo is not None
 
 
-def test_requests_say_who_they_are_from(call, sandbox):
-    with pytest.raises(NotFoundError):
-        call("get_payment", "pay_1")
-    request = last_request(sandbox)
-    assert request["user_agent"].startswith("airflow-provider-carbonmark/")
-    assert request["has_key"] is True
-
-
-def test_an_unknown_payment_is_not_found_and_the_error_names_the_request(call, sandbox):
+def test_an_unknown_payment_is_not_found_and_both_sides_can_name_the_request(call, sandbox):
     with pytest.raises(NotFoundError) as caught:
         call("get_payment", "pay_1")
-    assert caught.value.request_id == last_request(sandbox)["id"]
+    request = last_request(sandbox)
+    assert caught.value.request_id == request["id"]
     assert f"{sandbox.url}/payments/pay_1" in str(caught.value)
+    assert request["user_agent"].startswith("airflow-provider-carbonmark/")
+    assert request["has_key"] is True
 
 
 @pytest.mark.parametrize("shape", ["message_name", "status_code"])
@@ -124,10 +105,6 @@ def test_a_wrong_key_is_told_from_a_right_one(call, sandbox, key, status, code, 
     assert (caught.value.status, caught.value.code) == (status, code[shape])
 
 
-def test_a_wrong_key_can_still_read_the_market(call):
-    assert call.using(api_key=SecretStr("wrong"))("list_prices")
-
-
 def test_a_listing_that_sold_out_is_refused_with_the_services_words(call, sandbox, order):
     sandbox.state.listings[order["asset_price_source_id"]].liquid_supply = Decimal("0.5")
     with pytest.raises(RequestRefusedError, match="0.5 t left") as caught:
@@ -135,33 +112,13 @@ def test_a_listing_that_sold_out_is_refused_with_the_services_words(call, sandbo
     assert caught.value.status == 409
 
 
-def test_bad_input_never_leaves_the_house(call, sandbox, order):
-    before = len(sandbox.state.requests)
-    for changes in (
-        {"quantity_tonnes": "0.0001"},
-        {"success_url": "https://a.example/?x"},
-        {"cancel_url": "paid"},
-    ):
-        with pytest.raises(InvalidInputError):
-            call("create_checkout", **order | changes)
-    with pytest.raises(InvalidInputError):
-        call("get_payment", "../prices")
-    assert len(sandbox.state.requests) == before
-
-
-def test_a_service_that_is_not_there_is_a_transport_error(call):
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:1", "http://nowhere.invalid", "TLS"], ids=["closed", "no address", "no TLS"]
+)
+def test_a_service_that_is_not_there_is_a_transport_error(call, sandbox, host):
+    url = sandbox.url.replace("http:", "https:") if host == "TLS" else host
     with pytest.raises(TransportError, match="connection's host"):
-        call.using(checkout_url="http://127.0.0.1:1")("get_payment", "pay_1")
-
-
-def test_a_host_without_an_address_is_a_transport_error(call):
-    with pytest.raises(TransportError):
-        call.using(checkout_url="http://nowhere.invalid")("get_payment", "pay_1")
-
-
-def test_plain_http_where_tls_is_expected_is_a_transport_error(call, sandbox):
-    with pytest.raises(TransportError):
-        call.using(checkout_url=sandbox.url.replace("http:", "https:"))("get_payment", "pay_1")
+        call.using(checkout_url=url)("get_payment", "pay_1")
 
 
 def test_one_client_keeps_its_connections(settings, sandbox, order):
@@ -190,9 +147,3 @@ async def test_a_cancelled_call_leaves_the_client_usable(settings, sandbox):
             await asyncio.wait_for(client.get_payment("slow"), timeout=0.2)
         with pytest.raises(NotFoundError):
             await client.get_payment("pay_1")
-
-
-def test_a_base_address_may_have_a_path(call, sandbox):
-    with pytest.raises(NotFoundError):
-        call.using(checkout_url=f"{sandbox.url}/behind/a/proxy/")("get_payment", "pay_1")
-    assert last_request(sandbox)["path"] == "/behind/a/proxy/payments/pay_1"

@@ -70,10 +70,3 @@ def test_amounts_are_exact_and_so_are_their_sums(
 def test_emissions_finer_than_the_ledger_are_rounded_up(ledger: Ledger, emitted: str, kept: str) -> None:
     (made,) = plan(ledger, buying(line("web", emitted_tonnes=Decimal(emitted))))
     assert f"{made.allocations[0].emitted_tonnes:f}" == kept
-
-
-def test_a_thousand_thousandths_are_exactly_one(ledger: Ledger) -> None:
-    plan(ledger, buying(*(line("web", "0.001") for _ in range(1000))))
-    buyer = Buyer({})
-    plan(ledger, buyer)
-    assert str(buyer.told[0].covered["web", MONTH].covered_tonnes) == "1"

@@ -71,13 +71,6 @@ def test_the_figures_are_those_of_a_report_on_the_same_rows(engine, seed):
                 assert queries.figures_by_entity(connection, rows, names) == report.entities
 
 
-def test_the_figures_of_a_year_in_a_company(engine):
-    write(engine, a_year())
-    with engine.connect() as connection:
-        by_month = queries.figures_by_month(connection, Rows("2026-01", "2026-12"))
-    assert by_month == make_report(a_year(), "2026").months
-
-
 def test_rows_come_by_month_entity_and_line_in_parts(engine):
     lines = [
         a_line(entity=entity, month=month, line=number)

@@ -30,7 +30,6 @@ from tests.integration.ledger.parts import (
     bring,
     buying,
     checkout_task,
-    everybody,
     line,
     link,
     page,
@@ -297,12 +296,6 @@ def test_a_cost_finer_than_the_ledger_is_rounded_up_and_quoted_again_changes_not
     assert books.quoted(made.id, FIRST, Decimal("5.8794404599999986")).cost_usd == quoted.cost_usd
 
 
-def test_a_quote_again_after_the_link_is_fine_while_it_is_the_same(books: Ledger) -> None:
-    made = new(books, "linked")
-    assert made.cost_usd is not None
-    assert books.quoted(made.id, FIRST, made.cost_usd) == made
-
-
 def test_a_purchase_that_is_not_there_is_named_with_the_ledger_that_was_asked(books: Ledger) -> None:
     new(books)
     for act in (
@@ -313,16 +306,6 @@ def test_a_purchase_that_is_not_there_is_named_with_the_ledger_that_was_asked(bo
         with pytest.raises(LedgerError, match="has no purchase 999999.*must share one") as refusal:
             act()
         assert books.place in str(refusal.value)
-
-
-def test_a_link_that_an_old_run_makes_after_its_purchase_was_closed_is_refused(books: Ledger) -> None:
-    made = new(books, "asked")
-    plan(books, buying(), SECOND, is_over=everybody)
-    with pytest.raises(
-        LedgerError, match="is failed and can't get a link: Its run ended before it delivered"
-    ):
-        link_made(books, made, LATER)
-    assert not books.purchase(made.id).has_link
 
 
 def test_a_retirement_is_to_be_announced_until_somebody_was_told(books: Ledger) -> None:

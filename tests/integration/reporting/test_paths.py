@@ -1,10 +1,10 @@
-"""Reports written through Airflow's paths of object storage."""
+"""Reports written to paths of either kind: Python's, and Airflow's of object storage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
@@ -17,7 +17,7 @@ from tests.unit.reporting.sample import a_year
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.reporting.report import Report
 
-NAMES = ["index.html", "report.csv", "report.json"]
+WRITTEN = ["report.csv", "report.json", "index.html"]
 
 
 @pytest.fixture
@@ -33,22 +33,37 @@ def bucket() -> Iterator[ObjectStoragePath]:
     files.store.clear()
 
 
-def test_a_local_folder_gets_whole_files_only(report: Report, tmp_path: Path) -> None:
-    written = report.write(ObjectStoragePath(f"file://{tmp_path}/reports/2026-10"))
+@pytest.mark.parametrize(
+    "path_of", [Path, lambda folder: ObjectStoragePath(f"file://{folder}")], ids=["path", "object storage"]
+)
+def test_a_local_folder_gets_whole_files_only(
+    report: Report, tmp_path: Path, path_of: Callable[[Path], Path | ObjectStoragePath]
+) -> None:
     folder = tmp_path / "reports" / "2026-10"
-    assert [str(path) for path in written] == [
-        f"file://{folder}/{name}" for name in ("report.csv", "report.json", "index.html")
-    ]
-    assert sorted(path.name for path in folder.iterdir()) == NAMES
+    written = report.write(path_of(folder))
+    assert [str(path) for path in written] == [str(path_of(folder / name)) for name in WRITTEN]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(WRITTEN)
     with (folder / "index.html").open() as old:
-        report.write(ObjectStoragePath(f"file://{tmp_path}/reports/2026-10"))
+        report.write(path_of(folder))
         assert (folder / "index.html").stat().st_ino != Path(f"/proc/self/fd/{old.fileno()}").stat().st_ino
         assert old.read() == report.to_html()
+    assert (folder / "report.csv").read_bytes() == report.to_csv().encode()
+    assert (folder / "report.json").read_bytes() == report.to_json().encode()
 
 
-def test_a_bucket_gets_the_files_and_no_others(report: Report, bucket: ObjectStoragePath) -> None:
+def test_a_bucket_gets_each_file_under_its_own_name_only(
+    report: Report, bucket: ObjectStoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = bucket.fs._open
+
+    def note(path: str, *arguments: Any, **more: Any) -> Any:
+        opened.append(path.rpartition("/")[2])
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(bucket.fs, "_open", note)
     written = report.write(bucket / "2026-10")
-    assert [path.name for path in written] == ["report.csv", "report.json", "index.html"]
-    assert sorted(path.name for path in (bucket / "2026-10").iterdir()) == NAMES
+    assert opened == [path.name for path in written] == WRITTEN
+    assert sorted(path.name for path in (bucket / "2026-10").iterdir()) == sorted(WRITTEN)
     assert (bucket / "2026-10" / "index.html").read_bytes() == report.to_html().encode()
     assert (bucket / "2026-10" / "report.csv").read_bytes() == report.to_csv().encode()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import pytest
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, State, Task
@@ -22,9 +19,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.reporting.report import Report
 
 MONTHS = [f"2026-{month:02}" for month in range(1, 13)]
+# Another year in each database.
+SEEDS = {"sqlite": 1, "postgresql": 2, "mysql": 3}
 ENTITIES = ["api", "Übersee", "web <b>", "(no entity)", "Ω"]
 
 
@@ -135,14 +133,11 @@ def make_link(ledger: Ledger, made: Purchase, run: Run) -> None:
     ledger.link_made(made.id, run, asked, url=f"https://pay.example/{made.id}", now=NOW)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_figure_is_what_sql_says_to_the_last_billionth(
-    ledger: Ledger, engine: Engine, seed: int
-) -> None:
-    Buyers(ledger, seed).buy_a_year()
+def test_every_figure_is_what_sql_says_to_the_last_billionth(ledger: Ledger, engine: Engine) -> None:
+    Buyers(ledger, SEEDS[engine.dialect.name]).buy_a_year()
     report = make_report(ledger.lines(year=2026), "2026")
     assert report.totals == by_sql(engine)
-    assert all(amount for amount in amounts(report))
+    assert all(vars(report.totals).values())
     retired = {each.purchase for each in report.lines if each.state is State.RETIRED and each.purchase}
     tonnes = sum(ledger.purchase(id).quantity_tonnes for id in retired)
     assert tonnes == report.totals.retired_tonnes + report.totals.rounding_tonnes
@@ -152,31 +147,3 @@ def test_every_figure_is_what_sql_says_to_the_last_billionth(
         assert make_report(ledger.lines(month=month), month).totals == expected
     for entity in ENTITIES:
         assert report.entities.get(entity, Figures()) == by_sql(engine, entities=entity)
-
-
-def amounts(report: Report) -> Iterable[Decimal]:
-    return vars(report.totals).values()
-
-
-def test_a_month_goes_from_open_to_retired(ledger: Ledger) -> None:
-    run = Run("offset", "run-1")
-    (made,) = plan(ledger, lambda coverage: Plan((line("web", "12.345"),)), run)
-
-    def figures() -> dict[str, Any]:
-        totals = make_report(ledger.lines(month="2026-10"), "2026-10").totals
-        return {name: f"{amount:f}" for name, amount in vars(totals).items() if amount}
-
-    nothing_yet = {"emitted_tonnes": "12.345", "open_tonnes": "12.345"}
-    assert figures() == nothing_yet | {"planned_tonnes": "12.345"}
-    make_link(ledger, made, run)
-    assert figures() == nothing_yet | {"link_made_tonnes": "12.345"}
-    ledger.paid(made.id, payment_id(made), now=NOW)
-    assert figures() == nothing_yet | {"paid_tonnes": "12.345"}
-    ledger.retired(made.id, retirement(made), now=NOW)
-    assert figures() == {"emitted_tonnes": "12.345", "retired_tonnes": "12.345", "cost_usd": "30.8625"}
-
-
-def test_a_ledger_that_nobody_wrote_to_yet_has_an_empty_report(ledger: Ledger) -> None:
-    report = make_report(ledger.lines(year=2026), "2026")
-    assert report.totals == Figures()
-    assert "The ledger has nothing for 2026." in report.to_html()

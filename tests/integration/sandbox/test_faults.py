@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -32,14 +31,6 @@ def test_an_error_has_its_status_and_the_usual_shape(shopper: Shopper, status: i
     assert "retry-after" not in answer.headers
 
 
-def test_retry_after_comes_in_seconds_or_as_a_date(shopper: Shopper) -> None:
-    fail(shopper, "error", status=429, retry_after=120)
-    assert shopper.http.get("/prices").headers["retry-after"] == "120"
-    fail(shopper, "error", status=429, retry_after=3600, retry_after_as="date")
-    at = parsedate_to_datetime(shopper.http.get("/prices").headers["retry-after"])
-    assert at > datetime.now(UTC)
-
-
 def test_a_connection_is_dropped_without_an_answer(shopper: Shopper) -> None:
     fail(shopper, "drop", next=1)
     with pytest.raises(DROPPED):
@@ -54,18 +45,6 @@ def test_a_connection_is_dropped_in_the_middle_of_an_answer(shopper: Shopper) ->
         shopper.http.get("/prices")
 
 
-def test_an_answer_can_be_lost_after_the_work_was_done(shopper: Shopper) -> None:
-    order, headers = shopper.order(), {"idempotency-key": "run-1"}
-    fail(shopper, "drop", next=1, after_work=True)
-    with pytest.raises(DROPPED):
-        shopper.http.post("/checkout", json=order, headers=headers)
-    made = shopper.state()["checkouts"]
-    again = shopper.http.post("/checkout", json=order, headers=headers)
-
-    assert len(made) == 1
-    assert again.json()["url"].endswith(made[0]["id"])
-
-
 @pytest.mark.parametrize("kind", ["error", "drop", "html", "redirect", "empty_object"])
 def test_nothing_is_done_when_the_service_is_not_reached(shopper: Shopper, kind: str) -> None:
     order = shopper.order()
@@ -78,34 +57,24 @@ def test_nothing_is_done_when_the_service_is_not_reached(shopper: Shopper, kind:
     assert shopper.state()["checkouts"] == []
 
 
-def test_html_comes_instead_of_json(shopper: Shopper) -> None:
-    fail(shopper, "html")
+@pytest.mark.parametrize(
+    ("kind", "status", "content_type", "text"),
+    [
+        ("html", 200, "text/html", "<!doctype html>.*"),
+        ("redirect", 302, None, ".*"),
+        ("invalid_json", 200, "application/json", ".*,,"),
+        ("empty_object", 200, "application/json", "{}"),
+    ],
+)
+def test_something_else_comes_instead_of_the_answer(
+    shopper: Shopper, kind: str, status: int, content_type: str | None, text: str
+) -> None:
+    fail(shopper, kind, location="http://elsewhere.test/prices")
     answer = shopper.http.get("/prices")
 
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
-    assert answer.text.startswith("<!doctype html>")
-
-
-def test_a_redirect_leads_where_it_is_told(shopper: Shopper) -> None:
-    fail(shopper, "redirect", location="http://elsewhere.test/prices")
-    answer = shopper.http.get("/prices")
-
-    assert (answer.status_code, answer.headers["location"]) == (302, "http://elsewhere.test/prices")
-
-
-def test_json_is_broken(shopper: Shopper) -> None:
-    fail(shopper, "invalid_json")
-    answer = shopper.http.get("/prices")
-
-    assert answer.headers["content-type"] == "application/json"
-    with pytest.raises(ValueError, match="Expecting|delimiter|property name"):
-        answer.json()
-
-
-def test_an_empty_object_comes_instead_of_the_answer(shopper: Shopper) -> None:
-    fail(shopper, "empty_object")
-
-    assert shopper.http.get("/prices").json() == {}
+    assert (answer.status_code, answer.headers.get("content-type")) == (status, content_type)
+    assert re.fullmatch(text, answer.text, re.DOTALL)
+    assert answer.headers.get("location") == ("http://elsewhere.test/prices" if status == 302 else None)
 
 
 def test_types_are_swapped(shopper: Shopper) -> None:
@@ -116,13 +85,6 @@ def test_types_are_swapped(shopper: Shopper) -> None:
     assert shopper.http.get("/prices").json()[0]["purchasePrice"] == "not a number"
 
 
-def test_urls_turn_into_scripts(shopper: Shopper) -> None:
-    order = shopper.order()
-    fail(shopper, "bad_urls")
-
-    assert shopper.http.post("/checkout", json=order).json()["url"].startswith("javascript:")
-
-
 @pytest.mark.parametrize("kind", ["oversized", "oversized_chunked"])
 def test_a_body_is_larger_than_four_mebibytes(shopper: Shopper, kind: str) -> None:
     fail(shopper, kind)
@@ -130,14 +92,6 @@ def test_a_body_is_larger_than_four_mebibytes(shopper: Shopper, kind: str) -> No
 
     assert len(answer.content) > 4 * 1024 * 1024
     assert ("content-length" in answer.headers) == (kind == "oversized")
-
-
-def test_an_answer_can_be_late(shopper: Shopper) -> None:
-    fail(shopper, "slow", seconds=60, next=1)
-    with pytest.raises(httpx.ReadTimeout):
-        shopper.http.get("/prices", timeout=0.05)
-
-    assert shopper.http.get("/prices").status_code == 200
 
 
 def test_latency_delays_pages_too_but_not_the_control_calls(shopper: Shopper) -> None:

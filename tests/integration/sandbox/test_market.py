@@ -86,13 +86,6 @@ def test_klimaprotocol_entries_come_only_when_asked_for(shopper: Shopper) -> Non
     assert all("listing" not in entry for entry in asked)
 
 
-def test_prices_come_as_items_when_switched(shopper: Shopper) -> None:
-    array = shopper.http.get("/prices").json()
-    shopper.switch(prices_layout="items")
-
-    assert shopper.http.get("/prices").json() == {"items": array}
-
-
 def test_a_query_that_makes_no_sense_is_refused(shopper: Shopper) -> None:
     answer = shopper.http.get("/prices", params={"minSupply": "plenty", "assetPriceType": "other"})
 
@@ -141,16 +134,6 @@ def test_a_quote_has_the_last_digits_of_a_float_when_switched(shopper: Shopper) 
     body = {"asset_price_source_id": listing["sourceId"], "quantity_tonnes": 1.234}
 
     assert '"cost_usdc":4.664520000000001,' in shopper.http.post("/quotes", json=body).text.replace(" ", "")
-
-
-def test_a_listing_can_sell_out_between_price_and_quote(shopper: Shopper) -> None:
-    listing = shopper.liquid_listing()
-    shopper.http.patch(f"/sandbox/listings/{listing['sourceId']}", json={"liquid_supply": 0.5})
-    body = {"asset_price_source_id": listing["sourceId"], "quantity_tonnes": 1}
-    answer = shopper.http.post("/quotes", json=body)
-
-    assert answer.status_code == 409
-    assert "has 0.5 t left, and 1 t were asked for" in answer.json()["message"]
 
 
 def test_supply_goes_down_with_each_paid_purchase_and_not_before(shopper: Shopper) -> None:

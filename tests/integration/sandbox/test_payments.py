@@ -39,32 +39,6 @@ def test_a_retirement_is_submitted_committed_and_completed(shopper: Shopper) -> 
     assert (seen[-1]["quantity_tonnes"], seen[-1]["beneficiary_name"]) == (1.234, "Example GmbH")
 
 
-def test_a_retirement_can_be_there_at_once(shopper: Shopper) -> None:
-    shopper.switch(retirement_seconds=0)
-
-    assert shopper.payment(shopper.buy())["retirement"]["status"] == "COMPLETED"
-
-
-def test_a_proof_can_come_later_than_the_completion(shopper: Shopper) -> None:
-    shopper.switch(retirement_seconds=0, proof_seconds=5)
-    payment_id = shopper.buy()
-    before = shopper.payment(payment_id)["retirement"]
-    shopper.advance(5)
-    after = shopper.payment(payment_id)["retirement"]
-
-    assert (before["status"], before["transaction_hash"]) == ("COMPLETED", None)
-    assert (after["status"], after["transaction_hash"] is None) == ("COMPLETED", False)
-
-
-def test_a_payment_can_appear_late(shopper: Shopper) -> None:
-    shopper.switch(payment_visible_seconds=5)
-    payment_id = shopper.buy()
-    shopper.advance(4)
-    assert shopper.http.get(f"/payments/{payment_id}").status_code == 404
-    shopper.advance(1)
-    assert shopper.payment(payment_id)["payment_status"] == "PAID"
-
-
 @pytest.mark.parametrize("payment_id", ["pay_unknown", "%2e%2e", "x" * 5000])
 def test_an_unknown_payment_is_not_found(shopper: Shopper, payment_id: str) -> None:
     assert shopper.http.get(f"/payments/{payment_id}").status_code == 404
@@ -203,13 +177,6 @@ def test_status_words_are_spelled_in_every_way(
     assert shopper.payment(shopper.pay(checkout["url"]))["retirement"]["status"] == completed
 
 
-def test_any_word_can_be_said_instead(shopper: Shopper) -> None:
-    shopper.switch(status_words={"PAID": "COMPLETED", "SUBMITTED": "In Progress"})
-    payment = shopper.payment(shopper.buy())
-
-    assert (payment["payment_status"], payment["retirement"]["status"]) == ("COMPLETED", "In Progress")
-
-
 def test_metadata_can_be_repeated_whatever_was_really_retired(shopper: Shopper) -> None:
     shopper.switch(echo_metadata=True, bought_at="retirement", retirement_seconds=0)
     payment = shopper.payment(shopper.buy("4000000000001042"))
@@ -243,11 +210,3 @@ def test_there_is_no_certificate_before_the_retirement(shopper: Shopper) -> None
     assert shopper.http.get(f"{url}1").status_code == 404
     shopper.http.post("/sandbox/reset")
     assert shopper.http.get(url).status_code == 404
-
-
-def test_a_service_may_tell_nothing_of_what_was_bought(shopper: Shopper) -> None:
-    shopper.switch(bought_at="untold")
-    payment = shopper.payment(shopper.buy())
-
-    assert payment["payment_status"] == "PAID"
-    assert not {"quantity_tonnes", "beneficiary_name", "asset_price_source_id"} & payment.keys()

@@ -10,8 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
@@ -26,27 +24,6 @@ COMMAND = [sys.executable, "-m", "airflow_provider_carbonmark.sandbox"]
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """Paths of a certificate for 127.0.0.1 and of its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    now = datetime.now(UTC)
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
-    pem, private = tmp_path / "cert.pem", tmp_path / "key.pem"
-    pem.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    form = serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-    return str(pem), str(private)
-
-
-@pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [*COMMAND, "--port", "0", "--retirement-seconds", "0"],
@@ -58,30 +35,11 @@ def process() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_importing_the_package_loads_no_server() -> None:
-    program = (
-        "import sys; before = set(sys.modules); import airflow_provider_carbonmark.sandbox;"
-        "print([name for name in ('fastapi', 'uvicorn', 'pydantic') if name in set(sys.modules) - before])"
-    )
-
-    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
-
-
 def test_the_package_has_no_other_names() -> None:
     import airflow_provider_carbonmark.sandbox as package
 
     with pytest.raises(AttributeError, match="Nothing"):
         _ = package.Nothing
-
-
-def test_nothing_of_the_rest_of_the_package_is_imported() -> None:
-    program = (
-        "import sys; from airflow_provider_carbonmark.sandbox import SandboxServer;"
-        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('airflow', 'pendulum') or"
-        " name.startswith('airflow_provider_carbonmark.') and '.sandbox' not in name))"
-    )
-
-    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
 
 
 def test_it_answers_on_entry_and_is_gone_on_exit() -> None:
@@ -131,8 +89,8 @@ def test_a_port_in_use_is_an_error_on_entry() -> None:
             pytest.fail("started on a port in use")
 
 
-def test_it_speaks_https_and_says_so_in_its_links(certificate: tuple[str, str]) -> None:
-    pem, key = certificate
+def test_it_speaks_https_and_says_so_in_its_links(certificate: tuple[Path, Path]) -> None:
+    pem, key = map(str, certificate)
     context = ssl.create_default_context(cafile=pem)
     with SandboxServer(ssl_certfile=pem, ssl_keyfile=key, faults=[{"kind": "drop", "next": 1}]) as sandbox:
         assert sandbox.url.startswith("https://127.0.0.1:")
@@ -140,13 +98,6 @@ def test_it_speaks_https_and_says_so_in_its_links(certificate: tuple[str, str]) 
             httpx.get(f"{sandbox.url}/prices", verify=context)
         assert httpx.get(f"{sandbox.url}/prices", verify=context).status_code == 200
         assert sandbox.url in httpx.get(f"{sandbox.url}/", verify=context).text
-
-
-def test_its_state_is_at_hand_in_the_same_process() -> None:
-    with SandboxServer() as sandbox:
-        sandbox.state.change_switches(require_key=False)
-        assert httpx.get(f"{sandbox.url}/payments/pay_1").status_code == 404
-        assert sandbox.state.snapshot()["requests"] == {"GET /payments/{id}": 1}
 
 
 def test_the_command_prints_a_connection_to_use_and_stops_quietly(process: subprocess.Popen[str]) -> None:

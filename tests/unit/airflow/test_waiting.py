@@ -10,7 +10,6 @@ from hypothesis import given, strategies as st
 
 from airflow_provider_carbonmark.api.errors import (
     AccessDeniedError,
-    CarbonmarkError,
     InvalidInputError,
     NotFoundError,
     RateLimitedError,
@@ -24,7 +23,6 @@ from airflow_provider_carbonmark.api.retirement import Outcome, RetirementReques
 from airflow_provider_carbonmark.api.waiting import (
     NOT_FOUND_GRACE,
     WaitTerms,
-    asked_to_pause,
     next_pause,
     weigh,
 )
@@ -106,42 +104,3 @@ def test_trouble_is_waited_out_and_what_cannot_mend_ends_the_wait(answer, waited
     verdict = weigh(answer, TERMS, test_mode=False, waited=waited)
     assert verdict.outcome is outcome
     assert verdict.reason
-
-
-def test_a_payment_nobody_knows_says_what_to_check():
-    reason = weigh(NotFoundError("404", status=404), TERMS, test_mode=False, waited=NOT_FOUND_GRACE).reason
-    assert "'pay_1'" in reason
-    assert "check the payment id" in reason
-    assert "API key" in reason
-
-
-@pytest.mark.parametrize(
-    ("of_connection", "of_checkout", "allowed", "outcome"),
-    [
-        (False, False, False, Outcome.WAITING),
-        (True, False, False, Outcome.NOT_AS_ASKED),
-        (False, True, False, Outcome.NOT_AS_ASKED),
-        (True, True, True, Outcome.WAITING),
-        (False, False, True, Outcome.WAITING),
-    ],
-)
-def test_test_mode_of_connection_or_checkout_counts_only_where_it_is_allowed(
-    of_connection, of_checkout, allowed, outcome
-):
-    terms = WaitTerms(payment_id="pay_1", test_mode=of_checkout, allow_test_mode=allowed)
-    verdict = weigh(Payment(payment_status="PAID"), terms, test_mode=of_connection, waited=0)
-    assert verdict.outcome is outcome
-
-
-@pytest.mark.parametrize(
-    ("answer", "seconds"),
-    [
-        (RateLimitedError("429", status=429, retry_after=7.5), 7.5),
-        (ServiceError("503", status=503, retry_after=None), 0),
-        (TransportError("reset"), 0),
-        (CarbonmarkError("?"), 0),
-        (Payment(), 0),
-    ],
-)
-def test_the_service_may_ask_for_a_longer_pause(answer, seconds):
-    assert asked_to_pause(answer) == seconds

@@ -169,9 +169,13 @@ def test_time_that_has_passed_counts_against_the_longest_time(monkeypatch):
         (401, AccessDeniedError, "API key in the connection's password"),
         (403, AccessDeniedError, "API key in the connection's password"),
         (404, NotFoundError, "host"),
+        (408, RequestRefusedError, "Check the inputs"),
+        (409, RequestRefusedError, "sold out or expired"),
         (422, RequestRefusedError, "Check the inputs"),
         (429, RateLimitedError, "less often"),
         (503, ServiceError, "later"),
+        (599, ServiceError, "later"),
+        (999, ServiceError, "later"),
     ],
 )
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ def test_a_web_address_with_a_password_is_refused_without_showing_it():
         "https://example.com/",
         "https://example.com/paid/",
         "https://example.com/paid?run=1",
+        "https://example.com/paid?",
         "https://example.com/#a",
     ],
 )

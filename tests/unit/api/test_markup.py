@@ -38,7 +38,14 @@ def test_what_no_address_may_have_is_percent_encoded():
 
 
 @pytest.mark.parametrize(
-    "url", [None, "", "javascript:alert(1)", "data:text/html,x", "https://", "//example.com"]
+    "url",
+    [
+        *(None, "", "javascript:alert(1)", "JaVaScRiPt:alert(1)", " javascript:alert(1)", "https://"),
+        *("java\nscript:alert(1)", "java\tscript:alert(1)", "\x01javascript:alert(1)", "vbscript:x"),
+        *("data:text/html,<script>alert(1)</script>", "file:///etc/passwd", "//evil.example/x", "/relative"),
+        *("https:/\\evil.example", "https:evil.example", "https://user:pass@evil.example/", "certificate"),
+        *("http://a b/", '"><script>alert(1)</script>'),
+    ],
 )
 def test_what_may_not_become_a_link_is_none(url):
     assert web_address(url) is None

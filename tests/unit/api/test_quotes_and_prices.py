@@ -24,10 +24,6 @@ def quote(**changes):
     return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
 
 
-def test_a_quote_is_read():
-    assert (quote().cost_usd, quote().quantity_tonnes) == (Decimal("46.6641"), Decimal("12.345"))
-
-
 @pytest.mark.parametrize("value", ["absent", None])
 def test_a_quote_may_leave_out_what_was_asked(value):
     got = quote(asset_price_source_id=value, quantity_tonnes=value)
@@ -59,12 +55,6 @@ def price(source_id="listing-1", **changes):
     details = {"creditId": {"projectId": "VCS-1", "vintage": 2019}, "token": {"isExAnte": False}}
     amounts = dict.fromkeys(("purchasePrice", "supply", "liquidSupply", "minFillAmount"), 1.5)
     return {"sourceId": source_id, "type": "listing", "listing": details, **amounts, **changes}
-
-
-@pytest.mark.parametrize("wrap", [lambda entries: entries, lambda entries: {"items": entries}])
-def test_prices_are_read_as_an_array_and_as_items(wrap):
-    assert prices(wrap([price("listing-1"), price("listing-2")])) == ["listing-1", "listing-2"]
-    assert prices(wrap([])) == []
 
 
 def test_entries_that_cannot_be_read_are_left_out_with_one_warning(caplog):

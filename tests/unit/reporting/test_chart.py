@@ -40,10 +40,6 @@ def test_a_drawing_has_no_script_and_names_nothing_elsewhere(lying: bool, is_dar
     assert set(re.findall(r"https?://[^\"' <]+", drawing)) == {"http://www.w3.org/2000/svg"}
 
 
-def test_the_same_bars_give_the_same_bytes() -> None:
-    assert svg(MONTHS) == svg(MONTHS)
-
-
 @pytest.mark.parametrize("lying", [False, True])
 def test_bars_are_as_long_as_the_tonnes_are_many(lying: bool) -> None:
     tree = drawn(Bars("a", Decimal(40), Decimal(10)), Bars("b", Decimal(20), Decimal(20)), lying=lying)

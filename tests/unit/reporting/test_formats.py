@@ -7,7 +7,6 @@ import io
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -179,26 +178,6 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     assert (one.to_csv(), one.to_json()) == (other.to_csv(), other.to_json())
 
 
-def test_writing_leaves_three_files_and_nothing_else(tmp_path: Path) -> None:
-    report = make_report(a_year(), "2026")
-    folder = tmp_path / "reports" / "2026"
-    written = report.write(folder)
-    assert written == [folder / "report.csv", folder / "report.json", folder / "index.html"]
-    assert sorted(folder.iterdir()) == sorted(written)
-    assert (folder / "index.html").read_text(encoding="utf-8") == report.to_html()
-    assert (folder / "report.csv").read_bytes() == report.to_csv().encode()
-    assert json.loads((folder / "report.json").read_bytes())["period"] == "2026"
-
-
-def test_a_reader_who_has_the_old_file_open_reads_it_to_its_end(tmp_path: Path) -> None:
-    make_report([a_line(entity="old")], "2026-10").write(tmp_path)
-    with (tmp_path / "report.csv").open() as reader:
-        begun = reader.read(10)
-        make_report([a_line(entity="new")], "2026-10").write(tmp_path)
-        assert ",old," in begun + reader.read()
-    assert ",new," in (tmp_path / "report.csv").read_text()
-
-
 def test_a_disk_that_fails_keeps_the_old_report(tmp_path: Path) -> None:
     report = make_report([a_line()], "2026-10")
     report.write(tmp_path)
@@ -208,40 +187,6 @@ def test_a_disk_that_fails_keeps_the_old_report(tmp_path: Path) -> None:
         make_report([], "2026-10").write(tmp_path)
     assert (tmp_path / "index.html").read_text(encoding="utf-8") == report.to_html()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "report.csv", "report.json"]
-
-
-class Bucket:
-    """An object store's path: it has what is asked of one, and shows an object when it is closed."""
-
-    def __init__(self, objects: dict[str, bytes], key: str = "") -> None:
-        self.objects, self.key = objects, key
-
-    def __truediv__(self, name: str) -> Bucket:
-        return Bucket(self.objects, f"{self.key}/{name}")
-
-    def mkdir(self, *, parents: bool, exist_ok: bool) -> None:
-        assert parents
-        assert exist_ok
-
-    def open(self, mode: str) -> Any:
-        assert mode == "wb"
-        objects, key = self.objects, self.key
-
-        class Upload(io.BytesIO):
-            def close(self) -> None:
-                objects[key] = self.getvalue()
-                super().close()
-
-        return Upload()
-
-
-def test_an_object_store_gets_each_file_under_its_own_name_only() -> None:
-    objects: dict[str, bytes] = {}
-    report = make_report([a_line()], "2026-10")
-    paths = report.write(Bucket(objects, "offsets"))
-    assert list(objects) == ["offsets/report.csv", "offsets/report.json", "offsets/index.html"]
-    assert [path.key for path in paths] == list(objects)
-    assert objects["offsets/index.html"].decode() == report.to_html()
 
 
 def test_a_folder_that_is_text_is_refused() -> None:

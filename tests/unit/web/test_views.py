@@ -13,7 +13,6 @@ from airflow_provider_carbonmark.web.views import (
     MOST_ROWS,
     NoAccessError,
     UnreadableRequestError,
-    View,
     Wanted,
     view,
 )
@@ -56,12 +55,6 @@ def test_a_query_says_what_is_wanted(query, wanted):
 def test_a_query_that_says_something_else_is_refused_by_the_name_of_the_part(query, named):
     with pytest.raises(UnreadableRequestError, match=named):
         Wanted.of(QueryParams(query))
-
-
-def test_a_ledger_that_was_never_written_is_empty_for_those_who_may_read_any_dag():
-    assert view(None, Wanted(), {"any"}) == View(Wanted())
-    with pytest.raises(NoAccessError):
-        view(None, Wanted(), set())
 
 
 def test_nobody_sees_a_ledger_of_which_they_may_read_no_dag(engine, connection):

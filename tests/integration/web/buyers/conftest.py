@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from sqlalchemy import NullPool, create_engine
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -20,6 +18,7 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.web.buyers.parts import PATIENT, RUN_ID, Buyer, Link, buyers, context_of, forget_all
+from tests.integration.web.serving import serving
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 
@@ -54,19 +53,8 @@ def _api_server(database: None) -> Iterator[ApiServer]:
 
     create_auth_manager()
     mounted = ApiServer()
-    config = uvicorn.Config(
-        Starlette(routes=[Mount(PREFIX, mounted)]), port=0, log_level="warning", lifespan="off"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-        assert thread.is_alive()
-    mounted.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield mounted
-    server.should_exit = True
-    thread.join()
+    with serving(Starlette(routes=[Mount(PREFIX, mounted)])) as mounted.url:
+        yield mounted
 
 
 @pytest.fixture

@@ -243,11 +243,6 @@ def id_of(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def title(page: httpx.Response) -> str:
-    """Return the headline of a page."""
-    return page.text.partition("<h1>")[2].partition("</h1>")[0]
-
-
 PAID_PAGE = "Thank you, your payment has arrived"
 ALREADY = "A payment is already recorded"
 UNCHECKED = "Your payment can’t be checked right now"

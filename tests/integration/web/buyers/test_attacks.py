@@ -22,8 +22,8 @@ from tests.integration.web.buyers.parts import (
     buyers,
     everything,
     id_of,
-    title,
 )
+from tests.integration.web.serving import title
 
 MANY = 10_000
 HEADERS = {

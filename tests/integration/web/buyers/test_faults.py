@@ -19,8 +19,8 @@ from tests.integration.web.buyers.parts import (
     WaitingTask,
     errors,
     id_of,
-    title,
 )
+from tests.integration.web.serving import title
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -52,16 +52,6 @@ def test_what_can_not_be_checked_is_recorded_and_passed_on(link, buyer, sandbox,
     assert link.brought == {id_of(url): False}
     assert link.purchase.state is State.LINK_MADE
     assert waiting.answered_with == id_of(url)
-
-
-def test_an_unverified_payment_is_verified_when_the_buyer_looks_again(link, buyer, connect):
-    url = buyer.pay(link)
-    connect(host=NOWHERE)
-    assert [title(buyer.go(url)), title(buyer.go(url))] == [UNCHECKED, UNCHECKED]
-    assert link.brought == {id_of(url): False}
-    connect()
-    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID_PAGE, ALREADY]
-    assert link.brought == {id_of(url): True}
 
 
 def test_an_unverified_payment_gives_way_to_a_verified_one(link, buyer, connect):

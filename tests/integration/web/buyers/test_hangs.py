@@ -24,8 +24,8 @@ from tests.integration.web.buyers.parts import (
     WaitingTask,
     buyers,
     id_of,
-    title,
 )
+from tests.integration.web.serving import title
 
 LIMITS = Limits(page=2.0, check=0.5, waking=0.5, hanging=0.3, key_again=60.0, key_retry=0.1)
 #: What a page takes at most: far above the limits, as this machine may be busy, and far below what hangs.

@@ -1,4 +1,4 @@
-"""Two API servers at once, each a process of its own, on one ledger."""
+"""Two API servers at once, each a process of its own, on one ledger; on PostgreSQL, see tests/e2e/test_every_version.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import NullPool, create_engine
 
-from airflow_provider_carbonmark.ledger import Ledger
-from tests.integration.airflow.model import ledger_environment
-from tests.integration.web.buyers.parts import ALREADY, PAID_PAGE, WaitingTask, forget_all, id_of, title
+from tests.integration.web.buyers.parts import ALREADY, PAID_PAGE, WaitingTask, forget_all, id_of
+from tests.integration.web.serving import title
 
 ROOT = Path(__file__).parents[4]
 SERVER = """
@@ -37,14 +35,6 @@ async def main():
     await serving
 asyncio.run(main())
 """
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request, new_database, monkeypatch):
-    url = new_database(request.param)
-    for name, value in ledger_environment(url).items():
-        monkeypatch.setenv(name, value)
-    return Ledger(create_engine(url, poolclass=NullPool))
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tests.integration.web.buyers.parts import (
     WaitingTask,
     errors,
     id_of,
-    title,
 )
+from tests.integration.web.serving import title
 
 NOT_TOLD = "could not be told right now and goes on the next time it runs"
 KEEPS_TRIES = hasattr(TaskInstance, "working_set")

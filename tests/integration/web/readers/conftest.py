@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
 from sqlalchemy import Engine, NullPool, create_engine
 
 from tests.integration.web.readers.parts import Reader, know_dags, token_of
+from tests.integration.web.serving import serving
 from tests.unit.ledger.rows import write
 from tests.unit.reporting.sample import RUN
 
@@ -35,17 +34,9 @@ def airflow_url(database: None) -> Iterator[str]:
             warnings.simplefilter("ignore")
             from airflow.api_fastapi import app as airflow_app
 
-            server = uvicorn.Server(
-                uvicorn.Config(airflow_app.create_app("core"), port=0, log_level="warning", lifespan="off")
-            )
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            thread.join(0.01)
-            assert thread.is_alive()
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+            app = airflow_app.create_app("core")
+        with serving(app) as url:
+            yield url
 
 
 @pytest.fixture

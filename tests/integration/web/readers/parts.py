@@ -72,11 +72,6 @@ def know_dags(dag_ids: Collection[str]) -> None:
             session.add(DagModel(dag_id=dag_id, bundle_name="dags", fileloc="dags.py", **timetable))
 
 
-def title(page: httpx.Response) -> str:
-    """Return the headline of a page."""
-    return page.text.partition("<h1>")[2].partition("</h1>")[0]
-
-
 def words(html: str) -> str:
     """Return what a page says, without its markup."""
     return " ".join(re.sub(r"<[^>]*>", " ", html.partition("</style>")[2]).split())

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from airflow_provider_carbonmark.ledger.purchase import State
-from tests.integration.web.readers.parts import PAGE, know_dags, links, title, words
+from tests.integration.web.readers.parts import PAGE, know_dags, links, words
+from tests.integration.web.serving import title
 from tests.unit.ledger.rows import planned_by
 
 QUERIES = ["", "?year=2026", "?month=2026-10", "?test=1", "?month=nonsense", "?part=2&month=2026-10"]

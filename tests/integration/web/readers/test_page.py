@@ -12,7 +12,8 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_carbonmark.ledger.purchase import Run, State
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
-from tests.integration.web.readers.parts import links, title, words
+from tests.integration.web.readers.parts import links, words
+from tests.integration.web.serving import title
 from tests.unit.ledger.rows import a_line, planned_by
 from tests.unit.reporting.sample import RUN, a_year
 
@@ -171,21 +172,7 @@ def test_what_others_wrote_is_text_everywhere(fill, reader, text):
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "javascript:alert(1)",
-        "JaVaScRiPt:alert(1)",
-        " javascript:alert(1)",
-        "java\tscript:alert(1)",
-        "data:text/html,<script>alert(1)</script>",
-        "vbscript:x",
-        "file:///etc/passwd",
-        "//evil.example/x",
-        "/relative",
-        "https:evil.example",
-        "https://user:pass@evil.example/",
-        "http://a b/",
-    ],
+    "url", ["javascript:alert(1)", "//evil.example/x", "https://user:pass@evil.example/"]
 )
 def test_only_web_addresses_become_links(fill, reader, url):
     fill(
