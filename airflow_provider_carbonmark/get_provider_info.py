@@ -53,8 +53,8 @@ CONFIG = {
                 "default": None,
             },
             "minimum_payment_usd": {
-                "description": "The least that can be paid, in USD. What costs less is not planned and stays open, until a plan of its "
-                "month finds it enough, by itself or with others.",
+                "description": "The least that can be paid, in USD. What costs less is not planned and stays open, until it is enough "
+                "for a later plan of the DAG, by itself or with others.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "1.00",

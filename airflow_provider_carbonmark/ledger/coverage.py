@@ -8,8 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, not_, or_, select
 
+from airflow_provider_carbonmark.ledger.columns import AMOUNT_LIMIT
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
 from airflow_provider_carbonmark.ledger.rows import run_values
 from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, purchases
@@ -127,6 +128,21 @@ def read_only(connection: Connection, scope: Scope) -> Reading:
     return read(connection, scope, connection.execute(query).all(), not_(left))
 
 
+def _carried_over(connection: Connection, scope: Scope) -> Iterable[Sequence[Any]]:
+    """Return what the DAG's plans left to a later one, of months that are not asked for: all that is missing of it."""
+    later = allocations.alias()
+    of_the_same = (later.c[name] == _a[name] for name in ("entity", "month", "test_mode"))
+    query = select(_a.entity, _a.month).where(
+        _a.purchase_id.is_(None),
+        _a.reason.is_not(None),
+        _a.deployment == scope.run.deployment,
+        _a.dag_id == scope.run.dag_id,
+        _a.test_mode == scope.test_mode,
+        not_(exists().where(*of_the_same, later.c.line > _a.line)),
+    )
+    return [(*key, AMOUNT_LIMIT) for key in connection.execute(query)]
+
+
 def _added_up(shares: Iterable[Sequence[Any]]) -> Mapping[Key, Decimal]:
     tonnes: dict[Key, Decimal] = {}
     for entity, month, quantity in shares:
@@ -143,7 +159,7 @@ def read(
     :param left: entity, month and tonnes of what dead runs left without a link.
     :param kept: which purchases count.
     """
-    abandoned = _added_up(left)
+    abandoned = _added_up([*left, *_carried_over(connection, scope)])
     covering = and_(_p.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_a.entity, _a.month)}

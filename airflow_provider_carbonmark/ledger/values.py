@@ -51,7 +51,7 @@ class Coverage:
 
     :param covered: by entity and month; a pair that nothing is known of is absent.
     :param abandoned: what is to be planned again for other months than those asked for, because its run ended
-        before it delivered a link; each entity and month once.
+        before it delivered a link, or because it was too little to be paid; each entity and month once.
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
     :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from itertools import count
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,7 @@ from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase, Run, Source, Task
-from airflow_provider_carbonmark.ledger.values import (
-    Coverage,
-    Need,
-    Plan,
-    PlannedPurchase,
-    Restated,
-    Share,
-    share_of_cost,
-    total,
-)
+from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.bringing import Brought
@@ -70,25 +61,6 @@ def line(
         entity, month, quantity if emitted_tonnes is None else emitted_tonnes, quantity, planned.cost_usd
     )
     return replace(planned, shares=(share,))
-
-
-def pool(*needs: Need, price: str | Decimal = "2.5", **other: Any) -> PlannedPurchase:
-    """Return a purchase for several entities and months, rounded up as plans round it."""
-    quantity = total(need.offset_tonnes for need in needs).quantize(Decimal("0.001"), ROUND_CEILING)
-    cost = quantity * Decimal(price)
-    shares = tuple(
-        Share(
-            need.entity,
-            need.month,
-            need.emitted_tonnes,
-            need.offset_tonnes,
-            share_of_cost(cost, need.offset_tonnes, quantity),
-        )
-        for need in needs
-    )
-    return replace(
-        line(tonnes=quantity, unit_price_usd=Decimal(price), cost_usd=cost, **other), shares=shares
-    )
 
 
 def buying(*purchases: PlannedPurchase) -> Make:

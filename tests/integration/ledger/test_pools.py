@@ -6,9 +6,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger import Ledger, queries
 from airflow_provider_carbonmark.ledger.queries import Rows
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
+from airflow_provider_carbonmark.planning import plan_purchases
+from airflow_provider_carbonmark.planning.dedication import Dedication
 from airflow_provider_carbonmark.reporting import make_report
 from tests.integration.ledger.parts import (
     FIRST,
@@ -16,7 +19,9 @@ from tests.integration.ledger.parts import (
     MONTH,
     NOW,
     SECOND,
+    THIRD,
     Buyer,
+    Make,
     buying,
     everybody,
     line,
@@ -25,6 +30,7 @@ from tests.integration.ledger.parts import (
     plan,
     retirement,
 )
+from tests.unit.planning.market import offer
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -83,6 +89,19 @@ def test_it_is_written_share_by_share_and_comes_back_as_it_was(ledger: Ledger) -
     ]
 
 
+def test_its_lines_follow_those_before_it_and_its_costs_add_up_but_for_what_rounding_costs(
+    ledger: Ledger,
+) -> None:
+    plan(ledger, buying(line("web", "1")), months=BOTH)
+    made = bought(ledger)
+    assert {(one.entity, one.month): one.line for one in made.allocations} == {
+        ("api", "2026-09"): 1,
+        ("api", MONTH): 1,
+        ("web", MONTH): 2,
+    }
+    assert made.cost_usd == sum(one.cost_usd or 0 for one in made.allocations) + Decimal("0.00275")
+
+
 def test_a_quote_is_shared_out_but_for_what_rounding_costs(ledger: Ledger) -> None:
     made = bought(ledger)
     ledger.quoted(made.id, FIRST, Decimal("0.010"))
@@ -96,6 +115,12 @@ def test_a_quote_is_shared_out_but_for_what_rounding_costs(ledger: Ledger) -> No
         "api": Decimal("0.004999999"),
         "web": Decimal("0.001333333"),
     }
+
+
+def test_a_quote_is_of_one_purchase_whoever_shares_another(ledger: Ledger) -> None:
+    first, second = plan(ledger, buying(pooled(), pooled()), months=BOTH)
+    ledger.quoted(first.id, FIRST, Decimal("0.010"))
+    assert ledger.purchase(second.id) == second
 
 
 def test_what_is_exact_is_covered_and_what_is_bought_is_promised(ledger: Ledger) -> None:
@@ -119,11 +144,18 @@ def test_what_a_dead_run_left_is_abandoned_share_by_share(ledger: Ledger) -> Non
     assert {(need.entity, need.month): need.offset_tonnes for need in buyer.told[0].abandoned} == EXACTLY
 
 
+def test_its_link_is_taken_up_once(ledger: Ledger) -> None:
+    made = bought(ledger)
+    link(ledger, made)
+    (taken,) = plan(ledger, Buyer({}), SECOND, is_over=everybody)
+    assert (taken.id, taken.handler, taken.allocations) == (made.id, SECOND, made.allocations)
+
+
 def test_rounding_is_shown_apart_from_everybody_s_figures(ledger: Ledger, engine: Engine) -> None:
     retired(ledger)
     report = make_report(ledger.lines(year=2026), "2026")
     assert report.totals.retired_tonnes == report.totals.emitted_tonnes == Decimal("0.0019")
-    assert (report.totals.open_tonnes, report.totals.rounding_tonnes) == (0, Decimal("0.0011"))
+    assert (report.totals.open_tonnes, report.totals.rounding_tonnes) == (Decimal(0), Decimal("0.0011"))
     assert report.totals.cost_usd == Decimal("0.00475")
     with engine.connect() as connection:
         assert queries.figures_by_month(connection, Rows("2026-01", "2026-12")) == report.months
@@ -135,7 +167,49 @@ def test_why_nothing_is_bought_for_a_figure_is_kept_and_told_to_planners(ledger:
     (kept,) = ledger.lines()
     assert (kept.reason, kept.emitted_tonnes, kept.purchase) == (left.reason, left.emitted_tonnes, None)
     known = told(ledger).covered["api", MONTH]
-    assert (known.reason, known.covered_tonnes) == (left.reason, 0)
+    assert (known.reason, known.covered_tonnes) == (left.reason, Decimal(0))
     report = make_report([kept], MONTH)
     assert report.totals.open_tonnes == left.emitted_tonnes
     assert "carried over: too little" in report.to_html()
+
+
+def stating_at(price: str, month: str, *emitted: tuple[str, str]) -> Make:
+    """Return a plan's maker for a market of one price, on which 0.50 USD is the least that can be paid."""
+    emissions = [entity_emissions(entity, month, Decimal(tonnes)) for entity, tonnes in emitted]
+
+    def make(coverage: Coverage) -> Plan:
+        return plan_purchases(
+            emissions,
+            coverage,
+            [offer("0xonly", price, "1000")],
+            dedication=Dedication("Example Corp", "Emissions of {months}"),
+            minimum_payment_usd=Decimal("0.5"),
+            now=NOW,
+        )
+
+    return make
+
+
+def test_what_is_carried_over_is_written_once_whatever_it_would_cost_and_bought_when_it_is_enough(
+    ledger: Ledger,
+) -> None:
+    for run, price in ((FIRST, "2.5"), (FIRST, "2.5"), (SECOND, "2.6")):
+        assert plan(ledger, stating_at(price, MONTH, ("api", "0.1")), run) == []
+    (kept,) = ledger.lines()
+    assert kept.reason == "carried over: 0.25 USD is below the least that can be paid, 0.5 USD"
+    (together,) = plan(ledger, stating_at("2.5", MONTH, ("api", "0.1"), ("web", "0.1")), SECOND)
+    assert [(one.entity, one.line) for one in together.allocations] == [("api", 2), ("web", 1)]
+    assert told(ledger).covered["api", MONTH].reason is None
+
+
+def test_what_was_carried_over_is_bought_with_a_later_month(ledger: Ledger) -> None:
+    assert plan(ledger, stating_at("2.5", "2026-09", ("api", "0.1")), months=["2026-09"]) == []
+    (made,) = plan(ledger, stating_at("2.5", MONTH, ("api", "1")), SECOND)
+    assert {(share.entity, share.month) for share in made.allocations} == {("api", "2026-09"), ("api", MONTH)}
+
+
+def test_what_a_dead_run_left_and_is_carried_over_since_is_not_forgotten(ledger: Ledger) -> None:
+    plan(ledger, stating_at("5", "2026-09", ("api", "0.1")), months=["2026-09"])
+    assert plan(ledger, stating_at("2.5", MONTH), SECOND, is_over=everybody) == []
+    (made,) = plan(ledger, stating_at("2.5", MONTH, ("api", "1")), THIRD)
+    assert {(share.entity, share.month) for share in made.allocations} == {("api", "2026-09"), ("api", MONTH)}
