@@ -33,7 +33,7 @@ def test_three_links_of_one_run_are_paid_in_another_order(
     assert len(offered) == 3
 
     for entity in sorted(offered, reverse=True):
-        person.open_request_of_run(MONTHLY_OFFSET, run_id, f"{entity} 2026-10")
+        person.open_request_of_run(MONTHLY_OFFSET, run_id, f"{entity}, 2026-10")
         page = person.open_payment_page()
         assert f"In a browser ({entity})" in page.content()
         pay_with(page)

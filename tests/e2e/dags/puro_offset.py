@@ -23,7 +23,7 @@ def puro_offset():
         plan,
         metadata={
             "country_code": "{{ params.country }}",
-            "period_start": "{{ task.purchase.month }}-01",
+            "period_start": "{{ task.purchase.months[0] }}-01",
         },
         allow_test_mode="{{ params.allow_test_mode }}",
     )
