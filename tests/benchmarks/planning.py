@@ -10,9 +10,8 @@ from tests.benchmarks.table import Row, render
 ENTITIES, FEWER_ENTITIES = 10_000, 1_000
 LISTINGS, FEWER_LISTINGS = 700, 70
 ROUNDS = 3
-MAX_GROWTH = (
-    12  # of the time, when either becomes ten times as much: linear, and a fifth for the noise of short times
-)
+# Of the time, when either becomes ten times as much: linear, and a half for the borders between offers, at which the solver decides.
+MAX_GROWTH = 15
 MAX_SECONDS = 10  # on the worst market
 
 
