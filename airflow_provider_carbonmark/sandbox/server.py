@@ -12,8 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_carbonmark.sandbox.app import create_app
-from airflow_provider_carbonmark.sandbox.clock import TimeSource, utc_now
-from airflow_provider_carbonmark.sandbox.state import SandboxState
+from airflow_provider_carbonmark.sandbox.state import SandboxState, TimeSource, utc_now
 from airflow_provider_carbonmark.sandbox.switches import Switches
 
 # As long as nginx keeps idle connections, so that a client which keeps its own can be seen to.

@@ -7,7 +7,7 @@ calls under ``/sandbox/switches`` are all read from here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -147,12 +147,3 @@ class Switches(BaseModel):
         default=(), description="What goes wrong. The first that fits a request hits it."
     )
     seed: int = Field(default=0, description="Seed of the random draws for `rate`.")
-
-    def changed(self, changes: dict[str, Any]) -> Self:
-        """
-        Return these switches with some of them changed.
-
-        :param changes: new values by name.
-        :raises pydantic.ValidationError: when a name or a value is unknown.
-        """
-        return self.model_validate({**self.model_dump(), **changes})
