@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,36 +19,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from airflow_provider_carbonmark.sandbox.state import SandboxState
-    from airflow_provider_carbonmark.sandbox.switches import ErrorShape, Fault, Switches
+    from airflow_provider_carbonmark.sandbox.switches import ErrorShape, Fault
 
-API_PATHS = ("/checkout", "/quotes", "/payments/", "/prices")
 CONTROL_PATH = "/sandbox"
 PATHS_WITH_ID = ("/payments/", "/pay/", "/retirements/id/", "/transactions/", "/returned/")
 BODY_KEPT = 4096
 JUST_TOO_MUCH = 4 * 1024 * 1024 + 1
-
-
-class FaultPlan:
-    """
-    The faults, and how many requests each has left to hit.
-
-    :param switches: name the faults and the seed of their draws.
-    """
-
-    def __init__(self, switches: Switches) -> None:
-        self._faults = [(fault, [fault.next]) for fault in switches.faults]
-        self._random = random.Random(switches.seed)
-
-    def pick(self, path: str) -> Fault | None:
-        """Return the fault that hits the next request for a path, and count it."""
-        for fault, left in self._faults:
-            fits = path.startswith(fault.path or API_PATHS)
-            if not fits or left[0] == 0 or self._random.random() >= fault.rate:
-                continue
-            if left[0] is not None:
-                left[0] -= 1
-            return fault
-        return None
 
 
 class Gate:

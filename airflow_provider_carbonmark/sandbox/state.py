@@ -14,7 +14,6 @@ from typing import Any
 
 from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired
-from airflow_provider_carbonmark.sandbox.gate import FaultPlan
 from airflow_provider_carbonmark.sandbox.market import Listing, open_market, plain
 from airflow_provider_carbonmark.sandbox.records import (
     PLACEHOLDER,
@@ -24,7 +23,7 @@ from airflow_provider_carbonmark.sandbox.records import (
     PaymentView,
     Retirement,
 )
-from airflow_provider_carbonmark.sandbox.switches import Switches
+from airflow_provider_carbonmark.sandbox.switches import FaultPlan, Switches
 
 TimeSource = Callable[[], datetime]
 

@@ -7,6 +7,7 @@ calls under ``/sandbox/switches`` are all read from here.
 
 from __future__ import annotations
 
+import random
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,8 @@ FaultKind = Literal[
     "oversized_chunked",
 ]
 ProofField = Literal["view_retirement_url", "certificate_url", "transaction_hash", "on_chain_explorer_url"]
+
+API_PATHS = ("/checkout", "/quotes", "/payments/", "/prices")
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -147,3 +150,26 @@ class Switches(BaseModel):
         default=(), description="What goes wrong. The first that fits a request hits it."
     )
     seed: int = Field(default=0, description="Seed of the random draws for `rate`.")
+
+
+class FaultPlan:
+    """
+    The faults, and how many requests each has left to hit.
+
+    :param switches: name the faults and the seed of their draws.
+    """
+
+    def __init__(self, switches: Switches) -> None:
+        self._faults = [(fault, [fault.next]) for fault in switches.faults]
+        self._random = random.Random(switches.seed)
+
+    def pick(self, path: str) -> Fault | None:
+        """Return the fault that hits the next request for a path, and count it."""
+        for fault, left in self._faults:
+            fits = path.startswith(fault.path or API_PATHS)
+            if not fits or left[0] == 0 or self._random.random() >= fault.rate:
+                continue
+            if left[0] is not None:
+                left[0] -= 1
+            return fault
+        return None
