@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -206,14 +205,14 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         if purchase.payment_id is not None:
             self.log.info("%s is %s: %s", purchase, purchase.state, purchase.payment_id)
             return purchase.payment_id
-        candidates: dict[Source, list[Payment]] = {source: [] for source in ruled_out_by}
-        for payment in ledger.payments(id):
-            if payment.source in candidates:
-                candidates[payment.source].append(payment)
+        brought = ledger.payments(id)
+        returned = [each for each in brought if each.source is Source.RETURNED]
         # What was typed last corrects what was typed before.
-        candidates.get(Source.ENTERED, []).reverse()
+        entered = [each for each in reversed(brought) if each.source is Source.ENTERED]
         possible = None
-        for payment in chain.from_iterable(candidates.values()):
+        for payment in (*returned, *entered):
+            if payment.source not in ruled_out_by:
+                continue
             finding, why = self._check(ledger, purchase, payment)
             self.log.info("Payment %s was %s before: %s", payment.payment_id, payment.source, why)
             if finding is Finding.THIS_PURCHASE:

@@ -168,6 +168,11 @@ class Checkout:
         """USD charged: in whole cents, rounded up."""
         return (self.order.quantity * self.price).quantize(CENT, ROUND_UP)
 
+    @property
+    def transaction(self) -> Transaction:
+        """The proof that its retirement will have."""
+        return Transaction(self.listing.chain_id, "0x" + hashlib.sha256(self.payment_id.encode()).hexdigest())
+
     def retirement(self, now: datetime) -> Retirement:
         """Return its retirement as it stands; before it is paid, what was asked for."""
         payment, metadata = self.payment, self.order.metadata
@@ -196,8 +201,7 @@ class Checkout:
             done = replace(
                 done, beneficiary_name="Somebody Else Ltd.", quantity_tonnes=asked.quantity_tonnes + 1
             )
-        transaction_hash = "0x" + hashlib.sha256(self.payment_id.encode()).hexdigest()
-        return replace(done, transaction=Transaction(self.listing.chain_id, transaction_hash))
+        return replace(done, transaction=self.transaction)
 
 
 class PaymentView(NamedTuple):
