@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
@@ -78,9 +77,7 @@ class SandboxServer:
             raise RuntimeError(f"The sandbox did not start at {self.url}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._server.should_exit = True
         # Answers that are still on their way, such as those of a slow fault, are not waited for.
         self._server.force_exit = True
