@@ -40,6 +40,7 @@ def page(report: Content) -> str:
     """Return the report as HTML."""
     environment = _templates()
     style = environment.get_template("report.css").render()
+    all_figures = (*report.entities.values(), *report.months.values(), report.totals)
     html = environment.get_template("report.html").render(
         report=report,
         title=month_name(report.period),
@@ -50,7 +51,7 @@ def page(report: Content) -> str:
         drawn=_MOST_ENTITIES_DRAWN,
         missing_months=_missing_months(report),
         # All amounts of a column have as many decimals as its finest one: exact, and in line.
-        emitted_places=decimals((figures.emitted_tonnes for figures in _all_figures(report)), 3),
+        emitted_places=decimals((figures.emitted_tonnes for figures in all_figures), 3),
         cost_places=decimals((line.cost_usd for line in (*report.lines, *report.test_lines)), 2),
         lines=sorted(report.lines, key=lambda line: (line.entity, line.month, line.line)),
         credits_of=_credits_of(report.lines),
@@ -135,10 +136,6 @@ def _credits_of(lines: Iterable[PurchaseLine]) -> dict[str, list[PurchaseLine]]:
         if line.state is State.RETIRED:
             found.setdefault(line.entity, {}).setdefault((line.project_id or "", line.vintage or 0), line)
     return {entity: [credit for _, credit in sorted(found[entity].items())] for entity in found}
-
-
-def _all_figures(report: Content) -> Iterable[Figures]:
-    return (*report.entities.values(), *report.months.values(), report.totals)
 
 
 def decimals(values: Iterable[Decimal], least: int) -> int:
