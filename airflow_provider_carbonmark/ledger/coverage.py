@@ -129,7 +129,7 @@ def read_only(connection: Connection, scope: Scope) -> Reading:
 
 
 def _carried_over(connection: Connection, scope: Scope) -> Iterable[Sequence[Any]]:
-    """Return what the DAG's plans left to a later one, of months that are not asked for: all that is missing of it."""
+    """Return what the DAG's plans left to a later one: all that is missing of it."""
     later = allocations.alias()
     of_the_same = (later.c[name] == _a[name] for name in ("entity", "month", "test_mode"))
     query = select(_a.entity, _a.month).where(

@@ -188,6 +188,11 @@ class Plan:
         return total(purchase.cost_usd for purchase in self.purchases)
 
 
+def too_little(cost_usd: Decimal, minimum_payment_usd: Decimal) -> str:
+    """Say why something is carried over."""
+    return f"carried over: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
+
+
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:
     """Return what a part of a purchase costs, rounded down to 10^-9 USD; so what rounding added costs the rest."""
     share = _DOWN.divide(_EXACT.multiply(cost_usd, part_tonnes), quantity_tonnes)

@@ -30,6 +30,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, minimum_payment_usd, open_ledger
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
+from airflow_provider_carbonmark.ledger.values import too_little
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
     CarbonmarkCreateQuoteOperator,
@@ -251,7 +252,7 @@ class CarbonmarkQuotePurchaseOperator(CarbonmarkCreateQuoteOperator):
                 raise
             cost = Decimal(quote["cost_usd"])
             if cost < (least := minimum_payment_usd()):
-                reason = f"carried over: {cost:f} USD is below the least that can be paid, {least:f} USD"
+                reason = too_little(cost, least)
                 ledger.failed(purchase.id, reason, now=pendulum.now("UTC"), run=run_of(context))
                 raise AirflowSkipException(f"{purchase} gets no link, {reason}")
             ledger.quoted(purchase.id, run_of(context), cost)

@@ -76,14 +76,16 @@ def solve(problem: Problem) -> Solution:
     """
     attempts = [fill_in_order(problem, order) for order in _orders(problem)]
     least = problem.least_cost()
-    choices = [sum(1 for _ in problem.usable(amount)) for amount in problem.amounts]
-    if least is None or not all(choices):
+    if least is None:
         raise UnsolvedError(attempts[0], is_proven=True)
     found = [attempt.filling for attempt in attempts if attempt.failed is None]
     within = [filling for filling in found if problem.is_within_budgets(filling)]
     best = min(within, key=problem.cost, default=None)
     if best is not None and problem.cost(best) - least <= least * CLOSE_ENOUGH:
         return Solution(best, problem.cost(best) - least)
+    choices = [sum(1 for _ in problem.usable(amount)) for amount in problem.amounts]
+    if not all(choices):
+        raise UnsolvedError(attempts[0], is_proven=True)
     if best is not None:
         best = _with_borders_moved(problem, best)
     places = range(len(choices))

@@ -22,6 +22,7 @@ from airflow_provider_carbonmark.ledger.values import (
     PlannedPurchase,
     Restated,
     Unstated,
+    too_little,
     total,
 )
 from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, solve
@@ -116,10 +117,11 @@ class _Buying:
                 return self._cheapest(payable)
             except UnsolvedError as unsolved:
                 failed = payable[unsolved.attempt.failed or 0]
-                if not self._could_be_bought_for_less(failed):
+                cost = self.market.cost_usd(failed.kilograms)
+                if cost is None or not self._could_be_bought_for_less(failed):
                     raise NoListingError(self._why(payable, unsolved)) from None
                 payable.remove(failed)
-                self._carry_over(failed, self.market.cost_usd(failed.kilograms))
+                self._carry_over(failed, cost)
         return []
 
     def _is_too_little(self, pool: Pool) -> bool:
@@ -129,8 +131,8 @@ class _Buying:
         self._carry_over(pool, cost)
         return True
 
-    def _carry_over(self, pool: Pool, cost: Decimal | None) -> None:
-        reason = f"carried over: {cost:f} USD is below the least that can be paid, {self.minimum_payment_usd:f} USD"
+    def _carry_over(self, pool: Pool, cost: Decimal) -> None:
+        reason = too_little(cost, self.minimum_payment_usd)
         self.carried_over += [CarriedOver(need, reason) for need in pool.needs]
 
     def _could_be_bought_for_less(self, pool: Pool) -> bool:
@@ -185,12 +187,12 @@ class _Buying:
         return budgets
 
     def _of_pool(self, pool: Pool, parts: Sequence[tuple[Offer, int]]) -> Iterable[PlannedPurchase]:
-        priced = [(unit_price_usd(self.market.listing(offer)), tonnes(part)) for offer, part in parts]
-        costs = [(quantity, _EXACT.multiply(price, quantity)) for price, quantity in priced]
-        for (offer, _), (price, quantity), (_, cost), shares in zip(
-            parts, priced, costs, pool.shares(costs), strict=True
-        ):
-            listing = self.market.listing(offer)
+        listings = [self.market.listing(offer) for offer, _ in parts]
+        bought = [
+            (quantity := tonnes(part), _EXACT.multiply(unit_price_usd(listing), quantity))
+            for listing, (_, part) in zip(listings, parts, strict=True)
+        ]
+        for listing, (quantity, cost), shares in zip(listings, bought, pool.shares(bought), strict=True):
             beneficiary_name, retirement_message = self.dedication.of(
                 shares[0].entity,
                 shares[0].month,
@@ -204,7 +206,7 @@ class _Buying:
                 project_id=listing.project_id,
                 registry=listing.registry,
                 vintage=listing.vintage,
-                unit_price_usd=price,
+                unit_price_usd=unit_price_usd(listing),
                 cost_usd=cost,
                 beneficiary_name=beneficiary_name,
                 retirement_message=retirement_message,

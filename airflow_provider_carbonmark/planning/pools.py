@@ -28,13 +28,9 @@ class Pool:
     needs: Sequence[Need]
 
     @cached_property
-    def needed_tonnes(self) -> Decimal:
-        return total(need.offset_tonnes for need in self.needs)
-
-    @cached_property
     def kilograms(self) -> int:
         """What is to be bought: rounded up once, for all of them."""
-        return kilograms_up(self.needed_tonnes)
+        return kilograms_up(total(need.offset_tonnes for need in self.needs))
 
     def __str__(self) -> str:
         """Say whose they are, for messages."""
@@ -55,7 +51,7 @@ class Pool:
         for quantity, cost in parts:
             shares: list[Share] = []
             left = quantity
-            while left and need:
+            while left:
                 tonnes = min(left, missing)
                 share = share_of_cost(cost, tonnes, quantity)
                 shares.append(Share(need.entity, need.month, need.emitted_tonnes, tonnes, share))

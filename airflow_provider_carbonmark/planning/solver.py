@@ -68,6 +68,7 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
     parts: dict[tuple[int, int], int] = {}  # amount and offer → the column of the tonnes of it
     is_part: dict[tuple[int, int], int] = {}
     in_tonnes: dict[int, int] = {}  # amount → the column that says whether it is rounded up
+    sold: dict[int, list[tuple[int, float]]] = {}  # offer → what is bought of it
     for at, amount in enumerate(problem.amounts):
         usable = [*problem.usable(amount)]
         if amount % TONNE and any(problem.offers[number].step > 1 for number in usable):
@@ -83,15 +84,14 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
             if at in in_tonnes and offer.step == 1:
                 program.row(-_INFINITY, [(chosen, 1), (in_tonnes[at], 1)], 1)
             parts[at, number], is_part[at, number] = column, chosen
+            sold.setdefault(number, []).append((column, 1))
         extra = (rounded_up(amount) - amount) / TONNE
         terms = [(parts[at, number], 1.0) for number in usable]
         if at in in_tonnes:
             terms.append((in_tonnes[at], -extra))
         program.row(amount / TONNE, terms, amount / TONNE)
-    for number, offer in enumerate(problem.offers):
-        sold = [(column, 1.0) for (_, of), column in parts.items() if of == number]
-        if sold:
-            program.row(-_INFINITY, sold, offer.high / TONNE)
+    for number, terms in sorted(sold.items()):
+        program.row(-_INFINITY, terms, problem.offers[number].high / TONNE)
     for budget in problem.budgets:
         counted = [
             (column, float(share) * problem.offers[number].price * TONNE / _USD)
@@ -105,20 +105,15 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
     if known is not None:
         solver.setSolution(_start(problem, known, len(program.costs), parts, is_part, in_tonnes))
     solver.run()
-    status, info = solver.getModelStatus(), solver.getInfo()
-    if status == highspy.HighsModelStatus.kInfeasible:
+    if solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
         return (known, 0) if known is not None else (None, None)
-    found = (
-        _whole(problem, parts, solver.getSolution().col_value)
-        if info.primal_solution_status == highspy.kSolutionStatusFeasible.value
-        else None
-    )
-    bound = (
-        math.floor((info.mip_dual_bound - _PAYMENT_USD * len(is_part)) * _USD)
-        if math.isfinite(info.mip_dual_bound)
-        else 0
-    )
-    if found is None or not (problem.is_filling(found) and problem.is_within_budgets(found)):
+    info = solver.getInfo()
+    is_bound = math.isfinite(info.mip_dual_bound)
+    bound = math.floor((info.mip_dual_bound - _PAYMENT_USD * len(is_part)) * _USD) if is_bound else 0
+    if info.primal_solution_status != highspy.kSolutionStatusFeasible.value:
+        return known, bound
+    found = _whole(problem, parts, solver.getSolution().col_value)
+    if not (problem.is_filling(found) and problem.is_within_budgets(found)):
         return known, bound
     return (found if known is None else min(found, known, key=problem.cost)), bound
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact
 from functools import reduce
 
+from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, State
 
-# Less than what is sold at all (1 kg, doc) may be the rounding of an older ledger.
-_LEAST_SURPLUS = Decimal("0.001")
 _ZERO = Decimal(0)
 _EXACT = Context(prec=60, traps=[Inexact])
 
@@ -73,7 +72,8 @@ def problems_of(lines: Sequence[PurchaseLine]) -> Iterator[Problem]:
     :param lines: its rows in the order of their numbers.
     """
     surplus = _EXACT.subtract(_tonnes(lines, *COVERING), _to_offset(lines))
-    if surplus >= _LEAST_SURPLUS:
+    # Less than can be bought at all may be the rounding of an older ledger.
+    if surplus >= QUANTITY_STEP:
         yield _over_covered(lines, surplus)
     for line in lines:
         if line.state in (State.FAILED, State.DECLINED):
