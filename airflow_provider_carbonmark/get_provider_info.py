@@ -8,65 +8,62 @@ from airflow_provider_carbonmark.hooks import connection_form
 
 PACKAGE = "airflow_provider_carbonmark"
 
+
+def _option(
+    description: str, *, example: str, kind: str = "string", default: str | None = None
+) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
+
+
 CONFIG = {
     "carbonmark": {
         "description": "What a deployment decides for all its Carbonmark tasks. What belongs to one account is in the connection.",
         "options": {
-            "return_base_url": {
-                "description": "Address of this Airflow as buyers' browsers reach it. They come back to /carbonmark below it. "
+            "return_base_url": _option(
+                "Address of this Airflow as buyers' browsers reach it. They come back to /carbonmark below it. "
                 "Default: [api] base_url.",
-                "version_added": "0.1.0",
-                "type": "string",
-                "example": "https://airflow.example.com",
-                "default": None,
-            },
-            "return_token_days": {
-                "description": "For how many days after a link was made its buyer may come back.",
-                "version_added": "0.1.0",
-                "type": "integer",
-                "example": "90",
-                "default": "60",
-            },
-            "ledger_conn_id": {
-                "description": "Connection of the database that holds the ledger, such as PostgreSQL. "
+                example="https://airflow.example.com",
+            ),
+            "return_token_days": _option(
+                "For how many days after a link was made its buyer may come back.",
+                kind="integer",
+                example="90",
+                default="60",
+            ),
+            "ledger_conn_id": _option(
+                "Connection of the database that holds the ledger, such as PostgreSQL. "
                 "Default: the SQLite file ledger_path, which all workers and API servers have to share.",
-                "version_added": "0.1.0",
-                "type": "string",
-                "example": "ledger",
-                "default": None,
-            },
-            "ledger_path": {
-                "description": "SQLite file that holds the ledger where ledger_conn_id is empty. "
+                example="ledger",
+            ),
+            "ledger_path": _option(
+                "SQLite file that holds the ledger where ledger_conn_id is empty. "
                 "Default: carbonmark-ledger.db in AIRFLOW_HOME, refused unless the executor is LocalExecutor.",
-                "version_added": "0.1.0",
-                "type": "string",
-                "example": "/srv/airflow/carbonmark-ledger.db",
-                "default": None,
-            },
-            "deployment": {
-                "description": "Short name of this Airflow, at most 50 characters without brackets. Airflows that share a ledger must "
+                example="/srv/airflow/carbonmark-ledger.db",
+            ),
+            "deployment": _option(
+                "Short name of this Airflow, at most 50 characters without brackets. Airflows that share a ledger must "
                 "each have another one, so that the runs of one are never taken for those of another. Set it before the first run: what "
                 "runs without a name left open is taken up by none that has one.",
-                "version_added": "0.1.0",
-                "type": "string",
-                "example": "europe",
-                "default": None,
-            },
-            "minimum_payment_usd": {
-                "description": "The least that can be paid, in USD. What costs less is not planned and stays open, until it is enough "
+                example="europe",
+            ),
+            "minimum_payment_usd": _option(
+                "The least that can be paid, in USD. What costs less is not planned and stays open, until it is enough "
                 "for a later plan of the DAG, by itself or with others.",
-                "version_added": "0.1.0",
-                "type": "string",
-                "example": "1.00",
-                "default": "0.50",
-            },
-            "max_concurrent_polls": {
-                "description": "How many payments of one connection a triggerer asks about at the same moment.",
-                "version_added": "0.1.0",
-                "type": "integer",
-                "example": "20",
-                "default": "10",
-            },
+                example="1.00",
+                default="0.50",
+            ),
+            "max_concurrent_polls": _option(
+                "How many payments of one connection a triggerer asks about at the same moment.",
+                kind="integer",
+                example="20",
+                default="10",
+            ),
         },
     },
 }
@@ -105,8 +102,8 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": connection_form.CONN_TYPE,
                 "hook-class-name": f"{PACKAGE}.hooks.carbonmark.CarbonmarkHook",
                 "hook-name": connection_form.HOOK_NAME,
-                "conn-fields": connection_form.conn_fields(),
-                "ui-field-behaviour": connection_form.ui_field_behaviour(),
+                "conn-fields": connection_form.CONN_FIELDS,
+                "ui-field-behaviour": connection_form.UI_FIELD_BEHAVIOUR,
             }
         ],
         "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],

@@ -60,29 +60,6 @@ class Answer:
     body: bytes
 
 
-class Body:
-    """
-    Collects the parts of an answer's body, and says when to stop.
-
-    :param response: the answer whose body comes in.
-    """
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def takes(self, part: bytes) -> bool:
-        """Keep a part, and tell whether more are wanted."""
-        self._parts.append(part)
-        self._size += len(part)
-        return self._size <= MAX_BODY_BYTES
-
-    def answer(self) -> Answer:
-        response = self._response
-        return Answer(response.request, response.status_code, response.headers, b"".join(self._parts))
-
-
 def show_request(request: httpx.Request) -> str:
     """Name a request in a message: method and address without the query."""
     return f"{request.method} {request.url.copy_with(query=None)}"

@@ -81,8 +81,14 @@ class Calls:
         self._headers = httpx.Headers({**shared, "Authorization": f"Bearer {api_key}"} if api_key else shared)
 
     def list_prices(
-        self, project_ids: Collection[str] | None, min_supply: Quantity | None
+        self, project_ids: Collection[str] | None = None, min_supply: Quantity | None = None
     ) -> Exchange[list[Listing]]:
+        """
+        Read the market's price sources (doc: ``GET /prices``). Public: the key is not sent.
+
+        :param project_ids: only of these projects, e.g. ``["VCS-191"]``.
+        :param min_supply: only with at least that many tonnes.
+        """
         if isinstance(project_ids, str):
             remedy = "Give a list of project keys"
             raise InvalidInputError("project_ids", "is a single text", value=project_ids, remedy=remedy)
@@ -100,7 +106,13 @@ class Calls:
         )
         return self._exchange(request, self.reader.listings)
 
-    def create_quote(self, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
+    def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
+        """
+        Ask what a quantity of a listing costs (doc: ``POST /quotes``).
+
+        :param asset_price_source_id: the listing's ``source_id``.
+        :param quantity_tonnes: tonnes in steps of 0.001.
+        """
         order = _order(asset_price_source_id, quantity_tonnes)
 
         def read(answer: Answer) -> Quote:
@@ -118,13 +130,25 @@ class Calls:
 
     def create_checkout(
         self,
+        *,
         asset_price_source_id: str,
         quantity_tonnes: Quantity,
         metadata: Mapping[str, Any],
         success_url: str,
         cancel_url: str,
-        idempotency_key: str | None,
+        idempotency_key: str | None = None,
     ) -> Exchange[Checkout]:
+        """
+        Make a hosted payment page (doc: ``POST /checkout``).
+
+        :param asset_price_source_id: the listing's ``source_id``.
+        :param quantity_tonnes: tonnes in steps of 0.001.
+        :param metadata: goes along with the order; ``beneficiary_name`` (at most 255 characters) and
+            ``retirement_message`` (at most 500) end up in the public record.
+        :param success_url: where the buyer goes after paying; the service adds ``/<payment_id>``.
+        :param cancel_url: where the buyer goes instead.
+        :param idempotency_key: the same for every attempt at one purchase; made up for this call when None.
+        """
         order = _order(asset_price_source_id, quantity_tonnes)
         order["metadata"] = _metadata(metadata)
         order["success_url"] = parse_url(success_url, "success_url", takes_suffix=True)
@@ -142,6 +166,11 @@ class Calls:
         return self._exchange(request, lambda answer: self.reader.model(answer, Checkout))
 
     def get_payment(self, payment_id: str) -> Exchange[Payment]:
+        """
+        Read a payment and its retirement (doc: ``GET /payments/{id}``).
+
+        :param payment_id: as the service added it to the success URL.
+        """
         return self._exchange(self._payment_request(parse_payment_id(payment_id)), self._read_payment)
 
     def _build_payment_request(self, payment_id: str) -> httpx.Request:

@@ -9,27 +9,24 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from importlib import metadata as distributions
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.answers import Answer, Body, out_of_time
-from airflow_provider_carbonmark.api.calls import Calls, Exchange, Quantity
+from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Answer, out_of_time
+from airflow_provider_carbonmark.api.calls import Calls, Exchange
 from airflow_provider_carbonmark.api.deadline import Deadline, hold_to
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
 
-if TYPE_CHECKING:
-    from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
-
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Few: callers bound their concurrency themselves. Idle for 30 s: below the 60 s after which load balancers hang up.
@@ -124,6 +121,26 @@ def _environment() -> Iterator[None]:
         ) from None
 
 
+def _call(
+    call: Callable[Concatenate[Calls, P], Exchange[T]],
+) -> Callable[Concatenate[CarbonmarkClient, P], T]:
+    @wraps(call)
+    def drive(self: CarbonmarkClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(call(self._calls, *args, **kwargs))
+
+    return drive
+
+
+def _async_call(
+    call: Callable[Concatenate[Calls, P], Exchange[T]],
+) -> Callable[Concatenate[AsyncCarbonmarkClient, P], Awaitable[T]]:
+    @wraps(call)
+    async def drive(self: AsyncCarbonmarkClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(call(self._calls, *args, **kwargs))
+
+    return drive
+
+
 class CarbonmarkClient:
     """
     The blocking client. Use it as a context manager, or :meth:`close` it.
@@ -147,72 +164,17 @@ class CarbonmarkClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def list_prices(
-        self, project_ids: Collection[str] | None = None, min_supply: Quantity | None = None
-    ) -> list[Listing]:
-        """
-        Read the market's price sources (doc: ``GET /prices``). Public: the key is not sent.
-
-        :param project_ids: only of these projects, e.g. ``["VCS-191"]``.
-        :param min_supply: only with at least that many tonnes.
-        """
-        return self._run(self._calls.list_prices(project_ids, min_supply))
-
-    def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Quote:
-        """
-        Ask what a quantity of a listing costs (doc: ``POST /quotes``).
-
-        :param asset_price_source_id: the listing's ``source_id``.
-        :param quantity_tonnes: tonnes in steps of 0.001.
-        """
-        return self._run(self._calls.create_quote(asset_price_source_id, quantity_tonnes))
-
-    def create_checkout(
-        self,
-        *,
-        asset_price_source_id: str,
-        quantity_tonnes: Quantity,
-        metadata: Mapping[str, Any],
-        success_url: str,
-        cancel_url: str,
-        idempotency_key: str | None = None,
-    ) -> Checkout:
-        """
-        Make a hosted payment page (doc: ``POST /checkout``).
-
-        :param asset_price_source_id: the listing's ``source_id``.
-        :param quantity_tonnes: tonnes in steps of 0.001.
-        :param metadata: goes along with the order; ``beneficiary_name`` (at most 255 characters) and
-            ``retirement_message`` (at most 500) end up in the public record.
-        :param success_url: where the buyer goes after paying; the service adds ``/<payment_id>``.
-        :param cancel_url: where the buyer goes instead.
-        :param idempotency_key: the same for every attempt at one purchase; made up for this call when None.
-        """
-        return self._run(
-            self._calls.create_checkout(
-                asset_price_source_id, quantity_tonnes, metadata, success_url, cancel_url, idempotency_key
-            )
-        )
-
-    def get_payment(self, payment_id: str) -> Payment:
-        """
-        Read a payment and its retirement (doc: ``GET /payments/{id}``).
-
-        :param payment_id: as the service added it to the success URL.
-        """
-        return self._run(self._calls.get_payment(payment_id))
+    list_prices = _call(Calls.list_prices)
+    create_quote = _call(Calls.create_quote)
+    create_checkout = _call(Calls.create_checkout)
+    get_payment = _call(Calls.get_payment)
 
     def _run(self, exchange: Exchange[T]) -> T:
         try:
@@ -228,13 +190,14 @@ class CarbonmarkClient:
             return result
 
     def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
+        body = bytearray()
         try:
             self._deadline.start(self._timeout)
             response = self._http.send(request, stream=True)
             try:
-                body = Body(response)
                 for part in response.iter_raw():
-                    if not body.takes(part):
+                    body += part
+                    if len(body) > MAX_BODY_BYTES:
                         break
             finally:
                 response.close()
@@ -242,7 +205,7 @@ class CarbonmarkClient:
             return out_of_time(request, self._timeout)
         except _HTTP_ERRORS as error:
             return self._calls.reader.failure(error, request)
-        return body.answer()
+        return Answer(request, response.status_code, response.headers, bytes(body))
 
 
 class AsyncCarbonmarkClient:
@@ -277,48 +240,17 @@ class AsyncCarbonmarkClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failure: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def list_prices(
-        self, project_ids: Collection[str] | None = None, min_supply: Quantity | None = None
-    ) -> list[Listing]:
-        """Read the market's price sources; see :meth:`CarbonmarkClient.list_prices`."""
-        return await self._run(self._calls.list_prices(project_ids, min_supply))
-
-    async def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Quote:
-        """Ask what a quantity of a listing costs; see :meth:`CarbonmarkClient.create_quote`."""
-        return await self._run(self._calls.create_quote(asset_price_source_id, quantity_tonnes))
-
-    async def create_checkout(
-        self,
-        *,
-        asset_price_source_id: str,
-        quantity_tonnes: Quantity,
-        metadata: Mapping[str, Any],
-        success_url: str,
-        cancel_url: str,
-        idempotency_key: str | None = None,
-    ) -> Checkout:
-        """Make a hosted payment page; see :meth:`CarbonmarkClient.create_checkout`."""
-        return await self._run(
-            self._calls.create_checkout(
-                asset_price_source_id, quantity_tonnes, metadata, success_url, cancel_url, idempotency_key
-            )
-        )
-
-    async def get_payment(self, payment_id: str) -> Payment:
-        """Read a payment and its retirement; see :meth:`CarbonmarkClient.get_payment`."""
-        return await self._run(self._calls.get_payment(payment_id))
+    list_prices = _async_call(Calls.list_prices)
+    create_quote = _async_call(Calls.create_quote)
+    create_checkout = _async_call(Calls.create_checkout)
+    get_payment = _async_call(Calls.get_payment)
 
     async def _run(self, exchange: Exchange[T]) -> T:
         try:
@@ -335,13 +267,14 @@ class AsyncCarbonmarkClient:
 
     async def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
         limit = asyncio.timeout(self._timeout)
+        body = bytearray()
         try:
             async with limit:
                 response = await self._http.send(request, stream=True)
                 try:
-                    body = Body(response)
                     async for part in response.aiter_raw():
-                        if not body.takes(part):
+                        body += part
+                        if len(body) > MAX_BODY_BYTES:
                             break
                 finally:
                     await response.aclose()
@@ -350,4 +283,4 @@ class AsyncCarbonmarkClient:
             if limit.expired():
                 return out_of_time(request, self._timeout)
             return self._calls.reader.failure(error, request)
-        return body.answer()
+        return Answer(request, response.status_code, response.headers, bytes(body))

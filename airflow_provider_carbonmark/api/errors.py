@@ -52,11 +52,7 @@ class CarbonmarkError(Exception):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        facts = (
-            ("HTTP", self.status),
-            ("code", self.code),
-            ("request id", self.request_id),
-        )
+        facts = (("HTTP", self.status), ("code", self.code), ("request id", self.request_id))
         shown = ", ".join(f"{name} {value}" for name, value in facts if value is not None)
         return f"{self.args[0]} [{shown}]" if shown else str(self.args[0])
 
@@ -136,13 +132,8 @@ def status_error_class(status: int) -> type[StatusError]:
 
     :param status: 400 to 599; anything odd above counts as the service's failure.
     """
-    if status in (401, 403):
-        return AccessDeniedError
-    if status == 404:
-        return NotFoundError
-    if status == 429:
-        return RateLimitedError
-    return RequestRefusedError if status < 500 else ServiceError
+    known = {401: AccessDeniedError, 403: AccessDeniedError, 404: NotFoundError, 429: RateLimitedError}
+    return known.get(status, RequestRefusedError if status < 500 else ServiceError)
 
 
 def redact(text: str, secret: str | None) -> str:

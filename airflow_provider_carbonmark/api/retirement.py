@@ -151,15 +151,6 @@ def is_not_paid(payment: Payment) -> bool:
     )
 
 
-def is_placeholder(payment: Payment) -> bool:
-    """
-    Tell whether a payment points at the retirement that all test orders share (seen: ``Developer Tester``, ``TEST MODE``).
-
-    :param payment: the payment as the service tells it.
-    """
-    return _is_placeholder(payment, None)
-
-
 def describes(payment: Payment, asked: RetirementRequest) -> bool | None:
     """
     Tell whether a payment, at whatever stage, is for what was asked.
@@ -176,11 +167,8 @@ def describes(payment: Payment, asked: RetirementRequest) -> bool | None:
 
 
 def _waiting_reason(payment: Payment) -> str:
-    paid = (
-        f"the payment's is {_show(payment.payment_status)}"
-        if payment.payment_status
-        else "the payment has none"
-    )
+    status = payment.payment_status
+    paid = f"the payment's is {_show(status)}" if status else "the payment has none"
     if payment.retirement_status is None:
         return f"The retirement has no status yet; {paid}."
     return f"The retirement's status is {_show(payment.retirement_status)}; {paid}."
@@ -201,16 +189,11 @@ def _failed_verdict(reason: str, payment: Payment, asked: RetirementRequest | No
 
 
 def _placeholder_verdict(test_mode: bool) -> Verdict:
+    reason = "This is the placeholder that test mode shows for every order; nothing was retired."
     if test_mode:
-        return Verdict(
-            Outcome.RETIRED,
-            "This is the placeholder that test mode shows for every order; nothing was retired.",
-        )
-    return Verdict(
-        Outcome.NOT_AS_ASKED,
-        "This is the placeholder that test mode shows for every order; nothing was retired. "
-        "Use a production API key, or set the connection's environment to test.",
-    )
+        return Verdict(Outcome.RETIRED, reason)
+    remedy = "Use a production API key, or set the connection's environment to test."
+    return Verdict(Outcome.NOT_AS_ASKED, f"{reason} {remedy}")
 
 
 def _mismatch(payment: Payment, asked: RetirementRequest) -> Verdict | None:
@@ -266,11 +249,8 @@ def _proof(payment: Payment) -> str | None:
 
 def _is_placeholder(payment: Payment, asked: RetirementRequest | None) -> bool:
     # Our own words come back as an echo; they say nothing about what was retired.
-    ours = (
-        {_bare_text(text) for text in (asked.beneficiary_name, asked.retirement_message) if text}
-        if asked
-        else set()
-    )
+    echoes = (asked.beneficiary_name, asked.retirement_message) if asked else ()
+    ours = {_bare_text(text) for text in echoes if text}
     for text in _texts(payment):
         bare = _bare_text(text)
         if bare not in ours and (bare == PLACEHOLDER_BENEFICIARY or _PLACEHOLDER_TEXT.search(bare)):

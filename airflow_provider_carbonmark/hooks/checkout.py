@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,10 +42,11 @@ def checkout_of(purchase: Purchase) -> dict[str, Any]:
     }
 
 
-def parse_checkout(checkout: Any) -> Mapping[str, Any]:
+def parse_checkout(checkout: Any, needed: Sequence[str] = _NEEDED) -> Mapping[str, Any]:
     """
     Read a checkout, which a template may have rendered as JSON text.
 
+    :param needed: what it must tell.
     :raises InvalidInputError: when it is none, or lacks what a payment is known by.
     """
     if isinstance(checkout, str):
@@ -53,12 +54,13 @@ def parse_checkout(checkout: Any) -> Mapping[str, Any]:
             checkout = json.loads(checkout)
     if not isinstance(checkout, Mapping):
         raise InvalidInputError("checkout", "is not a mapping", value=checkout, remedy=_REMEDY)
-    missing = [name for name in _NEEDED if checkout.get(name) in (None, "")]
+    missing = [name for name in needed if checkout.get(name) in (None, "")]
     if missing:
         raise InvalidInputError(
             "checkout", f"lacks {' and '.join(missing)}", value=dict(checkout), remedy=_REMEDY
         )
-    parse_url(checkout["checkout_url"], "checkout checkout_url")
+    if "checkout_url" in needed:
+        parse_url(checkout["checkout_url"], "checkout checkout_url")
     return checkout
 
 
@@ -89,9 +91,4 @@ def find_purchase(ledger: Ledger, handed_on: Any, field: str = "checkout") -> Pu
 
 def asked_for(purchase: Purchase) -> RetirementRequest:
     """Return what a retirement has to describe to be the purchase's."""
-    return RetirementRequest(
-        beneficiary_name=purchase.beneficiary_name,
-        quantity_tonnes=purchase.quantity_tonnes,
-        asset_price_source_id=purchase.asset_price_source_id,
-        retirement_message=purchase.retirement_message,
-    )
+    return RetirementRequest(**vars(purchase.order))

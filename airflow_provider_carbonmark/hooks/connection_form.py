@@ -6,7 +6,6 @@ Airflow reads the metadata while it is being imported itself, so nothing of Airf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 CONN_TYPE = "carbonmark"
@@ -22,64 +21,35 @@ DEFAULT_TIMEOUT = 30.0
 ENVIRONMENTS = ("production", "test")
 
 
-@dataclass(frozen=True)
-class ExtraField:
-    """One field of the form that Airflow keeps in the connection's extra."""
+#: The fields of the form that Airflow keeps in the connection's extra, as the provider metadata's ``conn-fields``.
+CONN_FIELDS: dict[str, dict[str, Any]] = {
+    "market_url": {
+        "label": "Market API URL",
+        "description": "Base URL of the market API, which lists prices. The host carries the API's version.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "description": "How long one request may take as a whole, from connecting to the last byte of its answer. 30 when empty.",
+        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+    },
+    "environment": {
+        "label": "Environment",
+        "description": "production or test. Nothing that comes from test counts as a retirement. When empty: test for a key that "
+        "starts with cm_api_sandbox, else production. A host outside carbonmark.com needs it said for any other key.",
+        "schema": {"type": ["string", "null"], "enum": [*ENVIRONMENTS, None]},
+    },
+}
 
-    name: str
-    label: str
-    description: str
-    kind: str = "string"
-    choices: tuple[str, ...] = ()
-    placeholder: str = ""
-
-
-EXTRA_FIELDS = (
-    ExtraField(
-        "market_url",
-        "Market API URL",
-        "Base URL of the market API, which lists prices. The host carries the API's version.",
-        placeholder=DEFAULT_MARKET_URL,
-    ),
-    ExtraField(
-        "timeout",
-        "Timeout (seconds)",
-        "How long one request may take as a whole, from connecting to the last byte of its answer. 30 when empty.",
-        kind="number",
-        placeholder=f"{DEFAULT_TIMEOUT:g}",
-    ),
-    ExtraField(
-        "environment",
-        "Environment",
-        "production or test. Nothing that comes from test counts as a retirement. When empty: test for a key that starts "
-        "with cm_api_sandbox, else production. A host outside carbonmark.com needs it said for any other key.",
-        choices=ENVIRONMENTS,
-        placeholder="production",
-    ),
-)
-
-HIDDEN_FIELDS = ["schema", "login", "port", "extra"]
-RELABELING = {"host": "Checkout Service URL", "password": "API key"}
-PLACEHOLDERS = {"host": DEFAULT_CHECKOUT_URL, "password": "cm_api_…"}
-
-
-def conn_fields() -> dict[str, Any]:
-    """Return the extra fields as the provider metadata's ``conn-fields``."""
-    return {field.name: _conn_field(field) for field in EXTRA_FIELDS}
-
-
-def _conn_field(field: ExtraField) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": [field.kind, "null"]}
-    if field.choices:
-        schema["enum"] = [*field.choices, None]
-    if field.kind == "number":
-        schema["exclusiveMinimum"] = 0
-    return {"label": field.label, "description": field.description, "schema": schema}
-
-
-def ui_field_behaviour() -> dict[str, Any]:
-    """Return what the form does to Airflow's standard fields, as the provider metadata's ``ui-field-behaviour``."""
-    placeholders = PLACEHOLDERS | {
-        field.name: field.placeholder for field in EXTRA_FIELDS if field.placeholder
-    }
-    return {"hidden-fields": HIDDEN_FIELDS, "relabeling": RELABELING, "placeholders": placeholders}
+#: What the form does to Airflow's standard fields, as the provider metadata's ``ui-field-behaviour``.
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema", "login", "port", "extra"],
+    "relabeling": {"host": "Checkout Service URL", "password": "API key"},
+    "placeholders": {
+        "host": DEFAULT_CHECKOUT_URL,
+        "password": "cm_api_…",
+        "market_url": DEFAULT_MARKET_URL,
+        "timeout": f"{DEFAULT_TIMEOUT:g}",
+        "environment": "production",
+    },
+}

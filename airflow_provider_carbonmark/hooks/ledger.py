@@ -117,14 +117,10 @@ def _executor_elsewhere() -> str | None:
     return None
 
 
-def _conn_id() -> str:
-    return (conf.get("carbonmark", "ledger_conn_id", fallback=None) or "").strip()
-
-
 def _engine() -> Engine:
     from sqlalchemy import NullPool, create_engine
 
-    conn_id = _conn_id()
+    conn_id = (conf.get("carbonmark", "ledger_conn_id", fallback=None) or "").strip()
     if not conn_id:
         return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook

@@ -27,35 +27,29 @@ DEFAULT_CONCURRENT_POLLS = 10
 
 
 class SharedClient:
-    """A client that lives as long as somebody waits with it."""
+    """A client that lives as long as somebody waits with it; its connection as it was read when the first wait began."""
+
+    connection: CarbonmarkConnection
 
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self.waits = 0
         self._opening = asyncio.Lock()
-        self._connection: CarbonmarkConnection | None = None
         self._client: AsyncCarbonmarkClient | None = None
         polls = conf.getint("carbonmark", "max_concurrent_polls", fallback=DEFAULT_CONCURRENT_POLLS)
         self._turns = asyncio.Semaphore(max(1, polls))
-
-    @property
-    def connection(self) -> CarbonmarkConnection:
-        """The connection as it was read when the first wait began."""
-        if self._connection is None:
-            raise RuntimeError(f"The client of connection {self.conn_id!r} is not open.")
-        return self._connection
 
     async def open(self) -> None:
         """Read the connection (a request to Airflow's API server) and make the client, once for all waits."""
         async with self._opening:
             if self._client is None:
                 connection = await CarbonmarkHook.aget_connection(self.conn_id)
-                self._connection = CarbonmarkConnection.of(connection)
+                self.connection = CarbonmarkConnection.of(connection)
                 # In a thread, because importing aiohttp and reading certificates holds up everything else in the triggerer.
                 self._client = await asyncio.to_thread(
                     # A wait has its own schedule of polls, which a failed poll is part of.
                     AsyncCarbonmarkClient,
-                    self._connection.settings,
+                    self.connection.settings,
                     retries=NO_RETRIES,
                 )
 

@@ -31,7 +31,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, or_, select
 
@@ -65,6 +65,9 @@ from airflow_provider_carbonmark.ledger.schema import allocations, purchases
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.bringing import Brought
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Ledger:
@@ -127,15 +130,13 @@ class Ledger:
         coverage.check_months(months)
         scope = coverage.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
         doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
-        self._database.in_transaction(
-            lambda connection: planning.plan_once(connection, scope, make, now), doing
-        )
+        self._write(doing, planning.plan_once, scope, make, now)
 
         def take_up(connection: Connection) -> list[Purchase]:
             planning.take_up(connection, scope, now)
             return planning.purchases_of_run(connection, scope)
 
-        return self._database.in_transaction(take_up, doing)
+        return self._write(doing, take_up)
 
     def preview(
         self,
@@ -150,14 +151,11 @@ class Ledger:
         """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
         coverage.check_months(months)
         scope = coverage.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
-        with self._database.reading() as connection:
-            reading = coverage.read_only(connection, scope) if connection else coverage.Reading()
-        return planning.make_plan(make, scope, reading)
+        return planning.make_plan(make, scope, self._read(coverage.Reading(), coverage.read_only, scope))
 
     def _dead(self, run: Run, test_mode: bool, is_over: Callable[[Run, datetime], bool]) -> tuple[Run, ...]:
         """Return which runs of the DAG hold open purchases and are over; asked before any lock is held."""
-        with self._database.reading() as connection:
-            holders = coverage.holders(connection, run, test_mode) if connection else {}
+        holders: dict[Run, datetime] = self._read({}, coverage.holders, run, test_mode)
         return tuple(holder for holder, since in holders.items() if is_over(holder, since))
 
     def purchase(self, id: int) -> Purchase:
@@ -169,23 +167,19 @@ class Ledger:
 
     def purchase_of(self, task: Task) -> Purchase | None:
         """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""
-        with self._database.reading() as connection:
-            return linking.ordered(connection, task) if connection else None
+        return self._read(None, linking.ordered, task)
 
     def given_up(self, task: Task) -> list[Purchase]:
         """Return what a task ordered before, and gave up for what it orders now; the latest last."""
-        with self._database.reading() as connection:
-            return linking.given_up(connection, task) if connection else []
+        return self._read([], linking.given_up, task)
 
     def payments(self, id: int) -> list[Payment]:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
-        with self._database.reading() as connection:
-            return read_payments(connection, id) if connection else []
+        return self._read([], read_payments, id)
 
     def waiting(self, id: int) -> list[Task]:
         """Return the tasks that said that they wait for a purchase's payment."""
-        with self._database.reading() as connection:
-            return bringing.waiting(connection, id) if connection else []
+        return self._read([], bringing.waiting, id)
 
     def lines(
         self,
@@ -211,12 +205,13 @@ class Ledger:
             None if dag_ids is None else c.dag_id.in_(dag_ids),
         )
         query = select(*LINE_COLUMNS).select_from(LINES).where(*(one for one in wanted if one is not None))
-        with self._database.reading() as connection:
-            rows = connection.execute(query).all() if connection else []
+
+        def read(connection: Connection) -> list[PurchaseLine]:
+            return [line_of(row) for row in connection.execute(query)]
+
+        lines: list[PurchaseLine] = self._read([], read)
         # Sorted here: the databases don't agree on the order of letters.
-        return sorted(
-            map(line_of, rows), key=lambda line: (line.month, line.entity, line.test_mode, line.line)
-        )
+        return sorted(lines, key=lambda line: (line.month, line.entity, line.test_mode, line.line))
 
     def order(
         self, task: Task, order: Order, *, test_mode: bool, now: datetime, instead_of: Purchase | None = None
@@ -228,12 +223,8 @@ class Ledger:
         :return: the task's order.
         :raises LedgerError: when somebody brought a payment for that meanwhile.
         """
-        return self._database.in_transaction(
-            lambda connection: linking.order_once(
-                connection, task, order, test_mode=test_mode, now=now, instead_of=instead_of
-            ),
-            f"Ordering for task {task.task_id!r}",
-        )
+        doing = f"Ordering for task {task.task_id!r}"
+        return self._write(doing, linking.order_once, task, order, test_mode, now, instead_of)
 
     def quoted(self, id: int, run: Run, cost_usd: Decimal) -> Purchase:
         """Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
@@ -259,10 +250,8 @@ class Ledger:
             that honours the key would refuse it with another request.
         :raises HasLinkError: when the purchase has its link.
         """
-        return self._database.in_transaction(
-            lambda connection: linking.ask_link(connection, id, task, request_of, conn_id=conn_id, now=now),
-            f"Asking for the link of purchase {id}",
-        )
+        doing = f"Asking for the link of purchase {id}"
+        return self._write(doing, linking.ask_link, id, task, request_of, conn_id, now)
 
     def link_made(
         self,
@@ -281,19 +270,12 @@ class Ledger:
         :param asked: what :meth:`ask_link` returned.
         :return: the purchase; if it had a link, whoever made it, then with that one: deliver what the purchase says.
         """
-        return self._database.in_transaction(
-            lambda connection: linking.store_link(
-                connection, id, run, asked, url=url, payment_id=payment_id, expires_at=expires_at, now=now
-            ),
-            f"Storing the link of purchase {id}",
-        )
+        answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
+        return self._write(f"Storing the link of purchase {id}", linking.store_link, id, run, asked, answer)
 
     def awaits(self, id: int, task: Task, *, now: datetime) -> None:
         """Write down that a task waits for a purchase's payment, to be woken when it comes."""
-        self._database.in_transaction(
-            lambda connection: bringing.say_waits(connection, id, task, now),
-            f"Waiting for the payment of purchase {id}",
-        )
+        self._write(f"Waiting for the payment of purchase {id}", bringing.say_waits, id, task, now)
 
     def bring(
         self,
@@ -321,10 +303,8 @@ class Ledger:
             brought_at=now,
             verified_at=now if verified else None,
         )
-        return self._database.in_transaction(
-            lambda connection: bringing.bring(connection, id, payment, now),
-            f"Recording payment {payment_id!r} of purchase {id}",
-        )
+        doing = f"Recording payment {payment_id!r} of purchase {id}"
+        return self._write(doing, bringing.bring, id, payment, now)
 
     def paid(self, id: int, payment_id: str, *, now: datetime) -> Purchase:
         """
@@ -379,7 +359,16 @@ class Ledger:
             purchase = lock_purchase(connection, id)
             return change_purchase(connection, purchase, rule(purchase))
 
-        return self._database.in_transaction(change, f"Changing purchase {id}")
+        return self._write(f"Changing purchase {id}", change)
+
+    def _read(self, otherwise: T, query: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
+        """Return what a query finds; something else where nothing was ever written."""
+        with self._database.reading() as connection:
+            return query(connection, *args) if connection else otherwise
+
+    def _write(self, doing: str, act: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
+        """Act in a transaction of its own."""
+        return self._database.in_transaction(lambda connection: act(connection, *args), doing)
 
 
 def _in_states(states: Collection[State]) -> ColumnElement[bool]:

@@ -43,7 +43,6 @@ def order_once(
     connection: Connection,
     task: Task,
     order: Order,
-    *,
     test_mode: bool,
     now: datetime,
     instead_of: Purchase | None,
@@ -92,7 +91,6 @@ def ask_link(
     id: int,
     task: Task,
     request_of: Callable[[int], Mapping[str, Any]],
-    *,
     conn_id: str,
     now: datetime,
 ) -> Link:
@@ -121,26 +119,15 @@ def ask_link(
     return asked
 
 
-def store_link(
-    connection: Connection,
-    id: int,
-    run: Run,
-    asked: Link,
-    *,
-    url: str,
-    payment_id: str | None,
-    expires_at: datetime | None,
-    now: datetime,
-) -> Purchase:
+def store_link(connection: Connection, id: int, run: Run, asked: Link, answer: Mapping[str, Any]) -> Purchase:
     """Write down the link that was made, unless there is one."""
     purchase = lock_purchase(connection, id)
     changes = transitions.link_made(purchase, run)
     if not changes:
         return purchase
     # As it was asked for: another try may have asked otherwise since, and its answer comes too late.
-    answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
     is_it = links.c.current_of == id, links.c.number == asked.number
-    stored = connection.execute(update(links).where(*is_it).values(_as_asked(asked) | answer))
+    stored = connection.execute(update(links).where(*is_it).values({**_as_asked(asked), **answer}))
     if not stored.rowcount:
         raise LedgerError(f"{purchase} was never asked for link {asked.number}: ask for it before it is made")
     return change_purchase(connection, purchase, changes)

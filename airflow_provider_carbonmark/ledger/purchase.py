@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from airflow_provider_carbonmark.ledger.values import spans
 
@@ -82,9 +82,8 @@ class Task:
     @property
     def key(self) -> str:
         """A short name of it that no other task has."""
-        return hashlib.sha256(
-            json.dumps([*astuple(self.run), self.task_id, self.map_index]).encode()
-        ).hexdigest()
+        names = json.dumps([*astuple(self.run), self.task_id, self.map_index])
+        return hashlib.sha256(names.encode()).hexdigest()
 
 
 class Source(StrEnum):
@@ -172,39 +171,31 @@ class Order:
     retirement_message: str
 
 
+#: What tasks hand on of a purchase, beside its number, its state and whom it is for.
+_HANDED_ON = (
+    *("ledger", "test_mode", "quantity_tonnes", "asset_price_source_id", "project_id", "registry", "vintage"),
+    *("unit_price_usd", "cost_usd", "beneficiary_name", "retirement_message", "payment_id"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Purchase:
+class _Progress:
     """
-    One listing, one quantity, one beneficiary: one payment and one retirement.
+    What a purchase and each of its lines tell alike.
 
-    :param id: its number, a random one below 10^15: that of another ledger is found in no other.
-    :param ledger: the id of the ledger that it is in.
-    :param test_mode: whether it is a rehearsal, which retires nothing.
     :param unit_price_usd: USD per tonne with fees, when it was planned; None where no plan says.
-    :param cost_usd: USD with fees, as planned, then as quoted; None where neither was.
     :param reason: why it failed or was declined; it stays when a payment comes in after all.
+    :param planned_at: when it was planned, or stated.
     :param payment_id: the payment that counts for it, which counts for no other purchase.
-    :param to_announce: whether it is retired, and Airflow's asset was not seen to be updated with that yet.
     :param run: the run that planned it; never changes.
-    :param task_id: the task that ordered it, where no plan did; with ``map_index``.
     :param handler: the run that carries it on.
-    :param handled_since: when it became that run's.
-    :param link: its current link, asked for or made.
-    :param allocations: whom it is for; none where no plan says.
     """
 
-    id: int
-    ledger: str
     test_mode: bool
-    asset_price_source_id: str
     project_id: str | None = None
     registry: str | None = None
     vintage: int | None = None
-    quantity_tonnes: Decimal
     unit_price_usd: Decimal | None = None
-    cost_usd: Decimal | None = None
-    beneficiary_name: str
-    retirement_message: str
     state: State
     reason: str | None = None
     planned_at: datetime
@@ -216,11 +207,36 @@ class Purchase:
     certificate_url: str | None = None
     transaction_hash: str | None = None
     explorer_url: str | None = None
-    to_announce: bool = False
     run: Run
+    handler: Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase(_Progress):
+    """
+    One listing, one quantity, one beneficiary: one payment and one retirement.
+
+    :param id: its number, a random one below 10^15: that of another ledger is found in no other.
+    :param ledger: the id of the ledger that it is in.
+    :param test_mode: whether it is a rehearsal, which retires nothing.
+    :param cost_usd: USD with fees, as planned, then as quoted; None where neither was.
+    :param to_announce: whether it is retired, and Airflow's asset was not seen to be updated with that yet.
+    :param task_id: the task that ordered it, where no plan did; with ``map_index``.
+    :param handled_since: when it became its handler's.
+    :param link: its current link, asked for or made.
+    :param allocations: whom it is for; none where no plan says.
+    """
+
+    id: int
+    ledger: str
+    asset_price_source_id: str
+    quantity_tonnes: Decimal
+    cost_usd: Decimal | None = None
+    beneficiary_name: str
+    retirement_message: str
+    to_announce: bool = False
     task_id: str | None = None
     map_index: int | None = None
-    handler: Run
     handled_since: datetime
     link: Link | None = None
     allocations: tuple[Allocation, ...] = ()
@@ -253,89 +269,41 @@ class Purchase:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a task hands on (XCom): plain JSON, tonnes and USD as decimal strings."""
-        names = (
-            "ledger",
-            "test_mode",
-            "quantity_tonnes",
-            "asset_price_source_id",
-            "project_id",
-            "registry",
-            "vintage",
-            "unit_price_usd",
-            "cost_usd",
-            "beneficiary_name",
-            "retirement_message",
-            "payment_id",
-        )
-        entities = sorted({share.entity for share in self.allocations})
         values: dict[str, Any] = {"purchase": self.id, "state": self.state.value, "for_whom": self.for_whom}
         # Who they all are is in the ledger: there may be thousands.
+        entities = sorted({share.entity for share in self.allocations})
         values["entity"] = entities[0] if len(entities) == 1 else None
         values["entities"] = len(entities)
         values["months"] = sorted({share.month for share in self.allocations})
-        values |= {name: getattr(self, name) for name in names}
+        values |= {name: getattr(self, name) for name in _HANDED_ON}
         return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PurchaseLine:
+class PurchaseLine(_Progress, Allocation):
     """
     A row for reports and pages: an allocation with what became of its purchase, or a figure that was stated anew.
 
     :param id: the row's number.
     :param purchase: its purchase's number; None for ``restated``.
-    :param line: 1, 2, 3… within entity, month and test mode; the highest holds the figure that was stated last.
-    :param emitted_tonnes: what the entity was known to have emitted in the month, rounded up to 10^-9 t.
+    :param line: the highest of an entity and month in its mode holds the figure that was stated last.
     :param quantity_tonnes: tonnes that are bought for it; 0 for ``restated`` only.
     :param cost_usd: what they cost, USD with fees, as planned, then as quoted.
     :param rounding_tonnes: what rounding added to the purchase beside the last of its allocations; nobody's.
-    :param planned_at: when it was planned or stated.
     :param checkout_url: the current link.
     """
 
     id: int
     purchase: int | None = None
-    entity: str
-    month: str
-    test_mode: bool
-    line: int
-    emitted_tonnes: Decimal
-    quantity_tonnes: Decimal
     asset_price_source_id: str | None = None
-    project_id: str | None = None
-    registry: str | None = None
-    vintage: int | None = None
-    unit_price_usd: Decimal | None = None
     cost_usd: Decimal = Decimal(0)
     rounding_tonnes: Decimal = Decimal(0)
     beneficiary_name: str | None = None
     retirement_message: str | None = None
-    state: State
-    reason: str | None = None
-    planned_at: datetime
     link_made_at: datetime | None = None
-    paid_at: datetime | None = None
-    retired_at: datetime | None = None
-    failed_at: datetime | None = None
-    declined_at: datetime | None = None
     checkout_url: str | None = None
-    payment_id: str | None = None
-    certificate_url: str | None = None
-    transaction_hash: str | None = None
-    explorer_url: str | None = None
-    run: Run
-    handler: Run
 
     def __str__(self) -> str:
         """Name the row for a message."""
         rehearsal = ", test mode" if self.test_mode else ""
         return f"line {self.line} of {self.entity}, {self.month}{rehearsal}"
-
-    @classmethod
-    def from_row(cls, values: dict[str, Any]) -> Self:
-        run = Run(values.pop("dag_id"), values.pop("run_id"), values.pop("deployment"))
-        handler = [values.pop(f"handler_{name}") for name in ("dag_id", "run_id", "deployment")]
-        values["handler"] = run if handler[0] is None else Run(*handler)
-        values["state"] = values["state"] or State.RESTATED
-        values["cost_usd"] = values["cost_usd"] or Decimal(0)
-        return cls(run=run, **values)

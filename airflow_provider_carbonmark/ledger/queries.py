@@ -7,7 +7,7 @@ Nothing reads more than a year of rows, and what is counted is counted as a repo
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -32,16 +32,7 @@ from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, line_of
 from airflow_provider_carbonmark.ledger.schema import allocations, purchases
 
 _NOTHING: ColumnElement[Any] = literal_column("0")
-_FIGURES = (
-    "emitted_tonnes",
-    "retired_tonnes",
-    "open_tonnes",
-    "planned_tonnes",
-    "link_made_tonnes",
-    "paid_tonnes",
-    "cost_usd",
-    "rounding_tonnes",
-)
+_FIGURES = [field.name for field in fields(Figures)]
 
 _c = allocations.c
 _p = purchases.c
@@ -191,4 +182,4 @@ def _sums(pairs: Subquery) -> list[ColumnElement[Decimal]]:
 
 
 def _figures(sums: Sequence[Decimal]) -> Figures:
-    return Figures(**dict[str, Any](zip(_FIGURES, sums, strict=True)))
+    return Figures(*sums)

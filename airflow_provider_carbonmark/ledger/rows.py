@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, bindparam, func, select, update
 
@@ -26,36 +27,20 @@ from airflow_provider_carbonmark.ledger.purchase import (
 from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
 from airflow_provider_carbonmark.ledger.values import share_of_cost
 
+T = TypeVar("T")
+
 #: How many rows one statement names; SQL Server takes 2,100 values.
 ROWS_NAMED: Final = 1_000
 
-_HIDDEN = {"revision", "ordered_by"}
-_PURCHASE = (
-    *(column for column in purchases.columns if column.name not in _HIDDEN),
-    select(versions.c.ledger).scalar_subquery().label("ledger"),
-)
+_PURCHASE = (*purchases.columns, select(versions.c.ledger).scalar_subquery().label("ledger"))
 _OUTCOMES = {State.PAID: "paid", State.DECLINED: "declined", State.FAILED: "failed"}
-_LINE_NAMES = (
-    "asset_price_source_id",
-    "project_id",
-    "registry",
-    "vintage",
-    "unit_price_usd",
-    "beneficiary_name",
-    "retirement_message",
-    "state",
-    "paid_at",
-    "retired_at",
-    "failed_at",
-    "declined_at",
-    "payment_id",
-    "certificate_url",
-    "transaction_hash",
-    "explorer_url",
-    "handler_deployment",
-    "handler_dag_id",
-    "handler_run_id",
-)
+_RUN = ("dag_id", "run_id", "deployment")
+_FIELDS: Final[dict[type, set[str]]] = {
+    kind: {field.name for field in fields(kind)}
+    for kind in (Purchase, PurchaseLine, Allocation, Link, Payment)
+}
+# Not what the allocation itself has, and says of itself: when it was stated is when it was planned.
+_SHOWN = _FIELDS[PurchaseLine] - {*allocations.c.keys(), "planned_at"} | {f"handler_{name}" for name in _RUN}
 
 #: Allocations and restated figures, each with its purchase and that one's current link.
 LINES: Final = allocations.outerjoin(purchases, allocations.c.purchase_id == purchases.c.id).outerjoin(
@@ -67,7 +52,7 @@ LINE_COLUMNS: Final = (
     func.coalesce(purchases.c.reason, allocations.c.reason).label("reason"),
     allocations.c.purchase_id.label("purchase"),
     allocations.c.stated_at.label("planned_at"),
-    *(purchases.c[name] for name in _LINE_NAMES),
+    *(column for column in purchases.columns if column.name in _SHOWN),
     links.c.made_at.label("link_made_at"),
     links.c.url.label("checkout_url"),
 )
@@ -92,7 +77,16 @@ def task_values(task: Task) -> dict[str, Any]:
 
 
 def line_of(row: Row[Any]) -> PurchaseLine:
-    return PurchaseLine.from_row(dict(row._mapping))
+    values = row._mapping
+    run = _run_of(values)
+    return _value(
+        PurchaseLine,
+        values,
+        run=run,
+        handler=run if values["handler_run_id"] is None else _run_of(values, "handler_"),
+        state=values["state"] or State.RESTATED,
+        cost_usd=values["cost_usd"] or Decimal(0),
+    )
 
 
 def task_of(row: RowMapping) -> Task:
@@ -101,17 +95,27 @@ def task_of(row: RowMapping) -> Task:
 
 def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> list[Purchase]:
     """Return purchases with their current links and allocations, by number."""
-    found = [dict(row) for row in connection.execute(select(*_PURCHASE).where(condition)).mappings()]
-    found.sort(key=lambda values: values["id"])
+    rows = connection.execute(select(*_PURCHASE).where(condition)).mappings()
+    found = sorted(rows, key=lambda row: int(row["id"]))
     made: dict[int, Link] = {}
     shares: dict[int, list[Allocation]] = defaultdict(list)
-    for ids in in_batches([values["id"] for values in found]):
+    for ids in in_batches([row["id"] for row in found]):
         for row in connection.execute(select(links).where(links.c.current_of.in_(ids))).mappings():
-            made[row["purchase_id"]] = _link_of(row)
+            made[row["purchase_id"]] = _value(Link, row, made_by=task_of(row))
         of_purchases = select(allocations).where(allocations.c.purchase_id.in_(ids))
         for row in connection.execute(of_purchases.order_by(allocations.c.id)).mappings():
-            shares[row["purchase_id"]].append(_allocation_of(row))
-    return [_purchase_of(values, made.get(values["id"]), tuple(shares[values["id"]])) for values in found]
+            shares[row["purchase_id"]].append(_value(Allocation, row))
+    return [
+        _value(
+            Purchase,
+            row,
+            run=_run_of(row),
+            handler=_run_of(row, "handler_"),
+            link=made.get(row["id"]),
+            allocations=tuple(shares[row["id"]]),
+        )
+        for row in found
+    ]
 
 
 def find_purchase(connection: Connection, id: int) -> Purchase:
@@ -181,7 +185,8 @@ def read_payments(connection: Connection, purchase: int) -> list[Payment]:
     """Return what was brought for a purchase, in the order that it came."""
     c = payments.c
     query = select(payments).where(c.purchase_id == purchase).order_by(c.brought_at, c.link, c.payment_id)
-    return [_payment_of(row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings()
+    return [_value(Payment, row, source=Source(row["source"])) for row in rows]
 
 
 def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -189,32 +194,10 @@ def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
         yield ids[first : first + ROWS_NAMED]
 
 
-def _run_of(values: Mapping[str, Any] | RowMapping, role: str = "") -> Run:
-    return Run(*(values[f"{role}{name}"] for name in ("dag_id", "run_id", "deployment")))
+def _run_of(values: RowMapping, role: str = "") -> Run:
+    return Run(*(values[f"{role}{name}"] for name in _RUN))
 
 
-def _purchase_of(values: dict[str, Any], link: Link | None, shares: tuple[Allocation, ...]) -> Purchase:
-    run, handler = _run_of(values), _run_of(values, "handler_")
-    roles = [f"{role}{name}" for role in ("", "handler_") for name in ("deployment", "dag_id", "run_id")]
-    facts = {name: value for name, value in values.items() if name not in roles}
-    return Purchase(run=run, handler=handler, link=link, allocations=shares, **facts)
-
-
-def _link_of(row: RowMapping) -> Link:
-    names = ("number", "url", "request", "idempotency_key", "conn_id", "asked_at", "made_at", "expires_at")
-    return Link(
-        made_by=task_of(row),
-        payment_id=row["payment_id"],
-        outcome=row["outcome"],
-        **{name: row[name] for name in names},
-    )
-
-
-def _allocation_of(row: RowMapping) -> Allocation:
-    names = ("entity", "month", "line", "emitted_tonnes", "quantity_tonnes", "cost_usd")
-    return Allocation(**{name: row[name] for name in names})
-
-
-def _payment_of(row: RowMapping) -> Payment:
-    names = ("payment_id", "link", "brought_by", "brought_at", "verified_at")
-    return Payment(source=Source(row["source"]), **{name: row[name] for name in names})
+def _value(kind: type[T], row: RowMapping, **more: Any) -> T:
+    """Return a row as a value whose fields are its columns, but for those that have to be made of several."""
+    return kind(**{name: row[name] for name in _FIELDS[kind] - more.keys()}, **more)

@@ -44,7 +44,6 @@ Changes = Mapping[str, Any]
 
 _NOTHING: Changes = {}
 _HAS_LINK = (State.LINK_MADE, State.PAID, State.RETIRED)
-_BUY_AGAIN = "its tonnes are not covered any more, so the next run that plans the month buys them"
 
 
 def quoted(purchase: Purchase, run: Run, cost_usd: Decimal) -> Changes:
@@ -63,7 +62,8 @@ def link_asked(purchase: Purchase, run: Run) -> Changes:
     if purchase.state in _HAS_LINK:
         raise HasLinkError(f"{purchase} is {purchase.state} and has its link: deliver that")
     if purchase.state is not State.PLANNED:
-        raise _refusal(purchase, "get a link", _why_no_link(purchase))
+        again = "; its tonnes are not covered any more, so the next run that plans the month buys them"
+        raise _refusal(purchase, "get a link", f"{purchase.reason}{again if purchase.allocations else ''}")
     return _NOTHING
 
 
@@ -192,11 +192,6 @@ def _told_time(retirement: Mapping[str, Any]) -> datetime | None:
             remedy="Pass the output of CarbonmarkRetirementSensor",
         )
     return time
-
-
-def _why_no_link(purchase: Purchase) -> str:
-    buy_again = f"; {_BUY_AGAIN}" if purchase.allocations else ""
-    return f"{purchase.reason}{buy_again}"
 
 
 def _refusal(purchase: Purchase, what: str, remedy: str) -> LedgerError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from itertools import chain
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.bringing import Brought
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 PAID = "I have paid"
@@ -206,14 +205,14 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         if purchase.payment_id is not None:
             self.log.info("%s is %s: %s", purchase, purchase.state, purchase.payment_id)
             return purchase.payment_id
-        candidates: dict[Source, list[Payment]] = {source: [] for source in ruled_out_by}
-        for payment in ledger.payments(id):
-            if payment.source in candidates:
-                candidates[payment.source].append(payment)
+        brought = ledger.payments(id)
+        returned = [each for each in brought if each.source is Source.RETURNED]
         # What was typed last corrects what was typed before.
-        candidates.get(Source.ENTERED, []).reverse()
+        entered = [each for each in reversed(brought) if each.source is Source.ENTERED]
         possible = None
-        for payment in chain.from_iterable(candidates.values()):
+        for payment in (*returned, *entered):
+            if payment.source not in ruled_out_by:
+                continue
             finding, why = self._check(ledger, purchase, payment)
             self.log.info("Payment %s was %s before: %s", payment.payment_id, payment.source, why)
             if finding is Finding.THIS_PURCHASE:
@@ -252,17 +251,16 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
 
     def _check(self, ledger: Ledger, purchase: Purchase, payment: Payment) -> tuple[Finding, str]:
         """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
-
-        def bring(*, verified: bool) -> Brought:
-            told: dict[str, Any] = {
-                "source": payment.source,
-                "brought_by": payment.brought_by,
-                "now": pendulum.now("UTC"),
-            }
-            return ledger.bring(purchase.id, payment.link, payment.payment_id, **told, verified=verified)
-
+        bring = partial(
+            ledger.bring,
+            purchase.id,
+            payment.link,
+            payment.payment_id,
+            source=payment.source,
+            brought_by=payment.brought_by,
+        )
         # Before anything else: a run that dies from here on leaves it to the next.
-        brought = bring(verified=False)
+        brought = bring(verified=False, now=pendulum.now("UTC"))
         if brought.other is None:
             conn_id = purchase.link.conn_id if purchase.link else None
             with failing_without_retry():
@@ -270,7 +268,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             finding, why = check_payment(settings, payment.payment_id, purchase)
             if finding is not Finding.THIS_PURCHASE:
                 return finding, why
-            brought = bring(verified=True)
+            brought = bring(verified=True, now=pendulum.now("UTC"))
         # Two purchases may ask for just the same, and the ledger knows whose the payment is.
         return Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why
 

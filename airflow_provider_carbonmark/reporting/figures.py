@@ -46,6 +46,29 @@ class Problem:
         return self.is_settled, kinds.index(self.kind)
 
 
+@dataclass(frozen=True)
+class Content:
+    """
+    What there is to say of a month or a year.
+
+    :param period: ``YYYY-MM`` or ``YYYY``.
+    :param totals: all months and entities together.
+    :param months: the figures of each month that has rows.
+    :param entities: the figures of each entity that has rows.
+    :param problems: what needs a person, the most urgent first.
+    :param lines: the ledger's rows, by month, entity and line.
+    :param test_lines: the rows in test mode, likewise. They are in no figure.
+    """
+
+    period: str
+    totals: Figures
+    months: dict[str, Figures]
+    entities: dict[str, Figures]
+    problems: tuple[Problem, ...]
+    lines: tuple[PurchaseLine, ...]
+    test_lines: tuple[PurchaseLine, ...]
+
+
 def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
     """
     Work out the figures of an entity and month.

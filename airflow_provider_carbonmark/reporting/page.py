@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.ledger.figures import Figures
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
-    from airflow_provider_carbonmark.reporting.content import Content
+    from airflow_provider_carbonmark.reporting.figures import Content
 
 _MONTHS: Final = (
     "January February March April May June July August September October November December".split()
@@ -38,21 +38,21 @@ _EXACT = Context(prec=60)
 
 def page(report: Content) -> str:
     """Return the report as HTML."""
-    environment = _environment()
+    environment = _templates()
     style = environment.get_template("report.css").render()
+    all_figures = (*report.entities.values(), *report.months.values(), report.totals)
     html = environment.get_template("report.html").render(
         report=report,
         title=month_name(report.period),
         style=style,
-        # Also as a hash, so that the page needs no exception from its own policy.
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        style_hash=hash_of(style),
         is_year=len(report.period) == 4,
         chart=_chart(report) if report.lines else None,
         drawn=_MOST_ENTITIES_DRAWN,
         missing_months=_missing_months(report),
         # All amounts of a column have as many decimals as its finest one: exact, and in line.
-        emitted_places=_places((figures.emitted_tonnes for figures in _all_figures(report)), 3),
-        cost_places=_places((line.cost_usd for line in (*report.lines, *report.test_lines)), 2),
+        emitted_places=decimals((figures.emitted_tonnes for figures in all_figures), 3),
+        cost_places=decimals((line.cost_usd for line in (*report.lines, *report.test_lines)), 2),
         lines=sorted(report.lines, key=lambda line: (line.entity, line.month, line.line)),
         credits_of=_credits_of(report.lines),
         kinds=_KINDS,
@@ -62,9 +62,14 @@ def page(report: Content) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _templates() -> Environment:
+    return templates("airflow_provider_carbonmark.reporting")
+
+
+def templates(package: str, folder: str = "templates") -> Environment:
+    """Return a package's templates, for pages that show whatever others wrote as text."""
     environment = Environment(
-        loader=PackageLoader("airflow_provider_carbonmark.reporting"),
+        loader=PackageLoader(package, folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -74,9 +79,14 @@ def _environment() -> Environment:
     return environment
 
 
+def hash_of(style: str) -> str:
+    """Return what a page's policy calls its style, so that it needs no exception for it."""
+    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
 def amount(value: Decimal, places: int = 3) -> str:
     """Write an amount with thousands separators and all of its decimals, at least ``places``."""
-    return f"{value:,.{_places([value], places)}f}"
+    return f"{value:,.{decimals([value], places)}f}"
 
 
 def month_name(period: str) -> str:
@@ -128,11 +138,7 @@ def _credits_of(lines: Iterable[PurchaseLine]) -> dict[str, list[PurchaseLine]]:
     return {entity: [credit for _, credit in sorted(found[entity].items())] for entity in found}
 
 
-def _all_figures(report: Content) -> Iterable[Figures]:
-    return (*report.entities.values(), *report.months.values(), report.totals)
-
-
-def _places(values: Iterable[Decimal], least: int) -> int:
+def decimals(values: Iterable[Decimal], least: int) -> int:
     """Count the decimals that write all values exactly."""
     exponents = (value.normalize(_EXACT).as_tuple().exponent for value in values)
     return max([least, *(-exponent for exponent in exponents if isinstance(exponent, int))])

@@ -23,8 +23,7 @@ from typing import Any, Final, Protocol
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
-from airflow_provider_carbonmark.reporting.content import Content
-from airflow_provider_carbonmark.reporting.figures import Problem, figures_of, problems_of
+from airflow_provider_carbonmark.reporting.figures import Content, Problem, figures_of, problems_of
 
 _PERIOD = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2]))?")
 # Where a formula may start in a spreadsheet, as OWASP lists it: where a cell does. One that separates cells by semicolon or tab, as its

@@ -1,23 +1,18 @@
 """The calls of Carbonmark's Checkout Service and of its market API."""
 
+# ruff: noqa: TC001 - FastAPI reads the annotations when it starts
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
-from airflow_provider_carbonmark.sandbox.layouts import as_json, checkout_answer, payment_answer
-from airflow_provider_carbonmark.sandbox.records import Order
+from airflow_provider_carbonmark.sandbox.layouts import Answer, checkout_answer, payment_answer
+from airflow_provider_carbonmark.sandbox.records import CheckoutBody, QuoteBody
 from airflow_provider_carbonmark.sandbox.state import SandboxState
-
-# assumed: a page powered by Stripe keeps metadata with Stripe, whose values have at most 500 characters.
-METADATA_LENGTH = 500
 
 bearer = HTTPBearer(auto_error=False, description="`cm_api_<anything>`; `cm_api_sandbox…` retires nothing")
 
@@ -41,61 +36,13 @@ async def get_key(
     """Return the caller's API key, or refuse (assumed: the market API's answers hold here too)."""
     key = credentials.credentials if credentials else ""
     if key.startswith("cm_api_forbidden"):
-        raise ServiceRefusal(403, "This API key may not do that", name="ForbiddenError", code="FORBIDDEN")
+        raise ServiceRefusal(403, "This API key may not do that")
     if state.switches.require_key and not (key.startswith("cm_api_") and key != "cm_api_"):
-        raise ServiceRefusal(401, "Missing or wrong API key", name="UnauthorizedError", code="UNAUTHORIZED")
+        raise ServiceRefusal(401, "Missing or wrong API key")
     return key
 
 
 Key = Annotated[str, Depends(get_key)]
-
-
-def _http_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http or https URL with a host")
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url), Field(max_length=2048)]
-MetadataText = Annotated[str, Field(max_length=METADATA_LENGTH)]
-RequiredText = Annotated[str, Field(min_length=1, max_length=METADATA_LENGTH)]
-
-
-class Metadata(BaseModel):
-    """For whom the credits are retired, and anything else to keep with the payment."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, MetadataText]
-
-    beneficiary_name: RequiredText
-    retirement_message: RequiredText
-
-
-class QuoteBody(BaseModel):
-    """What to price."""
-
-    model_config = ConfigDict(strict=True)
-
-    asset_price_source_id: str = Field(description="The `sourceId` of an entry of `GET /prices`.")
-    quantity_tonnes: float = Field(
-        gt=0, lt=1e9, allow_inf_nan=False, description="A multiple of 0.001 t; of 1 t for `PUR-` credits."
-    )
-
-    @property
-    def quantity(self) -> Decimal:
-        return Decimal(str(self.quantity_tonnes))
-
-
-class CheckoutBody(QuoteBody):
-    """What to sell on a payment page."""
-
-    metadata: Metadata
-    success_url: HttpUrl = Field(description="Where a buyer who paid is sent, with `/<payment id>` added.")
-    cancel_url: HttpUrl = Field(description="Where a buyer who cancels is sent.")
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -114,8 +61,8 @@ router = APIRouter(tags=["Carbonmark"])
 
 
 @router.post("/quotes", summary="Price a quantity of a listing", responses=_errors(400, 401, 403, 404, 409))
-async def create_quote(body: QuoteBody, state: State, key: Key) -> JSONResponse:
-    return JSONResponse(as_json(state.quote(body.asset_price_source_id, body.quantity)))
+async def create_quote(body: QuoteBody, state: State, key: Key) -> Answer:
+    return Answer(state.quote(body.asset_price_source_id, body.quantity))
 
 
 @router.post("/checkout", summary="Make a payment page", responses=_errors(400, 401, 403, 404, 409, 422))
@@ -129,23 +76,16 @@ async def create_checkout(
         str | None,
         Header(description="A repeated key gets the checkout it made before; assumed, not documented."),
     ] = None,
-) -> JSONResponse:
-    order = Order(
-        asset_price_source_id=body.asset_price_source_id,
-        quantity_tonnes=body.quantity,
-        metadata=body.metadata.model_dump(),
-        success_url=body.success_url,
-        cancel_url=body.cancel_url,
-    )
-    checkout = state.open_checkout(order, key=key, idempotency_key=idempotency_key, body=await request.body())
-    return JSONResponse(checkout_answer(checkout, base_url, state.switches))
+) -> Answer:
+    checkout = state.open_checkout(body, key=key, idempotency_key=idempotency_key, sent=await request.body())
+    return Answer(checkout_answer(checkout, base_url, state.switches))
 
 
 @router.get(
     "/payments/{payment_id}", summary="Read a payment and its retirement", responses=_errors(401, 403, 404)
 )
-async def get_payment(payment_id: str, state: State, key: Key, base_url: BaseUrl) -> JSONResponse:
-    return JSONResponse(payment_answer(state.view_payment(payment_id), base_url, state.switches))
+async def get_payment(payment_id: str, state: State, key: Key, base_url: BaseUrl) -> Answer:
+    return Answer(payment_answer(state.view_payment(payment_id), base_url, state.switches))
 
 
 @router.get("/prices", summary="List what is for sale", responses=_errors(400))
@@ -163,7 +103,7 @@ async def list_prices(
     kind: Annotated[
         Literal["listing", "klimaprotocol"], Query(alias="assetPriceType", description="What to list.")
     ] = "listing",
-) -> JSONResponse:
+) -> Answer:
     with state.lock:
         entries: list[dict[str, Any]] = [
             listing.as_price()
@@ -173,4 +113,4 @@ async def list_prices(
             and listing.purchase_price >= Decimal(str(min_price))
             and listing.supply >= Decimal(str(min_supply))
         ]
-    return JSONResponse(entries if state.switches.prices_layout == "array" else {"items": entries})
+    return Answer(entries if state.switches.prices_layout == "array" else {"items": entries})

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from airflow_provider_carbonmark.sandbox import api, control, pages
 from airflow_provider_carbonmark.sandbox.cards import cards_as_markdown
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, error_answer
-from airflow_provider_carbonmark.sandbox.gate import App, Gate
+from airflow_provider_carbonmark.sandbox.gate import Gate
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.state import SandboxState
@@ -34,7 +34,7 @@ the service is slow, fails, or answers in another layout.
 """
 
 
-def create_app(state: SandboxState) -> App:
+def create_app(state: SandboxState) -> Gate:
     """
     Build the ASGI app.
 
@@ -47,15 +47,14 @@ def create_app(state: SandboxState) -> App:
     app.state.sandbox = state
     for part in (api, control, pages):
         app.include_router(part.router)
-    app.add_exception_handler(ServiceRefusal, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _not_served)
+    app.exception_handler(ServiceRefusal)(_refused)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(ValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_not_served)
     return Gate(app, state)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceRefusal)  # noqa: S101 - narrows what Starlette passes on
+async def _refused(request: Request, error: ServiceRefusal) -> Response:
     if pages.is_page(request):
         return pages.notice(error.status, error.message)
     shape = request.app.state.sandbox.switches.error_shape
@@ -63,14 +62,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse(content, error.status)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101
+async def _invalid(request: Request, error: RequestValidationError | ValidationError) -> Response:
     problems = [f"{'/'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     return await _refused(request, bad_request("; ".join(problems)[:2000]))
 
 
-async def _not_served(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
-    name = {404: "NotFoundError", 405: "MethodNotAllowedError"}.get(error.status_code, "BadRequestError")
-    code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
-    return await _refused(request, ServiceRefusal(error.status_code, error.detail, name=name, code=code))
+async def _not_served(request: Request, error: HTTPException) -> Response:
+    return await _refused(request, ServiceRefusal(error.status_code, error.detail))

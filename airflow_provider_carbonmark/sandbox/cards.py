@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
+
 
 class Outcome(StrEnum):
     """How a paid checkout ends."""
@@ -63,10 +65,6 @@ CARDS: tuple[Card, ...] = (
 GOOD_CARD = CARDS[0]
 
 
-class CardDeclined(Exception):
-    """The card does not pay; the message says why."""
-
-
 def charge(number: str, expiry: str, cvc: str, today: date) -> Card:
     """
     Return the card that pays.
@@ -74,26 +72,22 @@ def charge(number: str, expiry: str, cvc: str, today: date) -> Card:
     :param number: as typed, with or without spaces and hyphens.
     :param expiry: month and year, such as ``12 / 34``.
     :param cvc: three or four digits.
-    :raises CardDeclined: when it doesn't.
+    :raises ServiceRefusal: when it doesn't.
     """
-    card = _find_card(number)
+    digits = number.replace(" ", "").replace("-", "")
+    card = next((card for card in CARDS if card.number == digits), None)
     if card is None:
-        raise CardDeclined("This sandbox takes only the test cards listed below.")
+        raise ServiceRefusal(402, "This sandbox takes only the test cards listed below.")
     typed = re.fullmatch(r"\s*(0?[1-9]|1[0-2])\s*/\s*(?:20)?(\d\d)\s*", expiry, re.ASCII)
     if typed is None:
-        raise CardDeclined("The expiry is a month and a year, such as 12 / 34.")
+        raise ServiceRefusal(402, "The expiry is a month and a year, such as 12 / 34.")
     if (2000 + int(typed[2]), int(typed[1])) < (today.year, today.month):
-        raise CardDeclined("Your card has expired.")
+        raise ServiceRefusal(402, "Your card has expired.")
     if not re.fullmatch(r"\d{3,4}", cvc.strip(), re.ASCII):
-        raise CardDeclined("The CVC is three or four digits.")
+        raise ServiceRefusal(402, "The CVC is three or four digits.")
     if card.outcome is None:
-        raise CardDeclined(card.description)
+        raise ServiceRefusal(402, card.description)
     return card
-
-
-def _find_card(number: str) -> Card | None:
-    digits = number.replace(" ", "").replace("-", "")
-    return next((card for card in CARDS if card.number == digits), None)
 
 
 def cards_as_markdown() -> str:

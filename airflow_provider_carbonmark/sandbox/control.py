@@ -7,13 +7,13 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_carbonmark.sandbox.api import State
 from airflow_provider_carbonmark.sandbox.cards import Outcome
-from airflow_provider_carbonmark.sandbox.errors import not_found
-from airflow_provider_carbonmark.sandbox.layouts import as_json, timestamp
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
+from airflow_provider_carbonmark.sandbox.layouts import Answer, timestamp
+from airflow_provider_carbonmark.sandbox.state import unknown_payment
 from airflow_provider_carbonmark.sandbox.switches import Seconds, Switches
 
 Tonnes = Annotated[Decimal, Field(ge=0)]
@@ -53,20 +53,20 @@ router = APIRouter(prefix="/sandbox", tags=["Sandbox control (no key)"])
 
 
 @router.get("/state", summary="Checkouts, payments, request counts")
-async def get_snapshot(state: State) -> JSONResponse:
-    return JSONResponse(as_json(state.snapshot()))
+async def get_snapshot(state: State) -> Answer:
+    return Answer(state.snapshot())
 
 
 @router.get("/requests", summary="The last requests, with the body each carried and the answer's status")
-async def get_requests(state: State) -> JSONResponse:
+async def get_requests(state: State) -> Answer:
     with state.lock:
-        return JSONResponse(list(state.requests))
+        return Answer(list(state.requests))
 
 
 @router.post("/reset", summary="Forget everything, and behave as at the start")
-async def reset(state: State) -> JSONResponse:
+async def reset(state: State) -> Answer:
     state.reset()
-    return JSONResponse(as_json(state.snapshot()))
+    return Answer(state.snapshot())
 
 
 @router.get("/switches", summary="How the sandbox behaves")
@@ -90,22 +90,21 @@ async def advance_clock(change: ClockChange, state: State) -> dict[str, str]:
 
 
 @router.patch("/listings/{source_id}", summary="Change a listing: sell it out, reprice it, let it expire")
-async def change_listing(source_id: str, change: ListingChange, state: State) -> JSONResponse:
+async def change_listing(source_id: str, change: ListingChange, state: State) -> Answer:
     with state.lock:
         listing = state.listings.get(source_id)
         if listing is None:
-            raise not_found(f"There is no listing {source_id[:120]!r}.", "ASSET_PRICE_SOURCE_NOT_FOUND")
-        for name, value in change.model_dump(exclude_none=True).items():
-            setattr(listing, name, value)
-        return JSONResponse(listing.as_price())
+            message = f"There is no listing {source_id[:120]!r}."
+            raise ServiceRefusal(404, message, "ASSET_PRICE_SOURCE_NOT_FOUND")
+        vars(listing).update(change.model_dump(exclude_none=True))
+        return Answer(listing.as_price())
 
 
 @router.patch("/payments/{payment_id}", summary="Change how a payment ends, or what it says")
-async def change_payment(payment_id: str, change: PaymentChange, state: State) -> JSONResponse:
+async def change_payment(payment_id: str, change: PaymentChange, state: State) -> Answer:
     with state.lock:
-        payment = next((c.payment for c in state.checkouts.values() if c.payment_id == payment_id), None)
-        if payment is None:
-            raise not_found(f"There is no payment {payment_id[:80]!r}.", "PAYMENT_NOT_FOUND")
-        for name, value in change.model_dump(exclude_unset=True).items():
-            setattr(payment, name, value)
-        return JSONResponse(as_json(state.payment_snapshot(payment_id)))
+        checkout = state.checkout_of(payment_id)
+        if checkout.payment is None:
+            raise unknown_payment(payment_id)
+        vars(checkout.payment).update(change.model_dump(exclude_unset=True))
+        return Answer(state.payment_snapshot(checkout))

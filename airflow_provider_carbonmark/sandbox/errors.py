@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.switches import ErrorShape
 
+#: Name and usual code of a status.
+NAMES = {
+    401: ("UnauthorizedError", "UNAUTHORIZED"),
+    402: ("CardError", "CARD_DECLINED"),
+    403: ("ForbiddenError", "FORBIDDEN"),
+    404: ("NotFoundError", "NOT_FOUND"),
+    405: ("MethodNotAllowedError", "METHOD_NOT_ALLOWED"),
+    409: ("ConflictError", "CONFLICT"),
+    410: ("GoneError", "CHECKOUT_EXPIRED"),
+    422: ("IdempotencyError", "IDEMPOTENCY_KEY_REUSED"),
+}
+
 
 class ServiceRefusal(Exception):
     """
@@ -15,33 +27,23 @@ class ServiceRefusal(Exception):
 
     :param status: HTTP status.
     :param message: what is wrong, for people.
-    :param name: the error's name in the shape ``{"message", "name"}``.
-    :param code: the error's code in the market API's shape, such as ``LISTING_NOT_FOUND``.
+    :param code: the error's code in the market API's shape, such as ``LISTING_NOT_FOUND``; by itself the status's usual one.
     """
 
-    def __init__(self, status: int, message: str, *, name: str, code: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.message = message
-        self.name = name
-        self.code = code
+        self.name, usual_code = NAMES.get(status, ("BadRequestError", "BAD_REQUEST"))
+        self.code = code or usual_code
 
 
-def bad_request(message: str, code: str = "VALIDATION_ERROR") -> ServiceRefusal:
-    return ServiceRefusal(400, message, name="BadRequestError", code=code)
-
-
-def not_found(message: str, code: str = "NOT_FOUND") -> ServiceRefusal:
-    return ServiceRefusal(404, message, name="NotFoundError", code=code)
-
-
-def conflict(message: str, code: str) -> ServiceRefusal:
-    return ServiceRefusal(409, message, name="ConflictError", code=code)
+def bad_request(message: str) -> ServiceRefusal:
+    return ServiceRefusal(400, message, "VALIDATION_ERROR")
 
 
 def expired() -> ServiceRefusal:
-    message = "This checkout has expired. Nothing was charged."
-    return ServiceRefusal(410, message, name="GoneError", code="CHECKOUT_EXPIRED")
+    return ServiceRefusal(410, "This checkout has expired. Nothing was charged.")
 
 
 def error_answer(status: int, message: str, *, name: str, code: str, shape: ErrorShape) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow_provider_carbonmark.sandbox.market import number
+from fastapi.responses import JSONResponse
+
 from airflow_provider_carbonmark.sandbox.switches import ProofField, Switches
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.records import Checkout, PaymentView
 
 PROOF_FIELDS: tuple[ProofField, ...] = get_args(ProofField)
+BOUGHT_FIELDS = ("quantity_tonnes", "asset_price_source_id", "beneficiary_name", "retirement_message")
 
 
 def timestamp(moment: datetime) -> str:
@@ -20,29 +23,24 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def as_json(value: Any) -> Any:
-    """Return a value with decimals as numbers and times as text."""
-    match value:
-        case Decimal():
-            return number(value)
-        case datetime():
-            return timestamp(value)
-        case dict():
-            return {key: as_json(item) for key, item in value.items()}
-        case list() | tuple():
-            return [as_json(item) for item in value]
-    return value
+class Answer(JSONResponse):
+    """JSON whose decimals are numbers written with the same digits, and whose times are as JavaScript writes them."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Decimal | datetime) -> int | float | str:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def checkout_answer(checkout: Checkout, base_url: str, switches: Switches) -> dict[str, Any]:
     """Lay out the answer of POST /checkout (seen: only the URL; assumed: the rest)."""
-    answer = {"url": f"{base_url}/pay/{checkout.id}"}
+    answer: dict[str, Any] = {"url": f"{base_url}/pay/{checkout.id}"}
     if switches.checkout_layout == "rich":
-        answer |= {
-            "id": checkout.id,
-            "payment_id": checkout.payment_id,
-            "expires_at": timestamp(checkout.expires_at),
-        }
+        answer |= {"id": checkout.id, "payment_id": checkout.payment_id, "expires_at": checkout.expires_at}
     return answer
 
 
@@ -51,8 +49,8 @@ def payment_answer(view: PaymentView, base_url: str, switches: Switches) -> dict
     checkout, payment = view.checkout, view.checkout.payment
     answer: dict[str, Any] = {
         "id": checkout.payment_id,
-        "amount_usd": number(checkout.amount),
-        "created_at": timestamp(payment.paid_at if payment else checkout.created_at),
+        "amount_usd": checkout.amount,
+        "created_at": payment.paid_at if payment else checkout.created_at,
     }
     _put(answer, switches.payment_status_at, spell(view.payment_status, switches))
     said = None if view.retirement_status is None else spell(view.retirement_status, switches)
@@ -61,14 +59,13 @@ def payment_answer(view: PaymentView, base_url: str, switches: Switches) -> dict
     for name, value in _proof(view, base_url).items():
         if name in switches.proof_fields:
             _put(answer, f"{parent}.{name}", value)
-    completed_at = view.retirement.completed_at
-    _put(answer, f"{parent}.completed_at", completed_at and timestamp(completed_at))
-    place = "" if switches.bought_at == "top" else switches.bought_at
+    _put(answer, f"{parent}.completed_at", view.retirement.completed_at)
     if switches.bought_at != "untold":
-        for name, value in _bought(view).items():
-            _put(answer, f"{place}.{name}", value)
+        place = "" if switches.bought_at == "top" else switches.bought_at
+        for name in BOUGHT_FIELDS:
+            _put(answer, f"{place}.{name}", getattr(view.retirement, name))
     if switches.echo_metadata:
-        answer["metadata"] = dict(checkout.order.metadata)
+        answer["metadata"] = checkout.order.metadata.model_dump()
     return answer
 
 
@@ -99,15 +96,6 @@ def _proof(view: PaymentView, base_url: str) -> dict[str, str | None]:
         "certificate_url": certificate,
         "transaction_hash": proof.hash,
         "on_chain_explorer_url": base_url + proof.explorer_path,
-    }
-
-
-def _bought(view: PaymentView) -> dict[str, Any]:
-    return {
-        "quantity_tonnes": number(view.retirement.quantity_tonnes),
-        "asset_price_source_id": view.retirement.asset_price_source_id,
-        "beneficiary_name": view.retirement.beneficiary_name,
-        "retirement_message": view.retirement.retirement_message,
     }
 
 

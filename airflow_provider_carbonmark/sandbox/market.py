@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 MARKET_FILE = Path(__file__).with_name("market.csv")
 
 # seen: 3.78 with fees, 2.7 without.
 FEE_FACTOR = Decimal("1.4")
 SMALLEST_FILL = Decimal("0.001")
-# seen: an expiresAfter in 2030.
-NOT_EXPIRED_UNTIL = 1_897_738_887
-LONG_EXPIRED = 1_735_689_600
 
 
 @dataclass
@@ -32,9 +31,9 @@ class Listing:
     :param purchase_price: USD per tonne, with fees.
     :param supply: tonnes offered.
     :param liquid_supply: tonnes that can be bought now.
-    :param min_fill_amount: smallest quantity sold, in tonnes.
     :param is_ex_ante: a promise of a future removal.
-    :param expires_after: epoch seconds.
+    :param expires_after: epoch seconds (seen: one in 2030).
+    :param min_fill_amount: smallest quantity sold, in tonnes.
     """
 
     type: str
@@ -44,9 +43,9 @@ class Listing:
     purchase_price: Decimal
     supply: Decimal
     liquid_supply: Decimal
-    min_fill_amount: Decimal
     is_ex_ante: bool
     expires_after: int
+    min_fill_amount: Decimal = SMALLEST_FILL
 
     @property
     def hash(self) -> str:
@@ -94,18 +93,13 @@ class Listing:
         return {
             "sourceId": self.source_id,
             "type": self.type,
-            "purchasePrice": number(self.purchase_price),
-            "baseUnitPrice": number((self.purchase_price / FEE_FACTOR).quantize(Decimal("0.000001"))),
-            "supply": number(self.supply),
-            "liquidSupply": number(self.liquid_supply),
-            "minFillAmount": number(self.min_fill_amount),
+            "purchasePrice": self.purchase_price,
+            "baseUnitPrice": (self.purchase_price / FEE_FACTOR).quantize(Decimal("0.000001")),
+            "supply": self.supply,
+            "liquidSupply": self.liquid_supply,
+            "minFillAmount": self.min_fill_amount,
             self.type: details,
         }
-
-
-def number(value: Decimal) -> int | float:
-    """Return a decimal as the JSON number that is written with the same digits."""
-    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def plain(value: Decimal) -> str:
@@ -116,20 +110,6 @@ def plain(value: Decimal) -> str:
 def open_market() -> dict[str, Listing]:
     """Return a fresh market by source id: fewer listings than the measured one of August 2026, but its mix."""
     with MARKET_FILE.open(encoding="ascii", newline="") as file:
-        listings = [_listing(row) for row in csv.DictReader(file)]
+        rows: Iterable[dict[str, Any]] = csv.DictReader(file)
+        listings = [Listing(**row) for row in rows]
     return {listing.source_id: listing for listing in listings}
-
-
-def _listing(row: dict[str, str]) -> Listing:
-    return Listing(
-        type=row["type"],
-        chain_id=int(row["chain_id"]),
-        project_id=row["project_id"],
-        vintage=int(row["vintage"]),
-        purchase_price=Decimal(row["purchase_price"]),
-        supply=Decimal(row["supply"]),
-        liquid_supply=Decimal(row["liquid_supply"]),
-        min_fill_amount=SMALLEST_FILL,
-        is_ex_ante=row["is_ex_ante"] == "yes",
-        expires_after=LONG_EXPIRED if row["is_expired"] == "yes" else NOT_EXPIRED_UNTIL,
-    )

@@ -13,10 +13,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_carbonmark.sandbox.api import BaseUrl, State
-from airflow_provider_carbonmark.sandbox.cards import CARDS, GOOD_CARD, CardDeclined, charge
+from airflow_provider_carbonmark.sandbox.cards import CARDS, GOOD_CARD, charge
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, expired
-from airflow_provider_carbonmark.sandbox.records import Checkout
-from airflow_provider_carbonmark.sandbox.retirement import PLACEHOLDER
+from airflow_provider_carbonmark.sandbox.records import PLACEHOLDER, Checkout
 
 TEMPLATES = Path(__file__).with_name("templates")
 PAGES = ("/pay/", "/retirements/", "/transactions/", "/returned/", "/cancelled")
@@ -34,16 +33,19 @@ templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, und
 templates.globals["cards"] = CARDS
 
 
+def _written(number: Decimal, least_digits: int) -> str:
+    digits = max(least_digits, -int(number.normalize().as_tuple().exponent))
+    return f"{number:,.{digits}f}"
+
+
 def usd(amount: Decimal) -> str:
     """Return an amount such as ``$1,234.50``; cents, or finer if it is."""
-    digits = max(2, -int(amount.normalize().as_tuple().exponent))
-    return f"${amount:,.{digits}f}"
+    return f"${_written(amount, 2)}"
 
 
 def tonnes(quantity: Decimal) -> str:
     """Return a quantity such as ``1,234.5 t``."""
-    digits = max(0, -int(quantity.normalize().as_tuple().exponent))
-    return f"{quantity:,.{digits}f} t"
+    return f"{_written(quantity, 0)} t"
 
 
 templates.filters |= {"usd": usd, "tonnes": tonnes}
@@ -109,9 +111,7 @@ async def pay(
         if state.is_expired(checkout):
             raise expired()
         try:
-            state.pay(checkout_id, charge(card_number, expiry, cvc, state.clock.now().date()))
-        except CardDeclined as decline:
-            return payment_page(checkout, 402, str(decline))
+            state.pay(checkout_id, charge(card_number, expiry, cvc, state.now().date()))
         except ServiceRefusal as refusal:
             return payment_page(checkout, refusal.status, refusal.message)
     return RedirectResponse(success_url(checkout), 303, HEADERS)

@@ -1,30 +1,127 @@
-"""Orders, checkouts and payments, as the sandbox keeps them."""
+"""Orders, checkouts, payments and retirements. What became of a payment follows from the time since, so nothing runs in the background."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+from urllib.parse import urlsplit
 
-from airflow_provider_carbonmark.sandbox.retirement import Retirement, Takes, Transaction
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from airflow_provider_carbonmark.sandbox.cards import Outcome
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.sandbox.cards import Outcome
     from airflow_provider_carbonmark.sandbox.market import Listing
+    from airflow_provider_carbonmark.sandbox.switches import Switches
 
 CENT = Decimal("0.01")
+# assumed: a page powered by Stripe keeps metadata with Stripe, whose values have at most 500 characters.
+METADATA_LENGTH = 500
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https URL with a host")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url), Field(max_length=2048)]
+MetadataText = Annotated[str, Field(max_length=METADATA_LENGTH)]
+RequiredText = Annotated[str, Field(min_length=1, max_length=METADATA_LENGTH)]
+
+
+class Metadata(BaseModel):
+    """For whom the credits are retired, and anything else to keep with the payment."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, MetadataText]
+
+    beneficiary_name: RequiredText
+    retirement_message: RequiredText
+
+
+class QuoteBody(BaseModel):
+    """What to price."""
+
+    model_config = ConfigDict(strict=True)
+
+    asset_price_source_id: str = Field(description="The `sourceId` of an entry of `GET /prices`.")
+    quantity_tonnes: float = Field(
+        gt=0, lt=1e9, allow_inf_nan=False, description="A multiple of 0.001 t; of 1 t for `PUR-` credits."
+    )
+
+    @property
+    def quantity(self) -> Decimal:
+        return Decimal(str(self.quantity_tonnes))
+
+
+class CheckoutBody(QuoteBody):
+    """What to sell on a payment page."""
+
+    metadata: Metadata
+    success_url: HttpUrl = Field(description="Where a buyer who paid is sent, with `/<payment id>` added.")
+    cancel_url: HttpUrl = Field(description="Where a buyer who cancels is sent.")
 
 
 @dataclass(frozen=True)
-class Order:
-    """What POST /checkout is asked for, checked."""
+class Transaction:
+    """
+    Where on which chain a retirement is recorded.
 
-    asset_price_source_id: str
+    :param chain_id: 137 is Polygon, 8453 is Base.
+    :param hash: ``0x`` and 64 hexadecimal digits.
+    """
+
+    chain_id: int
+    hash: str
+
+    @property
+    def certificate_path(self) -> str:
+        return f"/retirements/id/{self.chain_id}-{self.hash}-0"
+
+    @property
+    def explorer_path(self) -> str:
+        return f"/transactions/{self.chain_id}/{self.hash}"
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """
+    A retirement and whom it says it is for.
+
+    :param status: ``SUBMITTED``, ``COMMITTED``, ``COMPLETED`` or ``FAILED``, before any respelling.
+    :param quantity_tonnes: what was retired.
+    :param transaction: None until there is a proof.
+    :param completed_at: None until it is completed.
+    """
+
+    status: str
     quantity_tonnes: Decimal
-    metadata: dict[str, str]
-    success_url: str
-    cancel_url: str
+    asset_price_source_id: str
+    beneficiary_name: str
+    retirement_message: str
+    transaction: Transaction | None = None
+    completed_at: datetime | None = None
+
+
+# seen: what every test-mode order in the world links to. Block and hash are made up, the wording is paraphrased.
+PLACEHOLDER = Retirement(
+    status="COMPLETED",
+    quantity_tonnes=Decimal("0.017"),
+    asset_price_source_id="listing-137-0x" + hashlib.sha256(b"placeholder listing").hexdigest(),
+    beneficiary_name="Developer Tester",
+    retirement_message="TEST MODE - this retirement was made once, for developers to test with."
+    " Do NOT present it or pass it on as the retirement of anybody's emissions.",
+    transaction=Transaction(137, "0x" + hashlib.sha256(b"placeholder").hexdigest()),
+    completed_at=datetime(2024, 3, 12, 9, 41, 7, tzinfo=UTC),
+)
 
 
 @dataclass
@@ -32,15 +129,15 @@ class Payment:
     """
     A paid checkout.
 
+    :param outcome: how its retirement ends.
+    :param switches: as they were when it was paid: how long its steps take.
     :param payment_status: a word to say instead of ``PAID``, set by a control call.
     :param retirement_status: likewise for the retirement.
     """
 
-    id: str
     paid_at: datetime
     outcome: Outcome
-    takes: Takes
-    transaction: Transaction
+    switches: Switches
     payment_status: str | None = None
     retirement_status: str | None = None
 
@@ -56,7 +153,7 @@ class Checkout:
     """
 
     id: str
-    order: Order
+    order: CheckoutBody
     listing: Listing
     price: Decimal
     test_mode: bool
@@ -69,20 +166,45 @@ class Checkout:
     @property
     def amount(self) -> Decimal:
         """USD charged: in whole cents, rounded up."""
-        return (self.order.quantity_tonnes * self.price).quantize(CENT, ROUND_UP)
+        return (self.order.quantity * self.price).quantize(CENT, ROUND_UP)
 
-    def asked(self) -> Retirement:
-        return Retirement(
+    @property
+    def transaction(self) -> Transaction:
+        """The proof that its retirement will have."""
+        return Transaction(self.listing.chain_id, "0x" + hashlib.sha256(self.payment_id.encode()).hexdigest())
+
+    def retirement(self, now: datetime) -> Retirement:
+        """Return its retirement as it stands; before it is paid, what was asked for."""
+        payment, metadata = self.payment, self.order.metadata
+        asked = Retirement(
             status="SUBMITTED",
-            quantity_tonnes=self.order.quantity_tonnes,
+            quantity_tonnes=self.order.quantity,
             asset_price_source_id=self.order.asset_price_source_id,
-            beneficiary_name=self.order.metadata["beneficiary_name"],
-            retirement_message=self.order.metadata["retirement_message"],
+            beneficiary_name=metadata.beneficiary_name,
+            retirement_message=metadata.retirement_message,
         )
+        if payment is None or payment.outcome is Outcome.STUCK:
+            return asked
+        elapsed, takes = (now - payment.paid_at).total_seconds(), payment.switches.retirement_seconds
+        if elapsed < takes / 3:
+            return asked
+        if elapsed < takes:
+            return replace(asked, status="COMMITTED")
+        if payment.outcome is Outcome.FAILED:
+            return replace(asked, status="FAILED")
+        if payment.outcome is Outcome.PLACEHOLDER:
+            return PLACEHOLDER
+        done = replace(asked, status="COMPLETED", completed_at=payment.paid_at + timedelta(seconds=takes))
+        if payment.outcome is Outcome.NO_PROOF or elapsed < takes + payment.switches.proof_seconds:
+            return done
+        if payment.outcome is Outcome.SOMETHING_ELSE:
+            done = replace(
+                done, beneficiary_name="Somebody Else Ltd.", quantity_tonnes=asked.quantity_tonnes + 1
+            )
+        return replace(done, transaction=self.transaction)
 
 
-@dataclass(frozen=True)
-class PaymentView:
+class PaymentView(NamedTuple):
     """A payment at one moment, before it is laid out as an answer."""
 
     checkout: Checkout

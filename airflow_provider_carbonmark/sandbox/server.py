@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_carbonmark.sandbox.app import create_app
-from airflow_provider_carbonmark.sandbox.clock import TimeSource, utc_now
-from airflow_provider_carbonmark.sandbox.state import SandboxState
+from airflow_provider_carbonmark.sandbox.state import SandboxState, TimeSource, utc_now
 from airflow_provider_carbonmark.sandbox.switches import Switches
 
 # As long as nginx keeps idle connections, so that a client which keeps its own can be seen to.
@@ -79,9 +77,7 @@ class SandboxServer:
             raise RuntimeError(f"The sandbox did not start at {self.url}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._server.should_exit = True
         # Answers that are still on their way, such as those of a slow fault, are not waited for.
         self._server.force_exit = True

@@ -7,33 +7,36 @@ import math
 import threading
 import uuid
 from collections import Counter, deque
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
-from airflow_provider_carbonmark.sandbox.clock import Clock, TimeSource, utc_now
-from airflow_provider_carbonmark.sandbox.errors import (
-    ServiceRefusal,
-    bad_request,
-    conflict,
-    expired,
-    not_found,
-)
-from airflow_provider_carbonmark.sandbox.faults import FaultPlan
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired
 from airflow_provider_carbonmark.sandbox.market import Listing, open_market, plain
-from airflow_provider_carbonmark.sandbox.records import Checkout, Order, Payment, PaymentView
-from airflow_provider_carbonmark.sandbox.retirement import (
+from airflow_provider_carbonmark.sandbox.records import (
     PLACEHOLDER,
+    Checkout,
+    CheckoutBody,
+    Payment,
+    PaymentView,
     Retirement,
-    Takes,
-    Transaction,
-    progress,
 )
-from airflow_provider_carbonmark.sandbox.switches import Switches
+from airflow_provider_carbonmark.sandbox.switches import FaultPlan, Switches
+
+TimeSource = Callable[[], datetime]
 
 MICRO_USDC = Decimal("0.000001")
 REQUESTS_KEPT = 1000
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def unknown_payment(payment_id: str) -> ServiceRefusal:
+    return ServiceRefusal(404, f"There is no payment {payment_id[:80]!r}.", "PAYMENT_NOT_FOUND")
 
 
 class SandboxState:
@@ -46,14 +49,14 @@ class SandboxState:
 
     def __init__(self, switches: Switches | None = None, time_source: TimeSource = utc_now) -> None:
         self.lock = threading.RLock()
-        self.clock = Clock(time_source)
+        self._time_source = time_source
         self._first_switches = switches or Switches()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, and behave as at the start."""
         with self.lock:
-            self.clock.reset()
+            self._ahead = timedelta()
             self.connections = 0
             self.switches = self._first_switches
             self.fault_plan = FaultPlan(self.switches)
@@ -72,10 +75,14 @@ class SandboxState:
         :raises pydantic.ValidationError: when a name or a value is unknown.
         """
         with self.lock:
-            self.switches = self.switches.changed(changes)
+            self.switches = Switches.model_validate(self.switches.model_dump() | changes)
             if {"faults", "seed"} & changes.keys():
                 self.fault_plan = FaultPlan(self.switches)
             return self.switches
+
+    def now(self) -> datetime:
+        """Return the sandbox's time: its source's, and how far it has been put forward."""
+        return self._time_source() + self._ahead
 
     def advance_clock(self, seconds: float) -> datetime:
         """
@@ -85,8 +92,8 @@ class SandboxState:
         :return: the sandbox's time.
         """
         with self.lock:
-            self.clock.advance(seconds)
-            return self.clock.now()
+            self._ahead += timedelta(seconds=seconds)
+            return self.now()
 
     def quote(self, asset_price_source_id: str, quantity: Decimal) -> dict[str, Any]:
         """
@@ -97,7 +104,7 @@ class SandboxState:
         """
         with self.lock:
             listing = self._sellable(asset_price_source_id, quantity)
-            now = self.clock.now()
+            now = self.now()
             cost = (quantity * listing.purchase_price).quantize(MICRO_USDC, ROUND_UP)
             if self.switches.quote_float_noise:
                 cost = Decimal(math.nextafter(float(cost), math.inf))
@@ -112,26 +119,24 @@ class SandboxState:
             "updated_at": now,
         }
 
-    def open_checkout(self, order: Order, *, key: str, idempotency_key: str | None, body: bytes) -> Checkout:
+    def open_checkout(
+        self, order: CheckoutBody, *, key: str, idempotency_key: str | None, sent: bytes
+    ) -> Checkout:
         """
         Make a payment page.
 
         :param key: the API key, which decides on test mode.
         :param idempotency_key: a repetition with the same body gets the same checkout.
-        :param body: the request as sent.
+        :param sent: the request's body.
         :raises ServiceRefusal: when that cannot be bought, or the idempotency key was used for something else.
         """
         with self.lock:
             repeated = idempotency_key if self.switches.honour_idempotency_key else None
-            fingerprint = hashlib.sha256(body).digest()
+            fingerprint = hashlib.sha256(sent).digest()
             if repeated and (before := self._idempotent.get((key, repeated))):
                 if before[0] != fingerprint:
-                    raise ServiceRefusal(
-                        422,
-                        f"Idempotency-Key {repeated[:80]!r} was used before with another body",
-                        name="IdempotencyError",
-                        code="IDEMPOTENCY_KEY_REUSED",
-                    )
+                    message = f"Idempotency-Key {repeated[:80]!r} was used before with another body"
+                    raise ServiceRefusal(422, message)
                 return before[1]
             checkout = self._new_checkout(order, test_mode=key.startswith("cm_api_sandbox"))
             self.checkouts[checkout.id] = checkout
@@ -149,10 +154,10 @@ class SandboxState:
         with self.lock:
             if checkout := self.checkouts.get(checkout_id):
                 return checkout
-        raise not_found("There is no such checkout.", "CHECKOUT_NOT_FOUND")
+        raise ServiceRefusal(404, "There is no such checkout.", "CHECKOUT_NOT_FOUND")
 
     def is_expired(self, checkout: Checkout) -> bool:
-        return checkout.payment is None and self.clock.now() >= checkout.expires_at
+        return checkout.payment is None and self.now() >= checkout.expires_at
 
     def pay(self, checkout_id: str, card: Card) -> Payment:
         """
@@ -167,16 +172,20 @@ class SandboxState:
                 return checkout.payment
             if self.is_expired(checkout):
                 raise expired()
-            listing, quantity = checkout.listing, checkout.order.quantity_tonnes
+            listing, quantity = checkout.listing, checkout.order.quantity
             if quantity > listing.liquid_supply:
-                raise conflict(
+                raise ServiceRefusal(
+                    409,
                     f"Only {plain(listing.liquid_supply)} t of {listing.credit} are left, and {plain(quantity)} t were asked for."
                     " Nothing was charged.",
                     "INSUFFICIENT_SUPPLY",
                 )
             listing.supply -= quantity
             listing.liquid_supply -= quantity
-            checkout.payment = self._new_payment(checkout, card)
+            outcome = card.outcome or Outcome.RETIRED
+            if checkout.test_mode and outcome is Outcome.RETIRED:
+                outcome = Outcome.PLACEHOLDER
+            checkout.payment = Payment(self.now(), outcome, self.switches)
             return checkout.payment
 
     def view_payment(self, payment_id: str) -> PaymentView:
@@ -186,28 +195,25 @@ class SandboxState:
         :raises ServiceRefusal: when it is not known, or not yet.
         """
         with self.lock:
-            unknown = not_found(f"There is no payment {payment_id[:80]!r}.", "PAYMENT_NOT_FOUND")
-            checkout = self._checkout_of_payment.get(payment_id)
-            if checkout is None:
-                raise unknown
-            now, payment = self.clock.now(), checkout.payment
-            if payment is None:
-                if not checkout.payment_announced:
-                    raise unknown
-                status = "EXPIRED" if self.is_expired(checkout) else "AWAITING_PAYMENT"
-                return PaymentView(checkout, status, None, checkout.asked())
-            if (
-                not checkout.payment_announced
-                and (now - payment.paid_at).total_seconds() < payment.takes.visible
+            checkout = self.checkout_of(payment_id)
+            payment = checkout.payment
+            if not checkout.payment_announced and (
+                payment is None
+                or (self.now() - payment.paid_at).total_seconds() < payment.switches.payment_visible_seconds
             ):
-                raise unknown
-            retirement = self._progress(checkout, payment)
-            return PaymentView(
-                checkout,
-                payment.payment_status or "PAID",
-                payment.retirement_status or retirement.status,
-                retirement,
-            )
+                raise unknown_payment(payment_id)
+            return self._view(checkout)
+
+    def checkout_of(self, payment_id: str) -> Checkout:
+        """
+        Look up what a payment is for.
+
+        :raises ServiceRefusal: when there is none.
+        """
+        with self.lock:
+            if checkout := self._checkout_of_payment.get(payment_id):
+                return checkout
+        raise unknown_payment(payment_id)
 
     def find_retirement(self, certificate_id: str) -> Retirement:
         """
@@ -217,28 +223,28 @@ class SandboxState:
         :raises ServiceRefusal: when there is none.
         """
         with self.lock:
-            made = [self._progress(c, c.payment) for c in self.checkouts.values() if c.payment]
+            made = [each.retirement(self.now()) for each in self.checkouts.values()]
         for retirement in [PLACEHOLDER, *made]:
             proof = retirement.transaction
             if proof and proof.certificate_path == f"/retirements/id/{certificate_id}":
                 return retirement
-        raise not_found("There is no such retirement.", "RETIREMENT_NOT_FOUND")
+        raise ServiceRefusal(404, "There is no such retirement.", "RETIREMENT_NOT_FOUND")
 
-    def payment_snapshot(self, payment_id: str) -> dict[str, Any]:
-        """Return what is known of a paid payment, whatever the service tells of it yet."""
+    def payment_snapshot(self, checkout: Checkout) -> dict[str, Any] | None:
+        """Return what is known of a payment, whatever the service tells of it yet; None before it is paid."""
         with self.lock:
-            checkout = self._checkout_of_payment[payment_id]
             payment = checkout.payment
             if payment is None:
-                raise not_found(f"Payment {payment_id} is not paid.", "PAYMENT_NOT_FOUND")
+                return None
+            view = self._view(checkout)
             return {
-                "id": payment.id,
+                "id": checkout.payment_id,
                 "checkout_id": checkout.id,
                 "amount_usd": checkout.amount,
                 "paid_at": payment.paid_at,
                 "outcome": payment.outcome,
-                "payment_status": payment.payment_status or "PAID",
-                "retirement_status": payment.retirement_status or self._progress(checkout, payment).status,
+                "payment_status": view.payment_status,
+                "retirement_status": view.retirement_status,
             }
 
     def snapshot(self) -> dict[str, Any]:
@@ -246,7 +252,7 @@ class SandboxState:
         with self.lock:
             checkouts = self.checkouts.values()
             return {
-                "now": self.clock.now(),
+                "now": self.now(),
                 "connections": self.connections,
                 "requests": dict(self.request_counts),
                 "checkouts": [
@@ -257,37 +263,35 @@ class SandboxState:
                         "is_expired": self.is_expired(checkout),
                         "test_mode": checkout.test_mode,
                         "amount_usd": checkout.amount,
-                        "quantity_tonnes": checkout.order.quantity_tonnes,
+                        "quantity_tonnes": checkout.order.quantity,
                         "asset_price_source_id": checkout.order.asset_price_source_id,
-                        "metadata": checkout.order.metadata,
+                        "metadata": checkout.order.metadata.model_dump(),
                         "success_url": checkout.order.success_url,
                         "cancel_url": checkout.order.cancel_url,
                     }
                     for checkout in checkouts
                 ],
-                "payments": [self.payment_snapshot(each.payment_id) for each in checkouts if each.payment],
+                "payments": list(filter(None, map(self.payment_snapshot, checkouts))),
             }
 
-    def _progress(self, checkout: Checkout, payment: Payment) -> Retirement:
-        return progress(
-            checkout.asked(),
-            payment.transaction,
-            payment.outcome,
-            paid_at=payment.paid_at,
-            now=self.clock.now(),
-            takes=payment.takes,
-        )
+    def _view(self, checkout: Checkout) -> PaymentView:
+        payment, retirement = checkout.payment, checkout.retirement(self.now())
+        if payment is None:
+            status = "EXPIRED" if self.is_expired(checkout) else "AWAITING_PAYMENT"
+            return PaymentView(checkout, status, None, retirement)
+        retirement_status = payment.retirement_status or retirement.status
+        return PaymentView(checkout, payment.payment_status or "PAID", retirement_status, retirement)
 
     def _sellable(self, source_id: str, quantity: Decimal) -> Listing:
         listing = self.listings.get(source_id)
         if listing is None:
-            raise not_found(
-                f"There is no asset price source {source_id[:120]!r}", "ASSET_PRICE_SOURCE_NOT_FOUND"
+            raise ServiceRefusal(
+                404, f"There is no asset price source {source_id[:120]!r}", "ASSET_PRICE_SOURCE_NOT_FOUND"
             )
         if listing.type != "listing":
             raise bad_request(f"Only listings are sold here; {source_id[:120]!r} is of type {listing.type}")
-        if listing.is_expired(self.clock.now()):
-            raise conflict(f"Listing {listing.credit} has expired", "LISTING_EXPIRED")
+        if listing.is_expired(self.now()):
+            raise ServiceRefusal(409, f"Listing {listing.credit} has expired", "LISTING_EXPIRED")
         if quantity % listing.step:
             raise bad_request(
                 f"quantity_tonnes of {listing.registry} credits is a multiple of {listing.step}, and is {plain(quantity)}"
@@ -297,15 +301,16 @@ class SandboxState:
                 f"quantity_tonnes is at least {plain(listing.min_fill_amount)} for this listing, and is {plain(quantity)}"
             )
         if quantity > listing.liquid_supply:
-            raise conflict(
+            raise ServiceRefusal(
+                409,
                 f"Listing {listing.credit} has {plain(listing.liquid_supply)} t left, and {plain(quantity)} t were asked for",
                 "INSUFFICIENT_SUPPLY",
             )
         return listing
 
-    def _new_checkout(self, order: Order, *, test_mode: bool) -> Checkout:
-        listing = self._sellable(order.asset_price_source_id, order.quantity_tonnes)
-        now = self.clock.now()
+    def _new_checkout(self, order: CheckoutBody, *, test_mode: bool) -> Checkout:
+        listing = self._sellable(order.asset_price_source_id, order.quantity)
+        now = self.now()
         return Checkout(
             id=f"cs_{uuid.uuid4().hex}",
             order=order,
@@ -316,21 +321,4 @@ class SandboxState:
             expires_at=now + timedelta(seconds=self.switches.checkout_seconds),
             payment_id=f"pay_{uuid.uuid4().hex}",
             payment_announced=self.switches.checkout_layout == "rich",
-        )
-
-    def _new_payment(self, checkout: Checkout, card: Card) -> Payment:
-        outcome = card.outcome or Outcome.RETIRED
-        if checkout.test_mode and outcome is Outcome.RETIRED:
-            outcome = Outcome.PLACEHOLDER
-        tx_hash = "0x" + hashlib.sha256(checkout.payment_id.encode()).hexdigest()
-        return Payment(
-            id=checkout.payment_id,
-            paid_at=self.clock.now(),
-            outcome=outcome,
-            takes=Takes(
-                visible=self.switches.payment_visible_seconds,
-                retirement=self.switches.retirement_seconds,
-                proof=self.switches.proof_seconds,
-            ),
-            transaction=Transaction(checkout.listing.chain_id, tx_hash, 0),
         )

@@ -7,7 +7,8 @@ calls under ``/sandbox/switches`` are all read from here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import random
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,8 @@ FaultKind = Literal[
     "oversized_chunked",
 ]
 ProofField = Literal["view_retirement_url", "certificate_url", "transaction_hash", "on_chain_explorer_url"]
+
+API_PATHS = ("/checkout", "/quotes", "/payments/", "/prices")
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -148,11 +151,25 @@ class Switches(BaseModel):
     )
     seed: int = Field(default=0, description="Seed of the random draws for `rate`.")
 
-    def changed(self, changes: dict[str, Any]) -> Self:
-        """
-        Return these switches with some of them changed.
 
-        :param changes: new values by name.
-        :raises pydantic.ValidationError: when a name or a value is unknown.
-        """
-        return self.model_validate({**self.model_dump(), **changes})
+class FaultPlan:
+    """
+    The faults, and how many requests each has left to hit.
+
+    :param switches: name the faults and the seed of their draws.
+    """
+
+    def __init__(self, switches: Switches) -> None:
+        self._faults = [(fault, [fault.next]) for fault in switches.faults]
+        self._random = random.Random(switches.seed)
+
+    def pick(self, path: str) -> Fault | None:
+        """Return the fault that hits the next request for a path, and count it."""
+        for fault, left in self._faults:
+            fits = path.startswith(fault.path or API_PATHS)
+            if not fits or left[0] == 0 or self._random.random() >= fault.rate:
+                continue
+            if left[0] is not None:
+                left[0] -= 1
+            return fault
+        return None

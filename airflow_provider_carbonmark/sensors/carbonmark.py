@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,7 +37,7 @@ from airflow_provider_carbonmark.api.waiting import (
     weigh,
 )
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
-from airflow_provider_carbonmark.hooks.checkout import PURCHASE_KEY, find_purchase
+from airflow_provider_carbonmark.hooks.checkout import PURCHASE_KEY, find_purchase, parse_checkout
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
@@ -130,11 +128,16 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
     @cached_property
     def terms(self) -> WaitTerms:
         """What is waited for, checked where it enters."""
-        payment_id = parse_payment_id(self.payment_id)
-        checkout = None if self.checkout is None else _parse_checkout(self.checkout, payment_id)
+        payment_id, checkout = parse_payment_id(self.payment_id), self._checkout
+        asked = checkout and RetirementRequest(
+            beneficiary_name=checkout["beneficiary_name"],
+            quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
+            asset_price_source_id=checkout.get("asset_price_source_id"),
+            retirement_message=checkout.get("retirement_message"),
+        )
         return WaitTerms(
             payment_id=payment_id,
-            asked=None if checkout is None else _asked_for(checkout),
+            asked=asked or None,
             is_ours=checkout is not None and _is_known(checkout, payment_id),
             test_mode=bool(checkout and checkout.get("test_mode")),
             allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
@@ -213,9 +216,19 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 ledger.failed(self._paid_in(ledger).id, reason, now=pendulum.now("UTC"))
         return AirflowFailException(reason)
 
-    @property
+    @cached_property
     def _checkout(self) -> Mapping[str, Any] | None:
-        return None if self.checkout is None else _parse_checkout(self.checkout, self.terms.payment_id)
+        if self.checkout is None:
+            return None
+        checkout = parse_checkout(self.checkout, ("beneficiary_name", "quantity_tonnes"))
+        if (told := checkout.get("payment_id")) and told != self.payment_id:
+            raise InvalidInputError(
+                "payment_id",
+                f"is not the payment of this checkout, which is {told!r}",
+                value=self.payment_id,
+                remedy="Pass the checkout that the payment was made for",
+            )
+        return checkout
 
     @property
     def _is_of_ledger(self) -> bool:
@@ -235,7 +248,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
 
     def _paid_in(self, ledger: Ledger) -> Purchase:
         number = find_purchase(ledger, self._checkout).id
-        return ledger.paid(number, self.terms.payment_id, now=pendulum.now("UTC"))
+        return ledger.paid(number, self.payment_id, now=pendulum.now("UTC"))
 
     def _retired(self, retirement: dict[str, Any]) -> dict[str, Any]:
         """Take a proven retirement: a planned one is recorded by the task that announces it, any other here."""
@@ -273,15 +286,6 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         return min(pause, max(0.0, self.timeout - waited))
 
 
-def _asked_for(checkout: Mapping[str, Any]) -> RetirementRequest:
-    return RetirementRequest(
-        beneficiary_name=checkout["beneficiary_name"],
-        quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
-        asset_price_source_id=checkout.get("asset_price_source_id"),
-        retirement_message=checkout.get("retirement_message"),
-    )
-
-
 def _parse_pause(value: object, field: str) -> float:
     """Read a length of time as Airflow's sensors take it, and return its seconds."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
@@ -300,26 +304,3 @@ def _is_known(checkout: Mapping[str, Any], payment_id: str) -> bool:
         return False
     with keeping_books() as ledger:
         return find_purchase(ledger, checkout).payment_id == payment_id
-
-
-def _parse_checkout(checkout: Any, payment_id: str) -> Mapping[str, Any]:
-    remedy = "Pass the output of CarbonmarkCreateCheckoutOperator"
-    if isinstance(checkout, str):
-        with suppress(ValueError):
-            checkout = json.loads(checkout)
-    if not isinstance(checkout, Mapping):
-        raise InvalidInputError("checkout", "is not a mapping", value=checkout, remedy=remedy)
-    missing = [name for name in ("beneficiary_name", "quantity_tonnes") if not checkout.get(name)]
-    if missing:
-        raise InvalidInputError(
-            "checkout", f"lacks {' and '.join(missing)}", value=dict(checkout), remedy=remedy
-        )
-    told = checkout.get("payment_id")
-    if told and told != payment_id:
-        raise InvalidInputError(
-            "payment_id",
-            f"is not the payment of this checkout, which is {told!r}",
-            value=payment_id,
-            remedy="Pass the checkout that the payment was made for",
-        )
-    return checkout

@@ -7,19 +7,18 @@ Two addresses, pages without scripts or anything from elsewhere, and no word abo
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import logging
 from collections.abc import Awaitable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.reporting.page import hash_of, templates
+from airflow_provider_carbonmark.web.place import HEADERS
 from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Limits, Page, Visit, Visits
 
 log = logging.getLogger(__name__)
@@ -28,23 +27,12 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 10
 MAX_LOOKS = 30
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("airflow_provider_carbonmark.web", "templates/buyers"),
-    autoescape=True,
-    undefined=StrictUndefined,
-)
+_TEMPLATES = templates("airflow_provider_carbonmark.web", "templates/buyers")
 _STYLE = _TEMPLATES.get_template("style.css").render()
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
+_HEADERS = HEADERS | {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{hash_of(_STYLE)}'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex, nofollow",
 }
 
 

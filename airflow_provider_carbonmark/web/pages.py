@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterable
-from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from airflow_provider_carbonmark.api.markup import web_address, writable
+from airflow_provider_carbonmark.api.markup import writable
 from airflow_provider_carbonmark.reporting.chart import Bars, picture
-from airflow_provider_carbonmark.reporting.page import amount, month_name
+from airflow_provider_carbonmark.reporting.page import amount, decimals, hash_of, month_name, templates
 from airflow_provider_carbonmark.web.views import MOST_TO_PAY
 
 if TYPE_CHECKING:
@@ -43,8 +37,8 @@ def ledger(view: View, deployment: str) -> str:
         chart=_chart(view) if view.wanted.year and view.by_month else None,
         to_pay=view.to_pay[:MOST_TO_PAY],
         # All amounts of a column have as many decimals as its finest one: exact, and in line.
-        emitted_places=_places(view.all_emitted, 3),
-        cost_places=_places(view.all_costs, 2),
+        emitted_places=decimals(view.all_emitted, 3),
+        cost_places=decimals(view.all_costs, 2),
     )
 
 
@@ -82,11 +76,6 @@ def _run_address(run: Run) -> str:
     return f"../dags/{quote(run.dag_id, safe='')}/runs/{quote(run.run_id, safe='')}"
 
 
-def _places(values: Iterable[Decimal], least: int) -> int:
-    """Count the decimals that write all values exactly."""
-    return max([least, *(len(f"{value:f}".partition(".")[2]) for value in values)])
-
-
 def _chart(view: View) -> Markup:
     year, totals = view.wanted.year, view.totals
     bars = []
@@ -102,20 +91,8 @@ def _chart(view: View) -> Markup:
     return picture(bars, alt)
 
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("airflow_provider_carbonmark.web", "templates/readers"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters |= {
-    "address": _address,
-    "amount": amount,
-    "month": month_name,
-    "run_address": _run_address,
-    "web_address": web_address,
-}
+_TEMPLATES = templates("airflow_provider_carbonmark.web", "templates/readers")
+_TEMPLATES.filters |= {"address": _address, "run_address": _run_address}
 _STYLE = _TEMPLATES.get_template("style.css").render()
 #: Of the style within each page, for the content security policy.
-STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+STYLE_HASH = hash_of(_STYLE)

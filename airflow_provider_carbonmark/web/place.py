@@ -1,4 +1,4 @@
-"""Where the page is. Plain values: nothing of Airflow, nothing of HTTP."""
+"""Where the page is, and what goes with each of our pages. Plain values: nothing of Airflow, no import of HTTP."""
 
 from __future__ import annotations
 
@@ -15,4 +15,14 @@ MENU_ENTRY: dict[str, Any] = {
     "href": f"{PREFIX.strip('/')}/",
     "destination": "nav",
     "category": "browse",
+}
+
+#: Headers of every page of ours, beside its own policy.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
 }

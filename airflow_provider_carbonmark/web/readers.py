@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.web import access, pages, views
-from airflow_provider_carbonmark.web.place import PREFIX
+from airflow_provider_carbonmark.web.place import HEADERS, PREFIX
 from airflow_provider_carbonmark.web.threads import Threads
 from airflow_provider_carbonmark.web.views import NoAccessError, UnreadableRequestError, Wanted
 
@@ -32,16 +32,10 @@ _AT_ONCE = 4
 _HANGING = 16
 SECONDS = 30.0
 
-_HEADERS = {
-    "Cache-Control": "no-store",
+_HEADERS = HEADERS | {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{pages.STYLE_HASH}'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex, nofollow",
 }
 
 

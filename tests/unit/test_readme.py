@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_carbonmark.api import errors
 from airflow_provider_carbonmark.get_provider_info import CONFIG
-from airflow_provider_carbonmark.hooks.connection_form import EXTRA_FIELDS
+from airflow_provider_carbonmark.hooks.connection_form import CONN_FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +37,7 @@ def test_each_config_option_is_documented(option):
     assert f"| `{option}` |" in README
 
 
-@pytest.mark.parametrize("field", [field.name for field in EXTRA_FIELDS])
+@pytest.mark.parametrize("field", CONN_FIELDS)
 def test_each_connection_extra_is_documented(field):
     assert f"| extra `{field}` |" in README
 

@@ -28,9 +28,9 @@ def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledge
 
     checkout = dag_run.run("checkout")
     (page,) = live(sandbox)
-    assert page.order.quantity_tonnes == Decimal("1.234")
-    assert page.order.metadata["beneficiary_name"] == checkout["beneficiary_name"] == "Example Corp, web"
-    assert page.order.metadata["retirement_message"] == f"Emissions of web in {MONTH}: 1.234 t CO2e"
+    assert page.order.quantity == Decimal("1.234")
+    assert page.order.metadata.beneficiary_name == checkout["beneficiary_name"] == "Example Corp, web"
+    assert page.order.metadata.retirement_message == f"Emissions of web in {MONTH}: 1.234 t CO2e"
     assert (checkout["purchase"], checkout["ledger"]) == (number, ledger.id)
     made = ledger.purchase(number)
     assert (made.state, checkout_of(made)) == (State.LINK_MADE, checkout)

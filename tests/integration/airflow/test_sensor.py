@@ -33,7 +33,7 @@ SANDBOX_KEY = "cm_api_sandbox_1"
 def test_a_retirement_is_waited_for_and_proven(mode, sandbox, clock, buy, listing):
     checkout, payment_id = buy()
     result = wait(mode, clock, payment_id=payment_id, checkout=checkout)
-    proof = sandbox.state.checkouts[checkout["checkout_url"].rpartition("/")[2]].payment.transaction
+    proof = sandbox.state.checkouts[checkout["checkout_url"].rpartition("/")[2]].transaction
     retired_at = result.pop("retired_at")
     assert json.loads(json.dumps(result)) == {
         "payment_id": payment_id,

@@ -92,7 +92,7 @@ def browser():
 @pytest.fixture
 def order(sandbox):
     """Return the arguments of a checkout that the sandbox sells."""
-    now = sandbox.state.clock.now()
+    now = sandbox.state.now()
     listing = next(
         each
         for each in sandbox.state.listings.values()

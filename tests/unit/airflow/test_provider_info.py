@@ -151,7 +151,7 @@ def check_standard_fields(behaviour: dict) -> None:
 def test_the_form_offers_exactly_the_fields_that_the_hook_reads():
     source = (PACKAGE / "hooks" / "carbonmark.py").read_text()
     assert (
-        set(re.findall(r'extra\.get\("(\w+)"\)', source)) == set(LABELS) == set(connection_form.conn_fields())
+        set(re.findall(r'extra\.get\("(\w+)"\)', source)) == set(LABELS) == set(connection_form.CONN_FIELDS)
     )
 
 

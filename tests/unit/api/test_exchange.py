@@ -9,11 +9,10 @@ import re
 import zlib
 from decimal import Decimal
 
-import httpx
 import pytest
 
 from airflow_provider_carbonmark.api import calls as calls_module
-from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Body
+from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES
 from airflow_provider_carbonmark.api.errors import (
     AccessDeniedError,
     CarbonmarkError,
@@ -319,12 +318,6 @@ def test_an_address_that_echoes_the_key_leaves_no_part_of_it():
     with pytest.raises(UnreadableAnswerError) as caught:
         answer_with(exchange, 200, body)
     assert KEY[:8] not in str(caught.value)
-
-
-def test_a_body_stops_being_taken_just_above_the_limit():
-    body = Body(httpx.Response(200, request=httpx.Request("GET", "https://a.example/b")))
-    assert body.takes(b"x" * MAX_BODY_BYTES)
-    assert not body.takes(b"x")
 
 
 def test_the_request_of_a_poll_is_built_once():

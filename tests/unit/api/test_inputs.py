@@ -29,7 +29,7 @@ steps = st.integers(1, 10**12)
 
 
 def on_the_wire(quantity):
-    request = next(CALLS.create_quote("listing-137-0x79a4", quantity))
+    request = next(CALLS.create_quote(asset_price_source_id="listing-137-0x79a4", quantity_tonnes=quantity))
     return json.loads(request.content, parse_float=str, parse_int=str)["quantity_tonnes"]
 
 

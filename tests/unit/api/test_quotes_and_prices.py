@@ -11,7 +11,9 @@ from tests.unit.api.conftest import Started, answer_with, make_calls
 
 
 def quote(**changes):
-    exchange = Started(make_calls().create_quote("listing-137-0x79a4", "12.345"))
+    exchange = Started(
+        make_calls().create_quote(asset_price_source_id="listing-137-0x79a4", quantity_tonnes="12.345")
+    )
     answer = {
         "uuid": "u",
         "asset_price_source_id": "listing-137-0x79a4",

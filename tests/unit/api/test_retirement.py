@@ -11,7 +11,6 @@ from airflow_provider_carbonmark.api.retirement import (
     RetirementRequest,
     describes,
     is_not_paid,
-    is_placeholder,
     judge,
 )
 
@@ -266,12 +265,7 @@ def test_a_placeholder_without_proof_or_success_still_waits():
     ],
 )
 def test_a_sign_of_test_mode_anywhere_makes_it_a_placeholder(sign):
-    assert is_placeholder(Payment.model_validate(DONE | sign))
     assert outcome(**sign) is Outcome.NOT_AS_ASKED
-
-
-def test_an_ordinary_retirement_is_no_placeholder():
-    assert not is_placeholder(Payment.model_validate(DONE))
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,8 @@ class Buyer:
         first = self.pay(link)
         twin = {
             "asset_price_source_id": order.asset_price_source_id,
-            "quantity_tonnes": float(order.quantity_tonnes),
-            "metadata": dict(order.metadata),
+            "quantity_tonnes": order.quantity_tonnes,
+            "metadata": order.metadata.model_dump(),
             "success_url": order.success_url,
             "cancel_url": order.cancel_url,
         }
