@@ -191,6 +191,11 @@ class Ledger:
         """Return what a task ordered before, and gave up for what it orders now; the latest last."""
         return self._read([], linking.given_up, task)
 
+    def run_costs(self, run: Run, *, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
+        """Return what the purchases cost that a run planned, in all and by entity; USD, as quoted last."""
+        nothing: tuple[Decimal, Mapping[str, Decimal]] = (Decimal(0), {})
+        return self._read(nothing, coverage.run_costs, run, test_mode)
+
     def payments(self, id: int) -> list[Payment]:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
         return self._read([], read_payments, id)

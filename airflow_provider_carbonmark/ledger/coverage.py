@@ -239,6 +239,12 @@ def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -
     return {listing: tonnes for listing, tonnes in connection.execute(query)}
 
 
+def run_costs(connection: Connection, run: Run, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
+    """Return what a run's purchases cost that came to something or may, in all and by entity; USD as quoted last."""
+    scope, covering = Scope(run, (), test_mode, (), 0), _p.state.in_(COVERING)
+    return _run_cost(connection, scope, covering), _run_cost_by_entity(connection, scope, covering)
+
+
 def _run_cost(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> Decimal:
     query = select(func.sum(_p.cost_usd)).where(scope.purchases(taken_up=False), covering)
     return connection.scalar(query) or Decimal(0)

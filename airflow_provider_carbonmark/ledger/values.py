@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Context, Decimal
 from functools import reduce
+from typing import Final
 
 _EXACT = Context(prec=60)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _USD_STEP = Decimal("1E-9")
+#: What the reason begins with of what is too little to be paid, and is left to a later plan.
+CARRIED_OVER: Final = "carried over"
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,9 @@ class Plan:
 
 def too_little(cost_usd: Decimal, minimum_payment_usd: Decimal) -> str:
     """Say why something is carried over."""
-    return f"carried over: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
+    return (
+        f"{CARRIED_OVER}: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
+    )
 
 
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:

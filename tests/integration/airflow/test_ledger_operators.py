@@ -23,10 +23,8 @@ def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledge
     assert planned["quantity_tonnes"] == "1.234"
     number = planned["purchase"]
 
-    quote = dag_run.run("quote")
-    assert ledger.purchase(number).cost_usd == Decimal(quote["cost_usd"]) > 0
-
     checkout = dag_run.run("checkout")
+    assert ledger.purchase(number).cost_usd > 0
     (page,) = live(sandbox)
     assert page.order.quantity == Decimal("1.234")
     assert page.order.metadata.beneficiary_name == checkout["beneficiary_name"] == "Example Corp, web"
