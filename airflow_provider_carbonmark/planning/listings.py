@@ -99,12 +99,18 @@ def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
 
 
 def failures_of(
-    listing: Listing, filters: ListingFilter, now: datetime, *, sizes: Mapping[str, bool]
+    listing: Listing,
+    filters: ListingFilter,
+    now: datetime,
+    *,
+    link_ends_at: datetime,
+    sizes: Mapping[str, bool],
 ) -> list[str]:
     """
     Name what excludes a listing; it counts for the first.
 
     :param now: aware time.
+    :param link_ends_at: until when a link that is made now can be paid; aware.
     :param sizes: the conditions on quantities: what a listing is that fails one, and whether this one passes it.
     """
     project, registry = listing.project_id.upper(), listing.registry.upper()
@@ -124,6 +130,9 @@ def failures_of(
         ),
         "ex-ante": filters.allow_ex_ante or not listing.is_ex_ante,
         "expired": listing.expires_at is None or listing.expires_at > now,
+        "expiring before a link made now would": (
+            listing.expires_at is None or listing.expires_at >= link_ends_at
+        ),
         "sold out": listing.liquid_supply > 0,
         **sizes,
         "above the highest price": max_price is None or listing.purchase_price <= max_price,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import cached_property
 from types import MappingProxyType
@@ -38,6 +38,7 @@ class Market:
 
     :param listings: as from ``CarbonmarkHook.list_prices``.
     :param now: aware time that a listing's expiry is held against.
+    :param link_lifetime: how long a link can be paid: what expires sooner can't be bought.
     :param promised: tonnes by listing that others will take and are still in its supply.
     :param minimum_payment_usd: the least that can be paid: it may be more than a listing's minimum fill costs.
     :raises InvalidInputError: when ``now`` is naive.
@@ -49,6 +50,7 @@ class Market:
         filters: ListingFilter,
         *,
         now: datetime,
+        link_lifetime: timedelta = timedelta(0),
         promised: Mapping[str, Decimal] = MappingProxyType({}),
         minimum_payment_usd: Decimal = Decimal(0),
     ) -> None:
@@ -57,6 +59,7 @@ class Market:
         self._listings = {listing.source_id: listing for listing in least_last}
         self._filters = filters
         self._now = now
+        self._link_ends_at = now + link_lifetime
         self._promised = promised
         self._minimum = minimum_payment_usd
 
@@ -95,7 +98,7 @@ class Market:
                 "with less left than the minimum fill": unsold > 0 and unsold >= listing.min_fill_amount,
                 "with a higher minimum fill": listing.min_fill_amount <= order_quantity(listing, quantity),
             }
-            failed = failures_of(listing, self._filters, self._now, sizes=sizes)
+            failed = self._failures(listing, sizes)
             failures.append((listing, failed))
             together += 0 if failed else unsold
         why = why_none_fits(wanted, quantity, failures, together)
@@ -107,15 +110,14 @@ class Market:
             )
         return why
 
+    def _failures(self, listing: Listing, sizes: Mapping[str, bool]) -> list[str]:
+        return failures_of(listing, self._filters, self._now, link_ends_at=self._link_ends_at, sizes=sizes)
+
     def _unpromised(self, listing: Listing) -> Decimal:
         return _EXACT.subtract(listing.liquid_supply, self._promised.get(listing.source_id, Decimal(0)))
 
     def _offers(self, minimum_usd: Decimal) -> Sequence[Offer]:
-        passing = (
-            listing
-            for listing in self._listings.values()
-            if not failures_of(listing, self._filters, self._now, sizes={})
-        )
+        passing = (listing for listing in self._listings.values() if not self._failures(listing, {}))
         offers = (_offer(listing, self._unpromised(listing), minimum_usd) for listing in passing)
         return sorted(
             (one for one in offers if one.low <= one.high), key=lambda one: (one.price, one.preference)
