@@ -35,6 +35,8 @@ class ListingFilter:
     :param vintage_to: last vintage, a year; likewise.
     :param max_price_usd: highest price in USD per tonne, fees included.
     :param allow_ex_ante: take promises of future removal too.
+    :param supply_margin: a listing's supply has to be this many times what is bought of it: stock goes within minutes (seen), and a
+        link lives for hours. 1 asks for no more than is bought.
     :raises InvalidInputError: when a filter is of the wrong type, or lets nothing through.
     """
 
@@ -44,6 +46,7 @@ class ListingFilter:
     vintage_to: int | None = None
     max_price_usd: Decimal | None = None
     allow_ex_ante: bool = False
+    supply_margin: Decimal = Decimal(1)
 
     def __post_init__(self) -> None:
         for field in ("project_ids", "registries"):
@@ -65,6 +68,14 @@ class ListingFilter:
                 "is not a Decimal above zero",
                 value=price,
                 remedy='Give USD per tonne, such as Decimal("12.50")',
+            )
+        margin = self.supply_margin
+        if not (isinstance(margin, Decimal) and margin.is_finite() and margin >= 1):
+            raise InvalidInputError(
+                "supply_margin",
+                "is not a Decimal of at least 1",
+                value=margin,
+                remedy='Give how many times what is bought a listing must have, such as Decimal("1.5")',
             )
 
 

@@ -214,6 +214,18 @@ def test_a_listing_that_expires_before_a_link_would_is_left_out(
         assert len(dag_run.plan()) == 1
 
 
+def test_the_supply_margin_holds_for_what_several_runs_buy_of_a_listing(dag_run, second, ledger, sandbox):
+    margin = ListingFilter(supply_margin=Decimal(4))
+    (first,) = dag_run.plan("0.5", filters=margin)
+    cheapest = sandbox.state.listings[first["asset_price_source_id"]]
+    assert cheapest.liquid_supply == Decimal("3.2")
+    topped_up = {
+        each["asset_price_source_id"]: each["quantity_tonnes"] for each in second.plan("1.5", filters=margin)
+    }
+    assert topped_up.pop(cheapest.source_id) == "0.3"
+    assert list(topped_up.values()) == ["0.7"]
+
+
 @sqlite_only
 @pytest.mark.parametrize("hours", ["0", "a day", "1.5", "8761"])
 def test_a_link_s_lifetime_that_is_none_fails_the_plan(dag_run, ledger, monkeypatch, hours):

@@ -125,6 +125,10 @@ def test_what_came_closest_is_named_with_its_price():
         ({"max_price_usd": 3.78}, "max_price_usd"),
         ({"max_price_usd": Decimal(0)}, "max_price_usd"),
         ({"max_price_usd": Decimal("nan")}, "max_price_usd"),
+        ({"supply_margin": 2}, "supply_margin"),
+        ({"supply_margin": Decimal("0.99")}, "supply_margin"),
+        ({"supply_margin": Decimal("nan")}, "supply_margin"),
+        ({"supply_margin": Decimal("inf")}, "supply_margin"),
     ],
 )
 def test_a_filter_that_means_nothing_is_refused(filters, field):
