@@ -27,7 +27,7 @@ class ListingFilter:
     Which credits are wanted; what is None or empty does not matter.
 
     Puro's credits (registry ``PUR``) are left out unless ``project_ids`` or ``registries`` asks for them: retiring
-    them needs consumption metadata (country code, period start and end; doc) that the checkout must then be given.
+    them needs metadata that the checkout must then be given; see :func:`~airflow_provider_carbonmark.task_groups.purchase`.
 
     :param project_ids: keys of projects, such as ``VCS-191``.
     :param registries: prefixes of project keys, such as ``VCS``.
