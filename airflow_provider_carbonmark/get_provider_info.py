@@ -58,6 +58,12 @@ CONFIG = {
                 example="1.00",
                 default="0.50",
             ),
+            "link_hours": _option(
+                "How many hours a payment link can be paid. Listings that expire sooner are not planned.",
+                kind="integer",
+                example="72",
+                default="24",
+            ),
             "max_concurrent_polls": _option(
                 "How many payments of one connection a triggerer asks about at the same moment.",
                 kind="integer",

@@ -45,8 +45,10 @@ def purchase(
 
     :param plan: a ``CarbonmarkPlanOperator``.
     :param max_cost: the most a purchase may cost when its link is made, USD; a template too. The plan's limits hold then, too.
-    :param metadata: more to send as each checkout's metadata, text by name; templates too, in which ``task.purchase`` is the purchase. Puro's
-        credits (registry ``PUR``) need the country code and the period of their consumption.
+    :param metadata: more to send as each checkout's metadata; templates too, which give text, and in which ``task.purchase`` is the
+        purchase. Puro's credits (registry ``PUR``) need ``consumption_metadata`` with ``country_of_consumption_code``,
+        ``consumption_period_start`` and ``consumption_period_end``, Unix seconds and not 0 (doc); where a checkout takes it is not
+        documented, so only what is given here is sent.
     :param allow_test_mode: whether a rehearsal, which retires nothing, may succeed; a template too.
     :param notifiers: whom to tell of each link.
     :param carbonmark_conn_id: the Airflow connection.

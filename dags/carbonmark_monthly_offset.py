@@ -49,7 +49,11 @@ def emissions(context: Any) -> list[EntityEmissions]:
 
 def filters(context: Any) -> ListingFilter:
     params = context["params"]
-    return ListingFilter(registries=params["registries"], max_price_usd=usd(params["max_price_usd"]))
+    return ListingFilter(
+        registries=params["registries"],
+        max_price_usd=usd(params["max_price_usd"]),
+        supply_margin=Decimal(str(params["supply_margin"])),
+    )
 
 
 def limits(context: Any) -> Limits:
@@ -90,6 +94,9 @@ def usd(param: float | None) -> Decimal | None:
             type="array",
             items={"type": "string"},
             description="DAGs, renamed or removed, whose purchases this one carries on",
+        ),
+        "supply_margin": Param(
+            1, type="number", minimum=1, description="A listing has this many times what is bought of it"
         ),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(

@@ -185,3 +185,10 @@ def parse_money(value: object, field: str) -> Decimal:
             field, "is not an amount of money", value=value, remedy='Give USD, for example "250.00"'
         )
     return amount
+
+
+def parse_count(value: str, field: str, *, of: str, most: int) -> int:
+    """Read a number of days, or whatever, that an option says. :raises InvalidInputError: when it is none from 1 to ``most``."""
+    if not (value.isascii() and value.isdigit() and 0 < int(value) <= most):
+        raise InvalidInputError(field, f"is no number of {of}", value=value, remedy=f"Give 1 to {most}")
+    return int(value)

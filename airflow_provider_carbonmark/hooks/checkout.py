@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_url
+from airflow_provider_carbonmark.api.inputs import parse_count, parse_url
 from airflow_provider_carbonmark.api.retirement import RetirementRequest
 from airflow_provider_carbonmark.ledger.purchase import LedgerError
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 PURCHASE_KEY: Final = "purchase"
+DEFAULT_LINK_HOURS: Final = 24
+LONGEST_LINK_HOURS: Final = 8760
 _NEEDED = (PURCHASE_KEY, "checkout_url", "quantity_tonnes", "beneficiary_name")
 _REMEDY = "Pass the output of CarbonmarkCreateCheckoutOperator"
 
@@ -92,3 +97,14 @@ def find_purchase(ledger: Ledger, handed_on: Any, field: str = "checkout") -> Pu
 def asked_for(purchase: Purchase) -> RetirementRequest:
     """Return what a retirement has to describe to be the purchase's."""
     return RetirementRequest(**vars(purchase.order))
+
+
+def link_lifetime() -> timedelta:
+    """
+    Return how long a link can be paid after it was made.
+
+    :raises InvalidInputError: when the configuration says no number of hours.
+    """
+    # assumed: what Stripe, whose page it is, documents for a Checkout Session; the service names no lifetime of its own.
+    hours = (conf.get("carbonmark", "link_hours", fallback=None) or "").strip() or str(DEFAULT_LINK_HOURS)
+    return timedelta(hours=parse_count(hours, "[carbonmark] link_hours", of="hours", most=LONGEST_LINK_HOURS))

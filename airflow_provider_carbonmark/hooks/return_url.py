@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_url
+from airflow_provider_carbonmark.api.inputs import parse_count, parse_url
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeSerializer
@@ -77,14 +77,9 @@ def lifetime() -> timedelta:
     days = (conf.get("carbonmark", "return_token_days", fallback=None) or "").strip() or str(
         DEFAULT_TOKEN_DAYS
     )
-    if not (days.isascii() and days.isdigit() and 0 < int(days) <= LONGEST_TOKEN_DAYS):
-        raise InvalidInputError(
-            "[carbonmark] return_token_days",
-            "is no number of days",
-            value=days,
-            remedy=f"Give 1 to {LONGEST_TOKEN_DAYS}, or leave it empty for {DEFAULT_TOKEN_DAYS}",
-        )
-    return timedelta(days=int(days))
+    return timedelta(
+        days=parse_count(days, "[carbonmark] return_token_days", of="days", most=LONGEST_TOKEN_DAYS)
+    )
 
 
 def sign(token: Token, key: bytes) -> str:

@@ -27,7 +27,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_flag, parse_names
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.hooks.checkout import find_purchase
+from airflow_provider_carbonmark.hooks.checkout import find_purchase, link_lifetime
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, minimum_payment_usd, open_ledger
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import OPEN
@@ -185,7 +185,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         dedication = Dedication(self.beneficiary_name, self.retirement_message)
         filters = self.filters(context) if callable(self.filters) else self.filters or ListingFilter()
         limits = self.limits(context) if callable(self.limits) else self.limits or Limits()
-        minimum = minimum_payment_usd()
+        minimum, lifetime = minimum_payment_usd(), link_lifetime()
 
         def make(coverage: Coverage) -> Plan:
             plan = plan_purchases(
@@ -196,6 +196,7 @@ class CarbonmarkPlanOperator(BaseOperator):
                 filters=filters,
                 limits=limits,
                 minimum_payment_usd=minimum,
+                link_lifetime=lifetime,
                 now=pendulum.now("UTC"),
             )
             for over in plan.over_covered:

@@ -27,7 +27,7 @@ class ListingFilter:
     Which credits are wanted; what is None or empty does not matter.
 
     Puro's credits (registry ``PUR``) are left out unless ``project_ids`` or ``registries`` asks for them: retiring
-    them needs consumption metadata (country code, period start and end; doc) that the checkout must then be given.
+    them needs metadata that the checkout must then be given; see :func:`~airflow_provider_carbonmark.task_groups.purchase`.
 
     :param project_ids: keys of projects, such as ``VCS-191``.
     :param registries: prefixes of project keys, such as ``VCS``.
@@ -35,6 +35,8 @@ class ListingFilter:
     :param vintage_to: last vintage, a year; likewise.
     :param max_price_usd: highest price in USD per tonne, fees included.
     :param allow_ex_ante: take promises of future removal too.
+    :param supply_margin: a listing's supply has to be this many times what is bought of it: stock goes within minutes (seen), and a
+        link lives for hours. 1 asks for no more than is bought.
     :raises InvalidInputError: when a filter is of the wrong type, or lets nothing through.
     """
 
@@ -44,6 +46,7 @@ class ListingFilter:
     vintage_to: int | None = None
     max_price_usd: Decimal | None = None
     allow_ex_ante: bool = False
+    supply_margin: Decimal = Decimal(1)
 
     def __post_init__(self) -> None:
         for field in ("project_ids", "registries"):
@@ -65,6 +68,14 @@ class ListingFilter:
                 "is not a Decimal above zero",
                 value=price,
                 remedy='Give USD per tonne, such as Decimal("12.50")',
+            )
+        margin = self.supply_margin
+        if not (isinstance(margin, Decimal) and margin.is_finite() and margin >= 1):
+            raise InvalidInputError(
+                "supply_margin",
+                "is not a Decimal of at least 1",
+                value=margin,
+                remedy='Give how many times what is bought a listing must have, such as Decimal("1.5")',
             )
 
 
@@ -99,12 +110,18 @@ def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
 
 
 def failures_of(
-    listing: Listing, filters: ListingFilter, now: datetime, *, sizes: Mapping[str, bool]
+    listing: Listing,
+    filters: ListingFilter,
+    now: datetime,
+    *,
+    link_ends_at: datetime,
+    sizes: Mapping[str, bool],
 ) -> list[str]:
     """
     Name what excludes a listing; it counts for the first.
 
     :param now: aware time.
+    :param link_ends_at: until when a link that is made now can be paid; aware.
     :param sizes: the conditions on quantities: what a listing is that fails one, and whether this one passes it.
     """
     project, registry = listing.project_id.upper(), listing.registry.upper()
@@ -124,6 +141,9 @@ def failures_of(
         ),
         "ex-ante": filters.allow_ex_ante or not listing.is_ex_ante,
         "expired": listing.expires_at is None or listing.expires_at > now,
+        "expiring before a link made now would": (
+            listing.expires_at is None or listing.expires_at >= link_ends_at
+        ),
         "sold out": listing.liquid_supply > 0,
         **sizes,
         "above the highest price": max_price is None or listing.purchase_price <= max_price,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import cached_property
 from types import MappingProxyType
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 _EXACT = Context(prec=60)
 _UP = Context(prec=60, rounding=ROUND_CEILING)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
+_ZERO: Final = Decimal(0)
 _KILOGRAMS: Final = 3  # decimals of a tonne
 _PRICE_DECIMALS: Final = 6  # of USD; what USDC has
 _COST_DECIMALS: Final = _PRICE_DECIMALS + _KILOGRAMS
+_TOO_LITTLE_LEFT: Final = "with less left than the minimum fill"
 
 
 class Market:
@@ -38,6 +40,7 @@ class Market:
 
     :param listings: as from ``CarbonmarkHook.list_prices``.
     :param now: aware time that a listing's expiry is held against.
+    :param link_lifetime: how long a link can be paid: what expires sooner can't be bought.
     :param promised: tonnes by listing that others will take and are still in its supply.
     :param minimum_payment_usd: the least that can be paid: it may be more than a listing's minimum fill costs.
     :raises InvalidInputError: when ``now`` is naive.
@@ -49,6 +52,7 @@ class Market:
         filters: ListingFilter,
         *,
         now: datetime,
+        link_lifetime: timedelta = timedelta(0),
         promised: Mapping[str, Decimal] = MappingProxyType({}),
         minimum_payment_usd: Decimal = Decimal(0),
     ) -> None:
@@ -57,6 +61,7 @@ class Market:
         self._listings = {listing.source_id: listing for listing in least_last}
         self._filters = filters
         self._now = now
+        self._link_ends_at = now + link_lifetime
         self._promised = promised
         self._minimum = minimum_payment_usd
 
@@ -80,7 +85,7 @@ class Market:
 
     def why_nothing_fits(self, wanted: str, kilograms: int, left: Mapping[Offer, int]) -> str:
         """
-        Say what excluded the listings, what came closest, and what is promised to others.
+        Say what excluded the listings, what came closest, what the margin keeps back, and what is promised to others.
 
         :param wanted: what there is no listing for, in words.
         :param left: kilograms of each offer that others have not taken.
@@ -88,35 +93,46 @@ class Market:
         quantity = tonnes(kilograms)
         of_listing = {offer.preference[1]: tonnes(amount) for offer, amount in left.items()}
         failures = []
-        together = Decimal(0)
+        together = kept_back = _ZERO
         for listing in self._listings.values():
-            unsold = of_listing.get(listing.source_id, self._unpromised(listing))
+            unsold = of_listing.get(listing.source_id, self._usable(listing))
             sizes = {
-                "with less left than the minimum fill": unsold > 0 and unsold >= listing.min_fill_amount,
+                _TOO_LITTLE_LEFT: unsold > 0 and unsold >= listing.min_fill_amount,
                 "with a higher minimum fill": listing.min_fill_amount <= order_quantity(listing, quantity),
             }
-            failed = failures_of(listing, self._filters, self._now, sizes=sizes)
+            failed = self._failures(listing, sizes)
             failures.append((listing, failed))
             together += 0 if failed else unsold
+            if set(failed) <= {_TOO_LITTLE_LEFT}:
+                kept_back += max(self._unpromised(listing), _ZERO) - max(self._usable(listing), _ZERO)
         why = why_none_fits(wanted, quantity, failures, together)
-        of_market = (self._promised.get(source_id, Decimal(0)) for source_id in self._listings)
-        if promised := sum(of_market, Decimal(0)):
+        if kept_back:
+            why += (
+                f". supply_margin, {self._filters.supply_margin:f}, keeps {tonnes(kilograms_up(kept_back)):f} t back of listings that fit "
+                "otherwise: lower it to use them"
+            )
+        of_market = (self._promised.get(source_id, _ZERO) for source_id in self._listings)
+        if promised := sum(of_market, _ZERO):
             why += (
                 f". {promised.normalize(_EXACT):f} t of the market are promised to purchases that nobody has paid: "
                 "pay or decline them"
             )
         return why
 
+    def _failures(self, listing: Listing, sizes: Mapping[str, bool]) -> list[str]:
+        return failures_of(listing, self._filters, self._now, link_ends_at=self._link_ends_at, sizes=sizes)
+
     def _unpromised(self, listing: Listing) -> Decimal:
-        return _EXACT.subtract(listing.liquid_supply, self._promised.get(listing.source_id, Decimal(0)))
+        return _EXACT.subtract(listing.liquid_supply, self._promised.get(listing.source_id, _ZERO))
+
+    def _usable(self, listing: Listing) -> Decimal:
+        """Give what the margin leaves of a listing: what is promised is bought of it, too."""
+        most = _DOWN.divide(listing.liquid_supply, self._filters.supply_margin)
+        return _EXACT.subtract(most, self._promised.get(listing.source_id, _ZERO))
 
     def _offers(self, minimum_usd: Decimal) -> Sequence[Offer]:
-        passing = (
-            listing
-            for listing in self._listings.values()
-            if not failures_of(listing, self._filters, self._now, sizes={})
-        )
-        offers = (_offer(listing, self._unpromised(listing), minimum_usd) for listing in passing)
+        passing = (listing for listing in self._listings.values() if not self._failures(listing, {}))
+        offers = (_offer(listing, self._usable(listing), minimum_usd) for listing in passing)
         return sorted(
             (one for one in offers if one.low <= one.high), key=lambda one: (one.price, one.preference)
         )

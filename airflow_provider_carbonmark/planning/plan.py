@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -56,6 +56,7 @@ def plan_purchases(
     filters: ListingFilter = ANY_CREDIT,
     limits: Limits = NO_LIMITS,
     minimum_payment_usd: Decimal = Decimal(0),
+    link_lifetime: timedelta = timedelta(0),
     now: datetime,
 ) -> Plan:
     """
@@ -73,6 +74,7 @@ def plan_purchases(
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
     :param minimum_payment_usd: the least that can be paid, USD; what costs less is carried over.
+    :param link_lifetime: how long a link can be paid: listings that expire sooner are left out.
     :param now: aware time that a listing's expiry is held against.
     :raises NoListingError: when no way was found to fill all needs; names the first that can't be filled when they are
         served by entity and month.
@@ -82,7 +84,12 @@ def plan_purchases(
     """
     stated = _by_entity_and_month(emissions)
     market = Market(
-        listings, filters, now=now, promised=coverage.promised, minimum_payment_usd=minimum_payment_usd
+        listings,
+        filters,
+        now=now,
+        link_lifetime=link_lifetime,
+        promised=coverage.promised,
+        minimum_payment_usd=minimum_payment_usd,
     )
     buying = _Buying(market, coverage, limits, dedication, minimum_payment_usd)
     purchases = buying.purchases(pooled(_needs(stated, coverage), dedication))

@@ -68,9 +68,13 @@ class Listing:
         return self.project_id.partition("-")[0]
 
     @property
+    def is_puro(self) -> bool:
+        return self.registry == "PUR"
+
+    @property
     def step(self) -> Decimal:
         """Tonnes the quantity has to be a multiple of: Puro retires whole tonnes only (doc)."""
-        return Decimal(1) if self.registry == "PUR" else SMALLEST_FILL
+        return Decimal(1) if self.is_puro else SMALLEST_FILL
 
     def is_expired(self, now: datetime) -> bool:
         return now.timestamp() > self.expires_after

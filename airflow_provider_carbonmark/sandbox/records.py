@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from airflow_provider_carbonmark.sandbox.cards import Outcome
 
@@ -37,11 +37,29 @@ MetadataText = Annotated[str, Field(max_length=METADATA_LENGTH)]
 RequiredText = Annotated[str, Field(min_length=1, max_length=METADATA_LENGTH)]
 
 
+class ConsumptionMetadata(BaseModel):
+    """
+    What Puro's credits are retired for (doc: the keys, of an order of the market API; assumed: Unix seconds).
+
+    Numbers may come as text: that is what Stripe's metadata holds.
+    """
+
+    country_of_consumption_code: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    consumption_period_start: Annotated[int, Field(gt=0, lt=10**11)]
+    consumption_period_end: Annotated[int, Field(gt=0, lt=10**11)]
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Self:
+        if self.consumption_period_end <= self.consumption_period_start:
+            raise ValueError("consumption_period_end must be after consumption_period_start")
+        return self
+
+
 class Metadata(BaseModel):
     """For whom the credits are retired, and anything else to keep with the payment."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, MetadataText]
+    __pydantic_extra__: dict[str, MetadataText | dict[str, MetadataText | int]]
 
     beneficiary_name: RequiredText
     retirement_message: RequiredText
@@ -63,11 +81,25 @@ class QuoteBody(BaseModel):
 
 
 class CheckoutBody(QuoteBody):
-    """What to sell on a payment page."""
+    """What to sell on a payment page. `PUR-` credits need `consumption_metadata`, in `metadata` or beside it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
 
     metadata: Metadata
     success_url: HttpUrl = Field(description="Where a buyer who paid is sent, with `/<payment id>` added.")
     cancel_url: HttpUrl = Field(description="Where a buyer who cancels is sent.")
+
+    def check_consumption(self) -> None:
+        """
+        Ask for what consumption the credits are, wherever it is said: no documentation names the place in a checkout.
+
+        :raises pydantic.ValidationError: when it is not said, or makes no sense.
+        """
+        said: dict[str, Any] = {}
+        for place in (self.metadata.model_extra or {}, self.model_extra or {}):
+            inner = place.get("consumption_metadata")
+            said |= place | (inner if isinstance(inner, dict) else {})
+        ConsumptionMetadata.model_validate(said)
 
 
 @dataclass(frozen=True)

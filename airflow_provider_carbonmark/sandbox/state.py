@@ -129,6 +129,7 @@ class SandboxState:
         :param idempotency_key: a repetition with the same body gets the same checkout.
         :param sent: the request's body.
         :raises ServiceRefusal: when that cannot be bought, or the idempotency key was used for something else.
+        :raises pydantic.ValidationError: when Puro's credits are not told their consumption.
         """
         with self.lock:
             repeated = idempotency_key if self.switches.honour_idempotency_key else None
@@ -310,6 +311,8 @@ class SandboxState:
 
     def _new_checkout(self, order: CheckoutBody, *, test_mode: bool) -> Checkout:
         listing = self._sellable(order.asset_price_source_id, order.quantity)
+        if listing.is_puro:
+            order.check_consumption()
         now = self.now()
         return Checkout(
             id=f"cs_{uuid.uuid4().hex}",

@@ -82,8 +82,10 @@ def test_puro_s_credits_are_bought_with_the_metadata_that_they_need(stand: Stand
     assert {
         checkout["metadata"]["beneficiary_name"]: (
             checkout["quantity_tonnes"],
-            checkout["metadata"]["country_code"],
-            checkout["metadata"]["period_start"],
+            *checkout["metadata"]["consumption_metadata"].values(),
         )
         for checkout in ordered
-    } == {"puro-1": (1, "SE", "2025-01-01"), "puro-2": (1, "SE", "2025-02-01")}
+    } == {
+        "puro-1": (1, "SE", "1735689600", "1738367999"),
+        "puro-2": (1, "SE", "1738368000", "1740787199"),
+    }

@@ -166,10 +166,12 @@ def test_each_sample_file_gives_tonnes_per_entity(
 
 
 def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType, monthly_dag: Any) -> None:
-    params = defaults(monthly_dag, registries=["ICR"], max_price_usd=3.78, max_run_cost_usd=0.1)
+    params = defaults(
+        monthly_dag, registries=["ICR"], max_price_usd=3.78, supply_margin=1.5, max_run_cost_usd=0.1
+    )
 
     assert monthly.filters({"params": params}) == ListingFilter(
-        registries=["ICR"], max_price_usd=Decimal("3.78")
+        registries=["ICR"], max_price_usd=Decimal("3.78"), supply_margin=Decimal("1.5")
     )
     assert monthly.limits({"params": params}) == Limits(Decimal(100), Decimal("0.1"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pendulum
 from airflow.sdk import Param, dag
 
 from airflow_provider_carbonmark.emissions.sums import stated_emissions
@@ -10,7 +11,15 @@ from airflow_provider_carbonmark.planning import ListingFilter
 from airflow_provider_carbonmark.task_groups import purchase
 
 
-@dag(schedule=None, params={"emissions": Param(type="array"), "country": "DE", "allow_test_mode": False})
+def start_of(month: str, months_later: int = 0) -> int:
+    return int(pendulum.parse(month).add(months=months_later).timestamp())
+
+
+@dag(
+    schedule=None,
+    params={"emissions": Param(type="array"), "country": "DE", "allow_test_mode": False},
+    user_defined_macros={"start_of": start_of},
+)
 def puro_offset():
     plan = CarbonmarkPlanOperator(
         task_id="plan",
@@ -22,8 +31,11 @@ def puro_offset():
     purchase(
         plan,
         metadata={
-            "country_code": "{{ params.country }}",
-            "period_start": "{{ task.purchase.months[0] }}-01",
+            "consumption_metadata": {
+                "country_of_consumption_code": "{{ params.country }}",
+                "consumption_period_start": "{{ start_of(task.purchase.months[0]) }}",
+                "consumption_period_end": "{{ start_of(task.purchase.months[-1], 1) - 1 }}",
+            },
         },
         allow_test_mode="{{ params.allow_test_mode }}",
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from airflow.providers.common.compat.sdk import Asset
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset
 
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
+from airflow_provider_carbonmark.planning import ListingFilter
 from tests.integration.airflow.model import CHAIN, MONTH, make_operator, paid
 
 
@@ -70,6 +71,23 @@ def test_each_recorded_retirement_is_an_asset_event_that_says_what_it_is(dag_run
 def test_an_authors_own_outlets_are_kept(outlets):
     operator = make_operator("record", {"checkout": {}, "retirement": {}, "outlets": outlets})
     assert operator.outlets == [CARBONMARK_RETIREMENTS, *([Asset("mine")] if outlets else [])]
+
+
+def test_puro_s_credits_get_a_link_only_with_the_consumption_that_the_dag_says(dag_run, ledger, sandbox):
+    (planned,) = dag_run.plan("0.2", filters=ListingFilter(registries=["PUR"]))
+    dag_run.run("quote")
+    with pytest.raises(AirflowFailException, match="country_of_consumption_code"):
+        dag_run.run("checkout")
+    assert ledger.purchase(planned["purchase"]).state is State.PLANNED
+    # As templates give them.
+    consumption = {
+        "country_of_consumption_code": "DE",
+        "consumption_period_start": "1790812800",
+        "consumption_period_end": "1793491199",
+    }
+    assert dag_run.run("checkout", metadata={"consumption_metadata": consumption})["quantity_tonnes"] == "1"
+    (page,) = live(sandbox)
+    assert page.order.metadata.consumption_metadata == consumption
 
 
 def without_number(result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -197,6 +198,41 @@ def test_filters_choose_what_is_bought_and_none_that_fits_is_named(dag_run, ledg
     assert ledger.lines() == []
     (line,) = dag_run.plan(filters=only(vintage_from=2020))
     assert line["vintage"] >= 2020
+
+
+@pytest.mark.parametrize(("link_hours", "is_left_out"), [("", True), ("24", True), ("22", False)])
+def test_a_listing_that_expires_before_a_link_would_is_left_out(
+    dag_run, ledger, sandbox, monkeypatch, link_hours, is_left_out
+):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LINK_HOURS", link_hours)
+    for each in sandbox.state.listings.values():
+        each.expires_after = int((sandbox.state.now() + timedelta(hours=23)).timestamp())
+    if is_left_out:
+        with pytest.raises(AirflowFailException, match=r"\d+ expiring before a link made now would"):
+            dag_run.plan()
+    else:
+        assert len(dag_run.plan()) == 1
+
+
+def test_the_supply_margin_holds_for_what_several_runs_buy_of_a_listing(dag_run, second, ledger, sandbox):
+    margin = ListingFilter(supply_margin=Decimal(4))
+    (first,) = dag_run.plan("0.5", filters=margin)
+    cheapest = sandbox.state.listings[first["asset_price_source_id"]]
+    assert cheapest.liquid_supply == Decimal("3.2")
+    topped_up = {
+        each["asset_price_source_id"]: each["quantity_tonnes"] for each in second.plan("1.5", filters=margin)
+    }
+    assert topped_up.pop(cheapest.source_id) == "0.3"
+    assert list(topped_up.values()) == ["0.7"]
+
+
+@sqlite_only
+@pytest.mark.parametrize("hours", ["0", "a day", "1.5", "8761"])
+def test_a_link_s_lifetime_that_is_none_fails_the_plan(dag_run, ledger, monkeypatch, hours):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__LINK_HOURS", hours)
+    with pytest.raises(AirflowFailException, match=r"\[carbonmark\] link_hours is no number of hours"):
+        dag_run.plan()
+    assert ledger.lines() == []
 
 
 # --- preview

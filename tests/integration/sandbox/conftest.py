@@ -13,6 +13,12 @@ from airflow_provider_carbonmark.sandbox import SandboxServer
 
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 GOOD_CARD = "4242 4242 4242 4242"
+#: What Puro's credits are for: October 2026 in Germany.
+CONSUMPTION = {
+    "country_of_consumption_code": "DE",
+    "consumption_period_start": 1_790_812_800,
+    "consumption_period_end": 1_793_491_199,
+}
 
 
 class Shopper:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.integration.sandbox.conftest import CONSUMPTION
+
 if TYPE_CHECKING:
     from tests.integration.sandbox.conftest import Shopper
 
@@ -79,7 +81,54 @@ def test_puro_credits_are_sold_in_whole_tonnes(shopper: Shopper) -> None:
     order = shopper.order(asset_price_source_id=puro, quantity_tonnes=1.5)
 
     assert "multiple of 1" in shopper.http.post("/checkout", json=order).json()["message"]
-    assert shopper.http.post("/checkout", json={**order, "quantity_tonnes": 2}).status_code == 200
+    assert shopper.http.post("/quotes", json={**order, "quantity_tonnes": 2}).status_code == 200
+
+
+def puro_order(shopper: Shopper, **changes: Any) -> dict[str, Any]:
+    puro = shopper.liquid_listing(tonnes=2, project_id="PUR-4411")["sourceId"]
+    return shopper.order(asset_price_source_id=puro, quantity_tonnes=2, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metadata": {**METADATA, "consumption_metadata": CONSUMPTION}},
+        {"metadata": METADATA | {name: str(value) for name, value in CONSUMPTION.items()}},
+        {"consumption_metadata": CONSUMPTION},
+    ],
+)
+def test_puro_credits_are_sold_for_a_consumption_wherever_that_is_said(
+    shopper: Shopper, changes: dict[str, Any]
+) -> None:
+    answer = shopper.http.post("/checkout", json=puro_order(shopper, **changes))
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"country_of_consumption_code": None}, "country_of_consumption_code"),
+        ({"country_of_consumption_code": "Germany"}, "country_of_consumption_code"),
+        ({"consumption_period_start": 0}, "consumption_period_start"),
+        ({"consumption_period_start": "2026-10-01"}, "consumption_period_start"),
+        ({"consumption_period_end": CONSUMPTION["consumption_period_end"] * 1000}, "consumption_period_end"),
+        ({"consumption_period_end": CONSUMPTION["consumption_period_start"]}, "must be after"),
+    ],
+)
+def test_puro_credits_without_a_consumption_that_makes_sense_are_refused(
+    shopper: Shopper, changes: dict[str, Any], complaint: str
+) -> None:
+    said = {name: value for name, value in (CONSUMPTION | changes).items() if value is not None}
+    order = puro_order(shopper, metadata={**METADATA, "consumption_metadata": said})
+    answer = shopper.http.post("/checkout", json=order)
+    assert (answer.status_code, complaint in answer.json()["message"]) == (400, True), answer.text
+
+
+def test_puro_credits_without_any_consumption_are_refused(shopper: Shopper) -> None:
+    answer = shopper.http.post("/checkout", json=puro_order(shopper))
+    assert answer.status_code == 400
+    assert "country_of_consumption_code" in answer.json()["message"]
+    assert shopper.state()["checkouts"] == []
 
 
 def test_only_listings_are_sold(shopper: Shopper) -> None:

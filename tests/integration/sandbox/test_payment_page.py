@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_carbonmark.sandbox.cards import CARDS
-from tests.integration.sandbox.conftest import GOOD_CARD, Shopper
+from tests.integration.sandbox.conftest import CONSUMPTION, GOOD_CARD, Shopper
 
 
 def test_the_page_says_what_is_paid_for_and_that_nothing_is_bought(shopper: Shopper) -> None:
@@ -41,7 +41,9 @@ def test_money_is_written_in_whole_cents(
     shopper: Shopper, project_id: str, quantity: float, total: str
 ) -> None:
     source = shopper.liquid_listing(tonnes=quantity, project_id=project_id)["sourceId"]
-    url = shopper.open_checkout(asset_price_source_id=source, quantity_tonnes=quantity)
+    url = shopper.open_checkout(
+        asset_price_source_id=source, quantity_tonnes=quantity, consumption_metadata=CONSUMPTION
+    )
 
     assert f"Pay {total}<" in shopper.http.get(url).text
 

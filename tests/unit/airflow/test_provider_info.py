@@ -17,6 +17,7 @@ from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 import airflow_provider_carbonmark
 from airflow_provider_carbonmark.get_provider_info import get_provider_info
 from airflow_provider_carbonmark.hooks import connection_form
+from airflow_provider_carbonmark.hooks.checkout import DEFAULT_LINK_HOURS
 from airflow_provider_carbonmark.hooks.return_url import DEFAULT_TOKEN_DAYS, PREFIX
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
 
@@ -161,6 +162,7 @@ def test_airflow_knows_the_configuration_and_its_defaults():
     assert conf.get("carbonmark", "return_base_url", fallback=None) is None
     assert conf.get("carbonmark", "deployment", fallback=None) is None
     assert conf.getint("carbonmark", "return_token_days") == DEFAULT_TOKEN_DAYS == 60
+    assert conf.getint("carbonmark", "link_hours") == DEFAULT_LINK_HOURS == 24
     assert conf.getint("carbonmark", "max_concurrent_polls") == DEFAULT_CONCURRENT_POLLS == 10
 
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
 
 
+LINK = timedelta(hours=24)
+
+
 def fitting(*listings: Listing, **filters) -> list[str]:
-    market = Market(listings, ListingFilter(**filters), now=NOW)
+    market = Market(listings, ListingFilter(**filters), now=NOW, link_lifetime=LINK)
     return [market.listing(one).source_id for one in market.offers]
 
 
 def refusal(*listings: Listing, **filters) -> str:
-    market = Market(listings, ListingFilter(**filters), now=NOW)
+    market = Market(listings, ListingFilter(**filters), now=NOW, link_lifetime=LINK)
     return market.why_nothing_fits("12.345 t", 12_345, {one: one.high for one in market.offers})
 
 
@@ -40,6 +43,7 @@ def refusal(*listings: Listing, **filters) -> str:
         ({"vintage": None}, {"vintage_to": 2018}, "of a vintage outside the range or unknown"),
         ({"is_ex_ante": True}, {}, "ex-ante"),
         ({"expires_at": NOW}, {}, "expired"),
+        ({"expires_at": NOW + LINK - timedelta(seconds=1)}, {}, "expiring before a link made now would"),
         ({"liquid_supply": Decimal(0)}, {}, "sold out"),
         ({"min_fill_amount": Decimal("12.346")}, {}, "with a higher minimum fill"),
         ({}, {"max_price_usd": Decimal("3.77")}, "above the highest price"),
@@ -61,7 +65,7 @@ def test_each_condition_excludes_and_is_counted(changes, filters, failure):
         ({}, {"vintage_from": 2019, "vintage_to": 2019}),
         ({"vintage": None}, {}),
         ({"is_ex_ante": True}, {"allow_ex_ante": True}),
-        ({"expires_at": NOW + timedelta(seconds=1)}, {}),
+        ({"expires_at": NOW + LINK}, {}),
         (
             {"supply": Decimal(0), "liquid_supply": Decimal("12.345"), "min_fill_amount": Decimal("12.345")},
             {},
@@ -121,6 +125,10 @@ def test_what_came_closest_is_named_with_its_price():
         ({"max_price_usd": 3.78}, "max_price_usd"),
         ({"max_price_usd": Decimal(0)}, "max_price_usd"),
         ({"max_price_usd": Decimal("nan")}, "max_price_usd"),
+        ({"supply_margin": 2}, "supply_margin"),
+        ({"supply_margin": Decimal("0.99")}, "supply_margin"),
+        ({"supply_margin": Decimal("nan")}, "supply_margin"),
+        ({"supply_margin": Decimal("inf")}, "supply_margin"),
     ],
 )
 def test_a_filter_that_means_nothing_is_refused(filters, field):

@@ -72,6 +72,24 @@ def test_no_offer_is_less_than_what_can_be_paid(price, project, least):
     assert low == least
 
 
+def test_so_much_is_bought_of_a_listing_that_its_supply_is_the_margin_times_as_much():
+    listings = [
+        offer("a", "1", "10"),
+        offer("b", "2", "10.001", project_id="PUR-1"),
+        offer("c", "3", "1", "0.4"),
+    ]
+    for margin, most in {"1": [10_000, 10_000, 1000], "2.5": [4000, 4000, 400], "3": [3333, 3000]}.items():
+        filters = ListingFilter(registries=["VCS", "PUR"], supply_margin=Decimal(margin))
+        assert [high for _, _, high, _ in offers(*listings, filters=filters)] == most
+
+
+def test_what_is_promised_to_others_counts_as_bought_for_the_margin():
+    filters = ListingFilter(supply_margin=Decimal(2))
+    for promised, most in {"0": [5000], "4": [1000], "5": [], "9": []}.items():
+        found = offers(offer("a", "1", "10"), filters=filters, promised={"a": Decimal(promised)})
+        assert [high for _, _, high, _ in found] == most
+
+
 def test_a_listing_named_twice_has_its_smaller_supply_once():
     assert offers(offer("a", "1", "12"), offer("a", "1", "5")) == [("a", 1, 5000, 1)]
 
@@ -103,6 +121,15 @@ def test_a_refusal_says_what_fits_together_and_what_came_closest():
 def test_a_refusal_says_when_supplies_suffice_but_nothing_sums_up():
     message = refusal(offer("a", "1", "12", "9"), offer("b", "2", "12", "9"))
     assert "2 fit and have 24 t together, of which no amounts that they sell sum to it." in message
+
+
+def test_a_refusal_says_what_the_margin_keeps_back():
+    listings = offer("a", "1", "20"), offer("b", "2", "1", "0.6"), offer("c", "3", "30", project_id="ICR-1")
+    message = refusal(*listings, filters=ListingFilter(registries=["VCS"], supply_margin=Decimal(2)))
+    assert (
+        "1 of another registry, 1 with less left than the minimum fill, 1 fit and have 10 t together. Ask for another quantity, or "
+        "loosen the filters. supply_margin, 2, keeps 10.5 t back of listings that fit otherwise: lower it to use them"
+    ) in message
 
 
 def test_an_empty_market_is_an_error_of_its_own():

@@ -128,6 +128,12 @@ def test_what_is_bought_together_of_two_listings_is_shared_out_one_need_after_th
     ]
 
 
+def test_all_that_is_bought_of_a_listing_keeps_within_its_supply_margin():
+    needs = emitted("a", "3"), emitted("b", "4")
+    plan = planned(*needs, filters=ListingFilter(supply_margin=Decimal(2)))
+    assert bought(plan) == [("a", "cheap", "3"), ("b", "cheap", "2"), ("b", "dear", "2")]
+
+
 class TestTheLeastThatCanBePaid:
     OPTIONS = {"minimum_payment_usd": Decimal("0.50"), "dedication": APART}
 
