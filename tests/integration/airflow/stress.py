@@ -6,6 +6,7 @@ import multiprocessing
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -33,6 +34,7 @@ TRIES = 3
 SLOTS = 3
 MOST_POINTS = 40
 UNDER_WAY = {NEW, RUNNING, AWAITING}
+POOLED = {"beneficiary_name": "Example Corp", "retirement_message": "Emissions of {months}"}
 
 Month = str
 Place = tuple[str, int]  # a step and a map index
@@ -50,10 +52,11 @@ class Task:
 
 @dataclass
 class Run:
-    """A run of the DAG, for some months."""
+    """A run of the DAG, for some months; with certificates for all together, or for each entity and month."""
 
     run_id: str
     months: list[Month]
+    pooled: bool = False
     tasks: dict[Place, Task] = field(default_factory=dict)
 
     def task(self, step: str, index: int) -> Task:
@@ -75,7 +78,7 @@ class Slot:
 
 class Deployment:
     """
-    :ivar emitted: tonnes by entity and month, as stated now, in thousandths.
+    :ivar emitted: by entity and month, as stated now, in billionths of a tonne.
     :ivar most: the highest figure that was ever stated.
     :ivar links: the checkout of each link that people were shown, by its address.
     :ivar paid: payment ids by the address of the link that was paid.
@@ -102,8 +105,8 @@ class Deployment:
 
     # --- the scheduler
 
-    def start_run(self, months: list[Month]) -> Run:
-        made = Run(f"run-{len(self.runs)}", months)
+    def start_run(self, months: list[Month], *, pooled: bool = False) -> Run:
+        made = Run(f"run-{len(self.runs)}", months, pooled)
         made.task("plan", -1)
         self.runs.append(made)
         self.airflow.runs[DAG_ID, made.run_id] = RUNNING
@@ -178,11 +181,11 @@ class Deployment:
         match task.key.task_id:
             case "plan":
                 emissions = [
-                    stated(f"{kilograms / 1000}", entity, month)
-                    for (entity, month), kilograms in self.emitted.items()
+                    stated(f"{tonnes_of(milligrams):f}", entity, month)
+                    for (entity, month), milligrams in self.emitted.items()
                     if month in a_run.months
                 ]
-                return {"emissions": emissions}
+                return {"emissions": emissions} | (POOLED if a_run.pooled else {})
             case "checkout":
                 return {"purchase": self._purchases(a_run)[task.key.map_index]}
             case "payment":
@@ -285,12 +288,12 @@ class Deployment:
 
     def restate(self) -> None:
         key = self.chance.choice(list(self.emitted))
-        self.state(*key, max(0, self.emitted[key] + self.chance.randint(-40, 60)))
+        self.state(*key, max(0, self.emitted[key] + self.chance.randint(-40_000_000, 60_000_000)))
         self.count["restated"] += 1
 
-    def state(self, entity: str, month: Month, kilograms: int) -> None:
-        self.emitted[entity, month] = kilograms
-        self.most[entity, month] = max(kilograms, self.most.get((entity, month), 0))
+    def state(self, entity: str, month: Month, milligrams: int) -> None:
+        self.emitted[entity, month] = milligrams
+        self.most[entity, month] = max(milligrams, self.most.get((entity, month), 0))
 
     def respond(self, *, pays_all: bool = False) -> bool:
         """Answer a request that somebody sees; tell whether there was one."""
@@ -378,6 +381,10 @@ EXPECTED = {
         "and can't be given up",  # taken for dead, and told late that the listing is sold out
     ),
 }
+
+
+def tonnes_of(milligrams: int) -> Decimal:
+    return Decimal(milligrams).scaleb(-9)
 
 
 def is_expected(state: str, why: str) -> bool:

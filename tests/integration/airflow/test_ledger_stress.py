@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, State
 from tests.integration.airflow.model import CHAIN, ledger_environment
-from tests.integration.airflow.stress import Deployment
+from tests.integration.airflow.stress import Deployment, tonnes_of
 from tests.integration.conftest import LEDGER_KINDS
 
 ROOT = Path(__file__).parents[3]
@@ -42,10 +42,10 @@ def deployment(seed, url, ledger, monkeypatch, tmp_path):
 def test_whatever_goes_wrong_nothing_is_lost_nor_bought_twice(deployment, ledger, sandbox, seed):
     print(f"CARBONMARK_STRESS_SEED={seed}")
     for number in range(50):
-        deployment.state(f"e{number:02}", MONTHS[0], deployment.chance.randint(1, 150))
+        deployment.state(f"e{number:02}", MONTHS[0], deployment.chance.randint(1, 150_000_000))
     for number in range(10):
         for month in MONTHS[1:]:
-            deployment.state(f"e{number:02}", month, deployment.chance.randint(1, 150))
+            deployment.state(f"e{number:02}", month, deployment.chance.randint(1, 150_000_000))
     go_wild(deployment)
     come_to_rest(deployment, ledger)
     assert deployment.errors == []
@@ -53,23 +53,29 @@ def test_whatever_goes_wrong_nothing_is_lost_nor_bought_twice(deployment, ledger
     lines = ledger.lines()
     print(dict(deployment.count), dict(Counter(line.state.value for line in lines)))
     print(f"{sum(line.handler != line.run for line in lines)} lines were carried on by another run")
+    pooled = {line.purchase for line in lines if line.beneficiary_name == "Example Corp"}
+    print(f"{len(pooled)} purchases of {len({line.purchase for line in lines})} were for several")
+    assert len(pooled) > 5
     assert sum(deployment.count[step] for step in ("plan", *CHAIN)) > 200
     assert deployment.count["killed"] > 10
 
 
 def go_wild(deployment):
-    """Two runs of the same month at once, then whatever chance brings."""
+    """Two runs of the same month at once, and one of others bought together; then whatever chance brings."""
     chance = deployment.chance
     deployment.start_run([MONTHS[0]])
     deployment.start_run([MONTHS[0]])
+    deployment.start_run(MONTHS[1:], pooled=True)
     events = {
         deployment.respond: 60,
-        deployment.restate: 6,
+        deployment.restate: 20,
         deployment.clear_any: 5,
         deployment.give_up: 5,
         deployment.end_any: 3,
         deployment.pay_late: 3,
-        lambda: deployment.start_run(chance.sample(MONTHS, chance.randint(1, 3))): 2,
+        lambda: deployment.start_run(
+            chance.sample(MONTHS, chance.randint(1, 3)), pooled=chance.random() < 0.7
+        ): 8,
     }
     for _ in range(350):
         deployment.schedule(mortal=True)
@@ -87,7 +93,7 @@ def come_to_rest(deployment, ledger):
         for payment_id in unknown_payments(deployment, ledger):
             deployment.reload(payment_id)
         finish(deployment)
-        last = deployment.start_run(MONTHS)
+        last = deployment.start_run(MONTHS, pooled=True)
         finish(deployment)
         assert deployment.errors == []
         states = {line.state for line in ledger.lines()}
@@ -120,25 +126,31 @@ def assert_books_are_right(deployment, ledger, sandbox):
     orders = {each["payment_id"]: each for each in told["checkouts"]}
     payments = {each["id"]: each for each in told["payments"]}
 
-    # The ledger and Carbonmark agree on every payment, and on what it bought.
-    by_payment = {line.payment_id: line for line in lines if line.payment_id}
+    # The ledger and Carbonmark agree on every payment, and on what it bought for whom, to the last digit.
+    purchases = [ledger.purchase(id) for id in {line.purchase for line in lines} if id is not None]
+    by_payment = {each.payment_id: each for each in purchases if each.payment_id}
     assert by_payment.keys() == payments.keys() == set(deployment.paid.values())
     outcomes = {State.RETIRED: "retired", State.FAILED: "failed", State.PAID: "something_else"}
-    for payment_id, line in by_payment.items():
+    for payment_id, bought in by_payment.items():
         order = orders[payment_id]
-        assert line.checkout_url.rpartition("/")[2] == order["id"]
-        assert line.quantity_tonnes == Decimal(str(order["quantity_tonnes"]))
-        assert line.asset_price_source_id == order["asset_price_source_id"]
-        assert (
-            line.beneficiary_name == order["metadata"]["beneficiary_name"] == f"Example Corp, {line.entity}"
+        assert bought.link.url.rpartition("/")[2] == order["id"]
+        assert bought.quantity_tonnes == Decimal(str(order["quantity_tonnes"]))
+        assert bought.asset_price_source_id == order["asset_price_source_id"]
+        assert bought.beneficiary_name == order["metadata"]["beneficiary_name"]
+        assert all(share.entity in bought.beneficiary_name for share in bought.allocations) or (
+            bought.beneficiary_name == "Example Corp"
         )
-        assert line.month in order["metadata"]["retirement_message"]
-        assert outcomes[line.state] == payments[payment_id]["outcome"], line
+        assert outcomes[bought.state] == payments[payment_id]["outcome"], bought
+    for bought in purchases:
+        shares = [line for line in lines if line.purchase == bought.id]
+        parts = sum(line.quantity_tonnes + line.rounding_tonnes for line in shares)
+        assert parts == bought.quantity_tonnes
+        assert 0 <= sum(line.rounding_tonnes for line in shares) < Decimal("0.001")
 
     # Whoever waits for retirements was told of each.
     told_of = {event["payment_id"] for event in deployment.airflow.events}
     assert told_of == {line.payment_id for line in lines if line.state is State.RETIRED}
-    assert not any(ledger.purchase(line.purchase).to_announce for line in lines if line.purchase)
+    assert not any(each.to_announce for each in purchases)
 
     # No line is lost: each came to an end, or is with a person.
     for line in lines:
@@ -153,6 +165,6 @@ def assert_books_are_right(deployment, ledger, sandbox):
             covered[line.entity, line.month] += line.quantity_tonnes
             if line.declined_at is not None:
                 late[line.entity, line.month] += line.quantity_tonnes
-    for key, kilograms in deployment.emitted.items():
-        assert covered[key] >= Decimal(kilograms) / 1000, key
-        assert covered[key] - late[key] <= Decimal(deployment.most[key]) / 1000, key
+    for key, milligrams in deployment.emitted.items():
+        assert covered[key] >= tonnes_of(milligrams), key
+        assert covered[key] - late[key] <= tonnes_of(deployment.most[key]), key

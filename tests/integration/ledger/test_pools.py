@@ -6,6 +6,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger import Ledger, queries
 from airflow_provider_carbonmark.ledger.queries import Rows
@@ -213,3 +215,50 @@ def test_what_a_dead_run_left_and_is_carried_over_since_is_not_forgotten(ledger:
     assert plan(ledger, stating_at("2.5", MONTH), SECOND, is_over=everybody) == []
     (made,) = plan(ledger, stating_at("2.5", MONTH, ("api", "1")), THIRD)
     assert {(share.entity, share.month) for share in made.allocations} == {("api", "2026-09"), ("api", MONTH)}
+
+
+@pytest.mark.parametrize(
+    ("restated", "if_it_stands", "if_declined", "over", "gone"),
+    [
+        ({"web": "4.5001", "api": "2"}, {"web": "1.5001"}, {"web": "4.5001", "api": "2"}, None, ()),
+        ({"web": "1", "api": "2"}, {}, {"web": "1", "api": "2"}, ("1", "3"), ()),
+        ({"shop": "3", "api": "2"}, {"shop": "3"}, {"shop": "3", "api": "2"}, None, ("web",)),
+        ({"web": "0", "api": "2"}, {}, {"api": "2"}, ("0", "3"), ()),
+    ],
+    ids=["up", "down", "renamed", "to zero"],
+)
+@pytest.mark.parametrize("became", ["paid", "waits", "declined"])
+def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_declined(
+    ledger: Ledger,
+    became: str,
+    restated: dict[str, str],
+    if_it_stands: dict[str, str],
+    if_declined: dict[str, str],
+    over: tuple[str, str] | None,
+    gone: tuple[str, ...],
+) -> None:
+    (pooled,) = plan(ledger, stating_at("2.5", MONTH, ("web", "3"), ("api", "2")))
+    link(ledger, pooled)
+    if became == "paid":
+        ledger.paid(pooled.id, payment_id(pooled), now=NOW)
+    if became == "declined":
+        ledger.declined(pooled.id, FIRST, "no", now=NOW)
+    told: list[Plan] = []
+    make = stating_at("2.5", MONTH, *restated.items())
+
+    def keeping(coverage: Coverage) -> Plan:
+        told.append(make(coverage))
+        return told[-1]
+
+    bought = plan(ledger, keeping, SECOND)
+
+    wanted = if_declined if became == "declined" else if_it_stands
+    shares = {share.entity: share.quantity_tonnes for each in bought for share in each.allocations}
+    assert shares == {entity: Decimal(tonnes) for entity, tonnes in wanted.items()}
+    assert len(bought) == bool(wanted)
+    rounding = Decimal("0.0009") if "4.5001" in restated.values() else Decimal(0)
+    assert sum(each.quantity_tonnes for each in bought) == sum(shares.values()) + rounding
+    kept = [(f"{one.emitted_tonnes:f}", f"{one.covered_tonnes:f}") for one in told[-1].over_covered]
+    assert kept == ([over] if over and became != "declined" else [])
+    assert tuple(one.entity for one in told[-1].unstated) == gone
+    assert plan(ledger, make, THIRD) == []
