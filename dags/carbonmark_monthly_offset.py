@@ -70,7 +70,7 @@ def is_planned_again(failed: Any, ended: list[Any]) -> bool:
     def for_whom(bought: Any) -> set[tuple[str, str]]:
         return {(share.entity, share.month) for share in bought.allocations}
 
-    return failed.state == "failed" and any(
+    return failed.state in ("failed", "paid_not_retired") and any(
         each.planned_at > failed.failed_at and for_whom(each) == for_whom(failed) for each in ended
     )
 

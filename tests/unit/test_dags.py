@@ -298,9 +298,15 @@ def test_a_month_in_which_anything_else_is_missing_fails_and_names_it(
     assert told == [False, True, True]
 
 
-def test_what_failed_and_was_planned_again_is_not_missing(monthly_dag: Any, ledger: Ledger) -> None:
+@pytest.mark.parametrize("is_paid", [False, True])
+def test_what_failed_and_was_planned_again_is_not_missing(
+    monthly_dag: Any, ledger: Ledger, is_paid: bool
+) -> None:
     (failed,) = planned(ledger, "a")
-    ledger.failed(failed.id, "sold out", now=NOW, run=RUN)
+    if is_paid:
+        link(ledger, failed)
+        ledger.paid(failed.id, "pay_1", now=NOW)
+    ledger.failed(failed.id, "sold out", now=NOW, run=None if is_paid else RUN)
     purchases = planned(ledger, "a", now=NOW.add(hours=1))
     retire(ledger, purchases[1])
 

@@ -123,7 +123,7 @@ def assert_books_are_right(deployment, ledger, sandbox):
     # The ledger and Carbonmark agree on every payment, and on what it bought.
     by_payment = {line.payment_id: line for line in lines if line.payment_id}
     assert by_payment.keys() == payments.keys() == set(deployment.paid.values())
-    outcomes = {State.RETIRED: "retired", State.FAILED: "failed", State.PAID: "something_else"}
+    outcomes = {State.RETIRED: "retired", State.PAID_NOT_RETIRED: "failed", State.PAID: "something_else"}
     for payment_id, line in by_payment.items():
         order = orders[payment_id]
         assert line.checkout_url.rpartition("/")[2] == order["id"]
