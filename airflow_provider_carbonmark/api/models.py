@@ -179,6 +179,10 @@ class Payment(_Wire):
     retired_at: Lenient[Moment] = Field(
         None, validation_alias=_beside_retirement("retired_at", "completed_at")
     )
+    # assumed: what it is called. Only shown to people.
+    failure: Lenient[str] = Field(
+        None, validation_alias=_beside_retirement("message", "reason", "failure_reason", "error")
+    )
     answer: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     @model_validator(mode="before")

@@ -113,9 +113,9 @@ def judge(
     """
     for subject, status in (("retirement", payment.retirement_status), ("payment", payment.payment_status)):
         if _is_one_of(status, failed_states):
-            return _failed_verdict(
-                f"The status of the {subject} is {_show(status)}.", payment, asked, is_ours
-            )
+            said = f", with the message {_show(payment.failure)}" if payment.failure else ""
+            reason = f"The status of the {subject} is {_show(status)}{said}."
+            return _failed_verdict(reason, payment, asked, is_ours)
     if not _is_one_of(payment.retirement_status, success_states):
         return Verdict(Outcome.WAITING, _waiting_reason(payment))
     proof = _proof(payment)

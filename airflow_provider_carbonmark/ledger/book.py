@@ -34,7 +34,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, false, or_, select
 
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.ledger import bringing, coverage, linking, planning, transitions
@@ -395,5 +395,11 @@ class Ledger:
 
 
 def _in_states(states: Collection[State]) -> ColumnElement[bool]:
-    bought = purchases.c.state.in_([state for state in states if state is not State.RESTATED])
-    return or_(bought, allocations.c.purchase_id.is_(None)) if State.RESTATED in states else bought
+    c = purchases.c
+    failed = c.state == State.FAILED
+    told_apart = {
+        State.FAILED: and_(failed, c.payment_id.is_(None)),
+        State.PAID_NOT_RETIRED: and_(failed, c.payment_id.is_not(None)),
+        State.RESTATED: allocations.c.purchase_id.is_(None),
+    }
+    return or_(false(), *(told_apart.get(state, c.state == state) for state in states))

@@ -40,7 +40,8 @@ class State(StrEnum):
     """
     What became of a purchase.
 
-    ``restated`` is no purchase's: it is shown for a figure that was stated anew and buys nothing.
+    The last two are no states of the database's. ``paid_not_retired`` is shown for what failed although it is paid, whatever Carbonmark
+    called it: it sold out in between, for example. ``restated`` is shown for a figure that was stated anew and buys nothing.
     """
 
     PLANNED = "planned"
@@ -49,9 +50,12 @@ class State(StrEnum):
     RETIRED = "retired"
     FAILED = "failed"
     DECLINED = "declined"
+    PAID_NOT_RETIRED = "paid_not_retired"
     RESTATED = "restated"
 
 
+#: The states that are shown, and not kept.
+SHOWN_ONLY: Final = frozenset({State.PAID_NOT_RETIRED, State.RESTATED})
 #: The states in which tonnes count as covered: nobody buys them again.
 COVERING: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID, State.RETIRED})
 #: The states in which a purchase still has to come to an end.
@@ -209,6 +213,16 @@ class _Progress:
     explorer_url: str | None = None
     run: Run
     handler: Run
+
+    @property
+    def todo(self) -> str:
+        """What a person has to do, where money is involved; else empty, as it is for rehearsals."""
+        if self.state is not State.PAID_NOT_RETIRED or self.test_mode:
+            return ""
+        return (
+            f"Payment {self.payment_id} counts as taken, and nothing is retired for it: ask Carbonmark for the money back, or, while "
+            "nothing else is bought for the tonnes, for another listing."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def line_of(row: Row[Any]) -> PurchaseLine:
         values,
         run=run,
         handler=run if values["handler_run_id"] is None else _run_of(values, "handler_"),
-        state=values["state"] or State.RESTATED,
+        state=_state_of(values),
         cost_usd=values["cost_usd"] or Decimal(0),
     )
 
@@ -109,6 +109,7 @@ def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> li
         _value(
             Purchase,
             row,
+            state=_state_of(row),
             run=_run_of(row),
             handler=_run_of(row, "handler_"),
             link=made.get(row["id"]),
@@ -192,6 +193,12 @@ def read_payments(connection: Connection, purchase: int) -> list[Payment]:
 def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     for first in range(0, len(ids), ROWS_NAMED):
         yield ids[first : first + ROWS_NAMED]
+
+
+def _state_of(values: RowMapping) -> State:
+    if values["state"] is State.FAILED and values["payment_id"] is not None:
+        return State.PAID_NOT_RETIRED
+    return values["state"] or State.RESTATED
 
 
 def _run_of(values: RowMapping, role: str = "") -> Run:

@@ -40,11 +40,11 @@ from sqlalchemy import (
 )
 
 from airflow_provider_carbonmark.ledger.columns import MYSQL, Amount, JsonText, StateName, UtcTime
-from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, State
+from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, SHOWN_ONLY, State
 
 metadata = MetaData()
 
-_STATES = ", ".join(f"'{state}'" for state in State if state is not State.RESTATED)
+_STATES = ", ".join(f"'{state}'" for state in State if state not in SHOWN_ONLY)
 # Elsewhere letters are told apart anyway; MySQL would take Web for web.
 _IN_MYSQL: dict[str, Any] = {
     f"{name}_{option}": value

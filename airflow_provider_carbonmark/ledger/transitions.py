@@ -1,18 +1,19 @@
 """
 What may happen to a purchase, as pure functions: the purchase as it is and what is said of it give the columns to change.
 
-====================  ==================================================  =========
+====================  ==================================================  ================
 said                  of a purchase that is                               becomes
-====================  ==================================================  =========
+====================  ==================================================  ================
 quoted, link asked    planned                                             planned
 link_made             planned                                             link_made
 declined              link_made                                           declined
 failed, a decision    planned                                             failed
-failed, a fact        paid                                                failed
+failed, a fact        paid                                                paid_not_retired
 paid                  link_made; declined or failed, with a link          paid
-retired               link_made, paid; declined or failed, with a link    retired
+retired               link_made, paid, paid_not_retired; declined         retired
+                      or failed, with a link
 announced             any                                                 the same
-====================  ==================================================  =========
+====================  ==================================================  ================
 
 Nothing to change (an empty mapping) means that the same was said before; anything that is not in the table raises. The first four
 are decisions: only the run that handles the purchase may take them. Facts happened at Carbonmark, so anybody may tell them, late or
@@ -85,7 +86,7 @@ def declined(purchase: Purchase, run: Run, reason: str, now: datetime) -> Change
 def failed(purchase: Purchase, reason: str, now: datetime, run: Run | None) -> Changes:
     if run is not None:
         _must_handle(purchase, run)
-    if purchase.state is State.FAILED:
+    if purchase.state in (State.FAILED, State.PAID_NOT_RETIRED):
         return _NOTHING
     if run is not None and purchase.state is not State.PLANNED:
         # A try that was taken for dead, and is refused a quote late, must not fail what the next try has made a link for.

@@ -20,7 +20,7 @@ class Problem:
     """
     What needs a person.
 
-    :param kind: ``failed_after_payment``, ``over_covered``, ``failed`` or ``declined``.
+    :param kind: ``paid_not_retired``, ``over_covered``, ``failed`` or ``declined``.
     :param entity: whose.
     :param month: of which month.
     :param line: the line's number within entity and month; None where it is about all lines of the month.
@@ -42,7 +42,7 @@ class Problem:
     @property
     def urgency(self) -> tuple[bool, int]:
         """What sorts problems: those that are settled last, those that cost money first."""
-        kinds = ("failed_after_payment", "over_covered", "failed", "declined")
+        kinds = ("paid_not_retired", "over_covered", "failed", "declined")
         return self.is_settled, kinds.index(self.kind)
 
 
@@ -99,7 +99,7 @@ def problems_of(lines: Sequence[PurchaseLine]) -> Iterator[Problem]:
     if surplus >= QUANTITY_STEP:
         yield _over_covered(lines, surplus)
     for line in lines:
-        if line.state in (State.FAILED, State.DECLINED):
+        if line.state in (State.PAID_NOT_RETIRED, State.FAILED, State.DECLINED):
             yield _not_bought(line, is_covered=surplus >= 0)
 
 
@@ -121,10 +121,13 @@ def _over_covered(lines: Sequence[PurchaseLine], surplus: Decimal) -> Problem:
 
 
 def _not_bought(line: PurchaseLine, *, is_covered: bool) -> Problem:
-    kind, settled = str(line.state), is_covered
-    if line.state is State.FAILED and line.payment_id:
-        kind, settled = "failed_after_payment", False
-        todo = f"Ask Carbonmark for the retirement or the money: payment {line.payment_id}."
+    is_paid = line.state is State.PAID_NOT_RETIRED
+    if is_paid and is_covered:
+        todo = f"{line.todo} Other lines cover the month."
+    elif is_paid:
+        todo = (
+            f"{line.todo} Run {line.month} again: the tonnes are open, and what is missing is planned anew."
+        )
     elif is_covered:
         todo = "Nothing: other lines cover the month."
     elif line.state is State.FAILED:
@@ -132,14 +135,14 @@ def _not_bought(line: PurchaseLine, *, is_covered: bool) -> Problem:
     else:
         todo = f"Run {line.month} again to plan it anew, or leave it open."
     return Problem(
-        kind=kind,
+        kind=str(line.state),
         entity=line.entity,
         month=line.month,
         line=line.line,
         tonnes=line.quantity_tonnes,
         what=line.reason or "No reason is recorded.",
         todo=todo,
-        is_settled=settled,
+        is_settled=is_covered and not is_paid,
     )
 
 

@@ -26,7 +26,7 @@ _MONTHS: Final = (
     "January February March April May June July August September October November December".split()
 )
 _KINDS: Final = {
-    "failed_after_payment": "Paid, not retired",
+    "paid_not_retired": "Paid, not retired",
     "over_covered": "Bought beyond need",
     "failed": "Failed",
     "declined": "Declined",

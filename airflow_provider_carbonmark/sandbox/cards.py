@@ -15,6 +15,7 @@ class Outcome(StrEnum):
 
     RETIRED = "retired"
     FAILED = "failed"
+    SOLD_OUT = "sold_out"
     STUCK = "stuck"
     NO_PROOF = "no_proof"
     PLACEHOLDER = "placeholder"
@@ -52,6 +53,11 @@ CARDS: tuple[Card, ...] = (
     Card("4000000000000002", None, "Your card was declined."),
     Card("4000000000009995", None, "Your card has insufficient funds."),
     Card("4000000000001018", Outcome.FAILED, "Pays, then the retirement fails."),
+    Card(
+        "4000000000001067",
+        Outcome.SOLD_OUT,
+        "Pays, then the listing is sold out to others before the retirement, which fails.",
+    ),
     Card("4000000000001026", Outcome.STUCK, "Pays, then the retirement stays SUBMITTED for ever."),
     Card("4000000000001034", Outcome.NO_PROOF, "Pays, the retirement is COMPLETED but never proven."),
     Card("4000000000001042", Outcome.PLACEHOLDER, "Pays, and the shared test-mode placeholder comes back."),

@@ -60,6 +60,8 @@ def payment_answer(view: PaymentView, base_url: str, switches: Switches) -> dict
         if name in switches.proof_fields:
             _put(answer, f"{parent}.{name}", value)
     _put(answer, f"{parent}.completed_at", view.retirement.completed_at)
+    if view.retirement.message:
+        _put(answer, f"{parent}.message", view.retirement.message)
     if switches.bought_at != "untold":
         place = "" if switches.bought_at == "top" else switches.bought_at
         for name in BOUGHT_FIELDS:

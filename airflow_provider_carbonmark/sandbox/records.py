@@ -132,6 +132,7 @@ class Retirement:
     :param quantity_tonnes: what was retired.
     :param transaction: None until there is a proof.
     :param completed_at: None until it is completed.
+    :param message: why it failed (assumed: how Carbonmark says that something sold out is not known).
     """
 
     status: str
@@ -141,6 +142,7 @@ class Retirement:
     retirement_message: str
     transaction: Transaction | None = None
     completed_at: datetime | None = None
+    message: str | None = None
 
 
 # seen: what every test-mode order in the world links to. Block and hash are made up, the wording is paraphrased.
@@ -224,6 +226,9 @@ class Checkout:
             return replace(asked, status="COMMITTED")
         if payment.outcome is Outcome.FAILED:
             return replace(asked, status="FAILED")
+        if payment.outcome is Outcome.SOLD_OUT:
+            message = f"Listing {self.listing.credit} sold out before the retirement"
+            return replace(asked, status="FAILED", message=message)
         if payment.outcome is Outcome.PLACEHOLDER:
             return PLACEHOLDER
         done = replace(asked, status="COMPLETED", completed_at=payment.paid_at + timedelta(seconds=takes))

@@ -181,9 +181,11 @@ class SandboxState:
                     " Nothing was charged.",
                     "INSUFFICIENT_SUPPLY",
                 )
-            listing.supply -= quantity
-            listing.liquid_supply -= quantity
             outcome = card.outcome or Outcome.RETIRED
+            # What sells out is bought by others.
+            taken = listing.liquid_supply if outcome is Outcome.SOLD_OUT else quantity
+            listing.supply -= taken
+            listing.liquid_supply -= taken
             if checkout.test_mode and outcome is Outcome.RETIRED:
                 outcome = Outcome.PLACEHOLDER
             checkout.payment = Payment(self.now(), outcome, self.switches)

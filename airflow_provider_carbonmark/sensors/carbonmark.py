@@ -213,7 +213,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """
         if outcome == Outcome.FAILED and self._is_of_ledger:
             with keeping_books() as ledger:
-                ledger.failed(self._paid_in(ledger).id, reason, now=pendulum.now("UTC"))
+                failed = ledger.failed(self._paid_in(ledger).id, reason, now=pendulum.now("UTC"))
+            reason = f"{reason} {failed.todo}".rstrip()
         return AirflowFailException(reason)
 
     @cached_property

@@ -45,6 +45,7 @@ MONTH = "2026-10"
 CHAIN = ("checkout", "payment", "retirement", "record")
 RESULT = "return_value"
 GOOD_CARD, FAILING_CARD, SOMETHING_ELSE_CARD = "4242424242424242", "4000000000001018", "4000000000001059"
+SOLD_OUT_CARD = "4000000000001067"
 
 
 class Airflow:

@@ -16,6 +16,7 @@ from airflow_provider_carbonmark.planning import Limits
 from tests.integration.airflow.model import (
     FAILING_CARD,
     GOOD_CARD,
+    SOLD_OUT_CARD,
     SOMETHING_ELSE_CARD,
     DagRun,
     declined,
@@ -97,13 +98,44 @@ def test_what_fails_at_carbonmark_is_planned_anew(dag_run, ledger, buyer):
     for _ in range(2):
         with pytest.raises(AirflowFailException, match="FAILED"):
             dag_run.run("retirement")
-        assert states(ledger) == ["failed"]
+        assert states(ledger) == ["paid_not_retired"]
         assert dag_run.link() == dag_run.result("checkout")
         dag_run.run("payment")
     first, second = dag_run.plan()
-    assert (first["state"], second["state"], second["quantity_tonnes"]) == ("failed", "planned", "1.234")
+    assert (first["state"], second["state"], second["quantity_tonnes"]) == (
+        "paid_not_retired",
+        "planned",
+        "1.234",
+    )
     buyer.buy(dag_run, 1)
-    assert states(ledger) == ["failed", "retired"]
+    assert states(ledger) == ["paid_not_retired", "retired"]
+
+
+@pytest.mark.parametrize("word", ["FAILED", "Out Of Stock"])
+def test_what_sells_out_between_payment_and_retirement_is_paid_and_not_retired_and_bought_elsewhere(
+    dag_run, ledger, buyer, sandbox, word
+):
+    sandbox.state.change_switches(status_words={"FAILED": word})
+    (planned,) = dag_run.plan()
+    payment_id = buyer.pay(dag_run.link(), SOLD_OUT_CARD)
+    dag_run.run("payment")
+    with pytest.raises(
+        AirflowFailException,
+        match=f"'{word}', with the message 'Listing .* sold out before.*ask Carbonmark for the money back",
+    ) as failure:
+        dag_run.run("retirement", failed_states=[word])
+    (line,) = ledger.lines()
+    assert (line.state, line.payment_id, line.retired_at) == (State.PAID_NOT_RETIRED, payment_id, None)
+    assert str(failure.value) == f"{line.reason} {line.todo}"
+    assert f"Payment {payment_id} counts as taken" in line.todo
+    assert ledger.lines(states=[State.FAILED]) == []
+    assert ledger.lines(states=[State.PAID_NOT_RETIRED]) == [line]
+
+    _, anew = dag_run.plan()
+    assert (anew["state"], anew["quantity_tonnes"]) == ("planned", "1.234")
+    assert anew["asset_price_source_id"] != planned["asset_price_source_id"]
+    buyer.buy(dag_run, 1)
+    assert states(ledger) == ["paid_not_retired", "retired"]
 
 
 def test_what_fails_at_carbonmark_is_recorded_whoever_awaited_the_payment(dag_run, ledger, buyer):
@@ -112,13 +144,14 @@ def test_what_fails_at_carbonmark_is_recorded_whoever_awaited_the_payment(dag_ru
     with pytest.raises(AirflowFailException, match="status of the retirement is 'FAILED'"):
         dag_run.run("retirement", payment_id=payment_id)
     (line,) = ledger.lines()
-    assert (line.state, line.payment_id) == (State.FAILED, payment_id)
+    assert (line.state, line.payment_id) == (State.PAID_NOT_RETIRED, payment_id)
 
 
 @sqlite_only
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("card", "ends_as"), [(GOOD_CARD, "retired"), (FAILING_CARD, "failed"), (SOMETHING_ELSE_CARD, "paid")]
+    ("card", "ends_as"),
+    [(GOOD_CARD, "retired"), (FAILING_CARD, "paid_not_retired"), (SOMETHING_ELSE_CARD, "paid")],
 )
 def test_how_a_purchase_without_a_plan_ends_is_written_down_by_the_wait(
     ledger, sandbox, clock, buy, mode, card, ends_as

@@ -138,7 +138,7 @@ def test_a_failed_payment_that_does_not_say_what_it_was_for_fails_no_purchase_bu
     ledger.paid(link["purchase"], payment_id, now=NOW)
     with pytest.raises(AirflowFailException, match="is 'FAILED'"):
         dag_run.run("retirement")
-    assert states(ledger) == ["failed"]
+    assert states(ledger) == ["paid_not_retired"]
 
 
 def test_that_another_payment_failed_fails_no_purchase_whose_id_was_typed_wrong(

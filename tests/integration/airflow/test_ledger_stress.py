@@ -130,7 +130,7 @@ def assert_books_are_right(deployment, ledger, sandbox):
     purchases = [ledger.purchase(id) for id in {line.purchase for line in lines} if id is not None]
     by_payment = {each.payment_id: each for each in purchases if each.payment_id}
     assert by_payment.keys() == payments.keys() == set(deployment.paid.values())
-    outcomes = {State.RETIRED: "retired", State.FAILED: "failed", State.PAID: "something_else"}
+    outcomes = {State.RETIRED: "retired", State.PAID_NOT_RETIRED: "failed", State.PAID: "something_else"}
     for payment_id, bought in by_payment.items():
         order = orders[payment_id]
         assert bought.link.url.rpartition("/")[2] == order["id"]

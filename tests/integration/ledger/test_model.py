@@ -20,6 +20,7 @@ STEPS = 300
 ENTITIES = ("api", "db", "web")
 MONTHS = ("2026-09", "2026-10")
 LINKED = (State.LINK_MADE, State.PAID)
+FAILED = (State.FAILED, State.PAID_NOT_RETIRED)
 
 Key = tuple[str, str]
 
@@ -70,9 +71,9 @@ class Line:
         if said == "decline":
             return state is State.DECLINED or self._become(State.DECLINED, state is State.LINK_MADE)
         if said == "give up":
-            return state is State.FAILED or self._become(State.FAILED, state is State.PLANNED)
+            return state in FAILED or self._become(State.FAILED, state is State.PLANNED)
         if said == "fail":
-            return state is State.FAILED or self._become(State.FAILED, state is State.PAID)
+            return state in FAILED or self._become(State.PAID_NOT_RETIRED, state is State.PAID)
         if said == "pay":
             allowed = self.is_paid or self._become(State.PAID, self.has_link)
         else:

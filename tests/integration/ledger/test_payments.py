@@ -94,7 +94,7 @@ def test_what_failed_after_its_payment_knows_that_and_no_other(ledger: Ledger, l
     END["failed"](ledger, linked)
     assert bring(ledger, linked, "pay-failed").meaning is Meaning.SAME
     assert bring(ledger, linked, "pay-2").meaning is Meaning.SECOND
-    assert ledger.purchase(linked.id).state is State.FAILED
+    assert ledger.purchase(linked.id).state is State.PAID_NOT_RETIRED
 
 
 def test_a_payment_of_another_purchase_is_kept_and_never_counts(ledger: Ledger, linked: Purchase) -> None:

@@ -87,7 +87,7 @@ BECOMES = """
 planned              | planned | planned | -         | -        | failed  | -      | -         | -    | same     | -
 asked                | planned | same    | link_made | -        | failed  | -      | -         | -    | same     | -
 linked               | -       | -       | same      | declined | -       | -      | same      | paid | same     | retired
-paid                 | -       | -       | same      | -        | -       | failed | same      | same | same     | retired
+paid                 | -       | -       | same      | -        | -       | paid_not_retired | same      | same | same     | retired
 retired              | -       | -       | same      | -        | -       | -      | same      | same | same     | same
 declined             | -       | -       | -         | same     | -       | -      | same      | paid | same     | retired
 given up             | -       | -       | -         | -        | same    | same   | -         | -    | same     | -

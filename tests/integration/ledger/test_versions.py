@@ -31,13 +31,19 @@ def ledger(engine: Engine) -> Ledger:
     return Ledger(engine, DEPLOYMENT)
 
 
+def shown_state(row: dict[str, Any]) -> State:
+    """Give what is shown for a row today: version 1 had no word for what failed after it was paid."""
+    is_paid_for_nothing = row["state"] is State.FAILED and row["payment_id"]
+    return State.PAID_NOT_RETIRED if is_paid_for_nothing else row["state"]
+
+
 def expected_line(row: dict[str, Any]) -> PurchaseLine:
     names = set(PurchaseLine.__dataclass_fields__) & set(row)
     return PurchaseLine(
         purchase=None if row["state"] is State.RESTATED else row["id"],
         run=Run(row["dag_id"], row["run_id"], DEPLOYMENT),
         handler=Run(row["handler_dag_id"], row["handler_run_id"], DEPLOYMENT),
-        **{name: row[name] for name in names} | {"id": 0},
+        **{name: row[name] for name in names} | {"id": 0, "state": shown_state(row)},
     )
 
 
@@ -56,7 +62,8 @@ def check_rows(ledger: Ledger) -> None:
             continue
         kept = ledger.purchase(row["id"])
         names = set(vars(kept)) & set(row)
-        assert {name: getattr(kept, name) for name in names} == {name: row[name] for name in names}
+        expected = {name: row[name] for name in names} | {"state": shown_state(row)}
+        assert {name: getattr(kept, name) for name in names} == expected
         assert kept.ledger == ledger.id
         assert [(each.entity, each.line) for each in kept.allocations] == [(row["entity"], row["line"])]
         asked = row["idempotency_key"] or row["checkout"]
@@ -69,7 +76,7 @@ def check_rows(ledger: Ledger) -> None:
 
 def test_version_1_has_rows_in_every_state() -> None:
     rows = version_1.rows()
-    assert {row["state"] for row in rows} == set(State)
+    assert {shown_state(row) for row in rows} == set(State)
     modes = Counter((row["test_mode"], row["to_announce"]) for row in rows)
     assert all(modes[mode, announce] for mode in (True, False) for announce in (True, False))
     always = {column.name for column in version_1.purchases.columns if not column.nullable}

@@ -121,7 +121,7 @@ class Buyers:
             ledger.declined(made.id, run, "Too dear", now=later)
         elif end is not State.LINK_MADE:
             ledger.paid(made.id, payment_id(made), now=later)
-            if end is State.FAILED:
+            if end in (State.FAILED, State.PAID_NOT_RETIRED):
                 ledger.failed(made.id, "Reverted", now=later)
             elif end is State.RETIRED:
                 ledger.retired(made.id, retirement(made), now=later)

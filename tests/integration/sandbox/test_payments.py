@@ -39,6 +39,21 @@ def test_a_retirement_is_submitted_committed_and_completed(shopper: Shopper) -> 
     assert (seen[-1]["quantity_tonnes"], seen[-1]["beneficiary_name"]) == (1.234, "Example GmbH")
 
 
+def test_a_listing_can_sell_out_between_payment_and_retirement(shopper: Shopper) -> None:
+    listing = shopper.liquid_listing()
+    payment_id = shopper.buy("4000 0000 0000 1067", asset_price_source_id=listing["sourceId"])
+    (left,) = (
+        each["liquidSupply"]
+        for each in shopper.http.get("/prices").json()
+        if each["sourceId"] == listing["sourceId"]
+    )
+    shopper.advance(3)
+    paid = shopper.payment(payment_id)
+    assert (left, paid["payment_status"], paid["retirement"]["status"]) == (0, "PAID", "FAILED")
+    assert "sold out before the retirement" in paid["retirement"]["message"]
+    assert paid["retirement"]["transaction_hash"] is None
+
+
 @pytest.mark.parametrize("payment_id", ["pay_unknown", "%2e%2e", "x" * 5000])
 def test_an_unknown_payment_is_not_found(shopper: Shopper, payment_id: str) -> None:
     assert shopper.http.get(f"/payments/{payment_id}").status_code == 404

@@ -111,6 +111,12 @@ def test_what_was_retired_counts_before_the_echo_of_what_was_asked():
     assert payment.quantity_tonnes == Decimal("0.017")
 
 
+@pytest.mark.parametrize("name", ["message", "reason", "failure_reason", "error"])
+@pytest.mark.parametrize("place", [("retirement",), ("order",), ()])
+def test_what_the_service_says_of_a_failure_is_found_wherever_it_is(place, name):
+    assert read(((*place, name), "Sold out")).failure == "Sold out"
+
+
 @pytest.mark.parametrize("value", [5, True, ["COMPLETED"], {"word": "COMPLETED"}])
 def test_a_status_that_is_no_text_counts_as_absent(value):
     payment = read(status=value, retirement_status=value)

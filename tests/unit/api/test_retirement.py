@@ -115,6 +115,11 @@ def test_a_failure_word_on_either_status_beats_everything(name, word):
     assert name.removesuffix("_status") in got.reason
 
 
+def test_a_failure_is_told_in_the_words_of_the_service():
+    got = verdict(retirement_status="FAILED", failure="Listing sold out")
+    assert got.reason == "The status of the retirement is 'FAILED', with the message 'Listing sold out'."
+
+
 @pytest.mark.parametrize("name", ["payment_status", "retirement_status"])
 def test_that_another_payment_failed_says_nothing_of_ours(name):
     got = verdict(**{name: "FAILED", "quantity_tonnes": 2})

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, insert
 
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
 from airflow_provider_carbonmark.ledger.rows import run_values
 from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
 from airflow_provider_carbonmark.ledger.versions import make_tables
@@ -46,6 +46,8 @@ def _purchase(line: PurchaseLine) -> dict[str, Any]:
     names = {column.name for column in purchases.columns} & set(vars(line))
     return {
         **{name: getattr(line, name) for name in names},
+        # The database keeps no word of its own for it.
+        "state": State.FAILED if line.state is State.PAID_NOT_RETIRED else line.state,
         "quantity_tonnes": line.quantity_tonnes + line.rounding_tonnes,
         "id": line.purchase,
         **run_values(line.run),

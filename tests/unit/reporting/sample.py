@@ -22,6 +22,7 @@ _STATES_BEFORE = {
     State.PAID: ("link_made_at", "paid_at"),
     State.RETIRED: ("link_made_at", "paid_at", "retired_at"),
     State.FAILED: ("link_made_at", "failed_at"),
+    State.PAID_NOT_RETIRED: ("link_made_at", "paid_at", "failed_at"),
     State.DECLINED: ("link_made_at", "declined_at"),
     State.RESTATED: (),
 }
@@ -132,8 +133,8 @@ def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
             **unpaid,
         },
         ("ml-training", 9): {
-            "state": State.FAILED,
-            "reason": "Carbonmark: the retirement failed (FAILED), transaction reverted",
+            "state": State.PAID_NOT_RETIRED,
+            "reason": "The status of the retirement is 'FAILED', with the message 'Listing ICR-112-2021 sold out before the retirement'.",
             "failed_at": PLANNED_AT,
             **unproven,
         },

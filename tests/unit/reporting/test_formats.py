@@ -155,17 +155,19 @@ def test_the_json_has_no_float_and_no_exponent() -> None:
 
 def test_the_json_names_problems() -> None:
     content = json.loads(
-        make_report([a_line(State.FAILED, reason="Reverted", payment_id="p1")], "2026-10").to_json()
+        make_report([a_line(State.PAID_NOT_RETIRED, reason="Reverted", payment_id="p1")], "2026-10").to_json()
     )
     assert content["problems"] == [
         {
-            "kind": "failed_after_payment",
+            "kind": "paid_not_retired",
             "entity": "ml-training",
             "month": "2026-10",
             "line": 1,
             "tonnes": "10",
             "what": "Reverted",
-            "todo": "Ask Carbonmark for the retirement or the money: payment p1.",
+            "todo": "Payment p1 counts as taken, and nothing is retired for it: ask Carbonmark for the money back, or, while nothing "
+            "else is bought for the tonnes, for another listing. Run 2026-10 again: the tonnes are open, and what is missing is planned "
+            "anew.",
             "is_settled": False,
         }
     ]

@@ -120,7 +120,7 @@ def test_pictures_say_what_they_show() -> None:
 
 def test_what_others_wrote_is_text() -> None:
     line = a_line(
-        State.FAILED, entity=NASTY, reason=NASTY, project_id=NASTY, registry=NASTY, payment_id=NASTY
+        State.PAID_NOT_RETIRED, entity=NASTY, reason=NASTY, project_id=NASTY, registry=NASTY, payment_id=NASTY
     )
     html = html_of(line)
     assert "<script" not in html
@@ -173,7 +173,11 @@ def test_figures_are_shown_exactly_and_in_line() -> None:
         (a_line(State.LINK_MADE), "Link to pay since 2026-11-21 –"),
         (a_line(State.PAID, payment_id="p1"), "Paid 2026-11-21, not retired yet payment p1"),
         (a_line(State.DECLINED, reason="Too dear"), "Declined Too dear –"),
-        (a_line(State.FAILED, reason="Reverted"), "Failed Reverted –"),
+        (a_line(State.FAILED, reason="Gone"), "Failed Gone –"),
+        (
+            a_line(State.PAID_NOT_RETIRED, reason="Sold out", payment_id="p1"),
+            "Paid, not retired paid 2026-11-21: Sold out payment p1",
+        ),
         (a_line(State.RESTATED, "7"), "Restated 2026-11-21: 7.000 t emitted, nothing to buy –"),
         (
             a_line(State.RESTATED, "0.1", reason="carried over: too little"),
@@ -227,12 +231,12 @@ def test_test_mode_is_marked_and_apart() -> None:
 
 def test_what_needs_a_person_is_shown_and_what_is_settled_is_quiet() -> None:
     html = html_of(
-        a_line(State.FAILED, payment_id="p1", reason="Reverted", entity="a"),
+        a_line(State.PAID_NOT_RETIRED, payment_id="p1", reason="Sold out", entity="a"),
         a_line(State.DECLINED, reason="Too dear", entity="b"),
         a_line(line=2, entity="b"),
     )
-    assert row_of(html, "problems", "a") == (
-        "a 2026-10 Paid, not retired line 1 10.000 Reverted Ask Carbonmark for the retirement or the money: payment p1."
+    assert row_of(html, "problems", "a").startswith(
+        "a 2026-10 Paid, not retired line 1 10.000 Sold out Payment p1 counts as taken, and nothing is retired for it: ask Carbonmark"
     )
     (settled,) = re.findall(r'<tr class="settled">.*?</tr>', html, re.DOTALL)
     assert "Nothing: other lines cover the month." in settled

@@ -162,11 +162,14 @@ def test_a_failure_after_payment_is_the_most_urgent() -> None:
         a_line(State.DECLINED, entity="a", reason="Too dear"),
         a_line(State.FAILED, entity="b", reason="No link could be made"),
         a_line(emitted="1", quantity="2", entity="c"),
-        a_line(State.FAILED, entity="d", payment_id="pay_7", reason="The retirement failed"),
+        a_line(State.PAID_NOT_RETIRED, entity="d", payment_id="pay_7", reason="The retirement failed"),
     ]
     paid, over, failed, declined = make_report(lines, "2026-10").problems
-    assert (paid.kind, paid.entity, paid.what) == ("failed_after_payment", "d", "The retirement failed")
-    assert "pay_7" in paid.todo
+    assert (paid.kind, paid.entity, paid.what) == ("paid_not_retired", "d", "The retirement failed")
+    assert paid.todo == (
+        "Payment pay_7 counts as taken, and nothing is retired for it: ask Carbonmark for the money back, or, while nothing else is "
+        "bought for the tonnes, for another listing. Run 2026-10 again: the tonnes are open, and what is missing is planned anew."
+    )
     assert (over.kind, over.entity, over.tonnes, over.line) == ("over_covered", "c", 1, None)
     assert (failed.kind, failed.line, failed.tonnes) == ("failed", 1, 10)
     assert (declined.kind, declined.what) == ("declined", "Too dear")
@@ -181,7 +184,10 @@ def test_what_was_bought_again_since_is_settled(state: State, again: State) -> N
 
 
 def test_money_that_was_paid_for_nothing_is_never_settled() -> None:
-    assert not the_problem(a_line(State.FAILED, payment_id="pay_7"), a_line(line=2)).is_settled
+    problem = the_problem(a_line(State.PAID_NOT_RETIRED, payment_id="pay_7"), a_line(line=2))
+    assert not problem.is_settled
+    assert "Payment pay_7 counts as taken" in problem.todo
+    assert problem.todo.endswith("Other lines cover the month.")
 
 
 def test_a_surplus_that_can_still_be_declined_says_so() -> None:

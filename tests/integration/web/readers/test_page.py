@@ -50,7 +50,10 @@ def test_a_month_shows_each_row_in_words_a_person_understands(fill, reader):
     ):
         assert state in said
     failed = words(reader().may_read("?month=2026-09"))
-    assert "Paid, but not retired ask Carbonmark for the retirement or the money" in failed
+    assert "Paid, but not retired paid 2026-10-22. Payment" in failed
+    assert "ask Carbonmark for the money back" in failed
+    assert "The tonnes are open again, and the next plan of the month buys what is missing." in failed
+    assert "Failed The run that planned it ended before it made a link" in failed
     assert "39.100 t emitted, nothing to buy" in words(reader().may_read("?month=2026-08"))
 
 
@@ -101,7 +104,10 @@ def test_test_mode_is_apart_and_counts_for_nothing(fill, reader):
     real = planned_by("offset", "shop", emitted="10")
     rehearsal = planned_by("offset", "shop", emitted="777", test_mode=True, line=2)
     due = planned_by("offset", "lab", emitted="888", test_mode=True, state=State.LINK_MADE)
-    fill(real, rehearsal, due)
+    failed = planned_by(
+        "offset", "van", emitted="3", test_mode=True, state=State.PAID_NOT_RETIRED, payment_id="p1"
+    )
+    fill(real, rehearsal, due, failed)
     for query in ("", "?month=2026-10"):
         page = reader().may_read(query)
         assert "777" not in words(page)
@@ -110,6 +116,9 @@ def test_test_mode_is_apart_and_counts_for_nothing(fill, reader):
     said = words(reader().may_read("?test=1"))
     assert "Test mode: nothing of this is retired." in said
     assert "Retired, as a rehearsal" in said
+    # Nobody is to be asked for money that was never paid.
+    assert "Paid, but not retired" in said
+    assert "ask Carbonmark" not in said
     assert "777.000" in said
     assert "Emitted" not in said.partition("You see what")[0]
     assert "10.000" not in said
@@ -150,7 +159,7 @@ def test_what_others_wrote_is_text_everywhere(fill, reader, text):
         "run": Run("offset", text),
         "handler": Run("offset", f"{text}2"),
     }
-    states = (State.FAILED, State.LINK_MADE, State.RETIRED)
+    states = (State.PAID_NOT_RETIRED, State.LINK_MADE, State.RETIRED)
     lines = [
         a_line(state, line=number, payment_id=f"{text}{number}", **written)
         for number, state in enumerate(states)
