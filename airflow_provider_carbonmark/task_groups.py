@@ -99,8 +99,7 @@ def purchase(
     bought = CarbonmarkCheckBoughtOperator(
         task_id="bought",
         plan=XComArg(plan, key=PLANNED_KEY),  # type: ignore[arg-type]  # as above
-        # Where the plan was skipped, so is this.
-        trigger_rule="all_done_min_one_success",
+        trigger_rule="all_done",
     )
     [plan, chain.expand(planned=plan.output)] >> bought
     return bought
