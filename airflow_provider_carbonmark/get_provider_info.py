@@ -93,6 +93,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Carbonmark",
                 "python-modules": [
+                    f"{PACKAGE}.operators.bought",
                     f"{PACKAGE}.operators.carbonmark",
                     f"{PACKAGE}.operators.ledger",
                     f"{PACKAGE}.operators.payment",

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import task_group
+from airflow.sdk import XComArg, task_group
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from airflow_provider_carbonmark.operators.bought import CarbonmarkCheckBoughtOperator
 from airflow_provider_carbonmark.operators.ledger import (
+    PLANNED_KEY,
     CarbonmarkCheckoutPurchaseOperator,
-    CarbonmarkQuotePurchaseOperator,
     CarbonmarkRecordRetirementOperator,
 )
 from airflow_provider_carbonmark.operators.payment import CarbonmarkAwaitPaymentOperator
@@ -20,13 +21,15 @@ from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementS
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
+    from airflow.providers.common.compat.sdk import BaseNotifier
+
+    from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 
 RETIREMENT_TIMEOUT = timedelta(days=7)
 
 
 def purchase(
-    plan: BaseOperator,
+    plan: CarbonmarkPlanOperator,
     *,
     max_cost: Decimal | str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -34,12 +37,14 @@ def purchase(
     notifiers: Sequence[BaseNotifier] = (),
     carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
     **awaiting: Any,
-) -> Any:
+) -> CarbonmarkCheckBoughtOperator:
     """
-    Carry on each purchase of a plan on its own: quote, checkout, payment, retirement, record; as the mapped task group ``purchase``.
+    Carry on each purchase of a plan on its own: checkout, payment, retirement, record; as the mapped task group ``purchase``.
+
+    It ends with the task ``bought``, which fails unless all that the run was to buy is bought, declined, waits for a person, or is carried over.
 
     :param plan: a ``CarbonmarkPlanOperator``.
-    :param max_cost: the most a purchase may cost when it is quoted, USD; a template too.
+    :param max_cost: the most a purchase may cost when its link is made, USD; a template too. The plan's limits hold then, too.
     :param metadata: more to send as each checkout's metadata; templates too, which give text, and in which ``task.purchase`` is the
         purchase. Puro's credits (registry ``PUR``) need ``consumption_metadata`` with ``country_of_consumption_code``,
         ``consumption_period_start`` and ``consumption_period_end``, Unix seconds and not 0 (doc); where a checkout takes it is not
@@ -51,55 +56,51 @@ def purchase(
     """
     of_plan = f"ti.xcom_pull('{plan.task_id}')[ti.map_index]"
     label = f"{{{{ {of_plan}.for_whom }}}}"
-    subject = f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {{{{ {of_plan}.for_whom }}}}"
-    cost = "{{ ti.xcom_pull('purchase.quote', map_indexes=ti.map_index).cost_usd }}"
+    of_each: dict[str, Any] = {"map_index_template": label, "carbonmark_conn_id": carbonmark_conn_id}
 
     @task_group(group_id="purchase")
     def chain(planned: Any) -> None:
-        quote = CarbonmarkQuotePurchaseOperator(
-            task_id="quote",
-            map_index_template=label,
-            purchase=planned,
-            max_cost=max_cost,
-            carbonmark_conn_id=carbonmark_conn_id,
-        )
         checkout = CarbonmarkCheckoutPurchaseOperator(
             task_id="checkout",
-            map_index_template=f"{label}: {{{{ task.quantity_tonnes }}}} t for {cost} USD",
             purchase=planned,
             metadata=metadata,
-            carbonmark_conn_id=carbonmark_conn_id,
+            max_cost=max_cost,
+            limits=plan.limits,
+            **of_each
+            | {
+                "map_index_template": f"{label}: {{{{ task.quantity_tonnes }}}} t for {{{{ task.cost_usd }}}} USD"
+            },
         )
         # Airflow puts the value in place of the reference when the task runs, which the parameters' types don't say.
         made: Any = checkout.output
         payment = CarbonmarkAwaitPaymentOperator(
             task_id="payment",
-            map_index_template=label,
             checkout=made,
-            cost_usd=cost,
-            subject=subject,
+            subject=f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {label}",
             notifiers=notifiers,
-            carbonmark_conn_id=carbonmark_conn_id,
-            **awaiting,
+            **of_each | awaiting,
         )
         paid: Any = payment.output
         retirement = CarbonmarkRetirementSensor(
             task_id="retirement",
-            map_index_template=label,
             payment_id=paid,
             checkout=made,
             allow_test_mode=allow_test_mode,
             deferrable=True,
             timeout=RETIREMENT_TIMEOUT.total_seconds(),
-            carbonmark_conn_id=carbonmark_conn_id,
+            **of_each,
         )
         retired: Any = retirement.output
         record = CarbonmarkRecordRetirementOperator(
-            task_id="record",
-            map_index_template=label,
-            checkout=made,
-            retirement=retired,
+            task_id="record", map_index_template=label, checkout=made, retirement=retired
         )
-        quote >> checkout >> payment >> retirement >> record
+        checkout >> payment >> retirement >> record
 
-    return chain.expand(planned=plan.output)
+    bought = CarbonmarkCheckBoughtOperator(
+        task_id="bought",
+        plan=XComArg(plan, key=PLANNED_KEY),  # type: ignore[arg-type]  # as above
+        # Where the plan was skipped, so is this.
+        trigger_rule="all_done_min_one_success",
+    )
+    [plan, chain.expand(planned=plan.output)] >> bought
+    return bought

@@ -34,8 +34,9 @@ def carbonmark_checkout_link():
     purchase = {
         "asset_price_source_id": "{{ params.asset_price_source_id }}",
         "quantity_tonnes": "{{ params.quantity_tonnes }}",
+        "max_cost": "{{ params.max_cost_usd }}",
     }
-    quote = CarbonmarkCreateQuoteOperator(task_id="quote", max_cost="{{ params.max_cost_usd }}", **purchase)
+    quote = CarbonmarkCreateQuoteOperator(task_id="quote", **purchase)
     checkout = CarbonmarkCreateCheckoutOperator(
         task_id="checkout",
         beneficiary_name="{{ params.beneficiary_name }}",

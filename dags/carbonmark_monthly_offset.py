@@ -1,27 +1,27 @@
 """
 ### Offset a month of emissions
 
-Reads the month's emissions, looks into the ledger what of them is covered already, picks the cheapest listings for the rest, and makes the
-links that a person pays at. Each link waits under **Required Actions** until somebody pays or declines it there; waiting costs nothing. The
-buyer's browser comes back to Airflow by itself, the retirement is checked against what was asked for and recorded in the
-ledger, and `list_retired` lists what the month ended with. Nothing is bought until somebody pays, and nothing is bought twice: run it again for
-any reason. To tell people, give `purchase` the notifiers you use.
+Reads the month's emissions, looks into the ledger what of them is covered already, picks the cheapest listings for the rest, and makes one
+link for the month that a person pays at; more where no listing holds it all. For a certificate, and a link, of each entity, put `{entity}` into
+`beneficiary`. Each link waits under **Required Actions** until somebody pays or declines it there; waiting costs nothing. The buyer's browser
+comes back to Airflow by itself, and the retirement is checked against what was asked for and recorded in the ledger. `bought` lists what the
+month ended with, and fails if anything is missing. Nothing is bought until somebody pays, and nothing is bought twice: run it again for any
+reason. To tell people, give `purchase` the notifiers you use.
 
 It runs on the 21st, when the figures of the month before are complete, and offsets the month in which its data
 interval starts: the run of 21 November covers 21 October to 21 November and offsets October. So a backfill goes by
-month without further ado; `month` overrides it. A month that was restated is topped up by the difference.
+month without further ado; `month` overrides it. A month that was restated is topped up by the difference. What earlier months still lack, since
+it was declined, failed or was too little to be paid, is bought along with it; switch `catch_up` off to leave it.
 """
 
 from __future__ import annotations
 
-import logging
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import ObjectStoragePath, Param, dag, task
+from airflow.sdk import ObjectStoragePath, Param, dag
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_carbonmark.emissions import (
@@ -32,12 +32,9 @@ from airflow_provider_carbonmark.emissions import (
     emissions_of_month,
 )
 from airflow_provider_carbonmark.hooks.emissions import month_of_run
-from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from airflow_provider_carbonmark.task_groups import purchase
-
-log = logging.getLogger(__name__)
 
 SAMPLE = Path(__file__).parent / "data" / "gcp-carbon-footprint.csv"
 FORMATS = {"codecarbon": CODECARBON, "google_cloud": GOOGLE_CLOUD, "aws": AWS}
@@ -64,17 +61,6 @@ def limits(context: Any) -> Limits:
     return Limits(usd(params["max_cost_usd"]), usd(params["max_run_cost_usd"]))
 
 
-def is_planned_again(failed: Any, ended: list[Any]) -> bool:
-    """Tell whether a purchase failed before the plan was made again, which then planned its tonnes."""
-
-    def for_whom(bought: Any) -> set[tuple[str, str]]:
-        return {(share.entity, share.month) for share in bought.allocations}
-
-    return failed.state in ("failed", "paid_not_retired") and any(
-        each.planned_at > failed.failed_at and for_whom(each) == for_whom(failed) for each in ended
-    )
-
-
 def usd(param: float | None) -> Decimal | None:
     return None if param is None else Decimal(str(param))
 
@@ -90,7 +76,9 @@ def usd(param: float | None) -> Decimal | None:
         ),
         "emissions_format": Param("google_cloud", enum=[*FORMATS]),
         "beneficiary": Param(
-            "Example Corp, {entity}", type="string", description="Named on the certificates"
+            "Example Corp",
+            type="string",
+            description="Named on the certificate; with {entity} in it, each entity gets one, and a link, of its own",
         ),
         "max_cost_usd": Param(100, type="number", exclusiveMinimum=0, description="For one entity"),
         "max_run_cost_usd": Param(1000, type="number", exclusiveMinimum=0, description="For all of them"),
@@ -102,6 +90,13 @@ def usd(param: float | None) -> Decimal | None:
         ),
         "supply_margin": Param(
             1, type="number", minimum=1, description="A listing has this many times what is bought of it"
+        ),
+        "catch_up": Param(True, type="boolean", description="Also buy what earlier months of this DAG lack"),
+        "take_over_from": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            description="DAGs, renamed or removed, whose purchases this one carries on",
         ),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
@@ -117,42 +112,15 @@ def carbonmark_monthly_offset():
         task_id="plan",
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
-        retirement_message="Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        retirement_message="Emissions of {months}",
         filters=filters,
         limits=limits,
+        catch_up="{{ params.catch_up }}",
+        take_over_from="{{ params.take_over_from }}",
         preview="{{ params.preview }}",
     )
 
-    @task(trigger_rule="all_done")
-    def list_retired(planned: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-        """Show what was retired, and what somebody declined to pay for; fail if anything else is missing."""
-        if planned is None:
-            raise AirflowFailException("Nothing could be planned: see the task plan")
-        with open_ledger() as ledger:
-            ended = [ledger.purchase(each["purchase"]) for each in planned]
-        for each in ended:
-            proof = each.certificate_url or each.transaction_hash or each.reason or ""
-            log.info("%s: %s t, %s  %s", each, each.quantity_tonnes, each.state, proof)
-        missing = [
-            str(each)
-            for each in ended
-            if each.state not in ("retired", "declined") and not is_planned_again(each, ended)
-        ]
-        if missing:
-            raise AirflowFailException(
-                f"Not retired: {'; '.join(sorted(missing))}. See their tasks in purchase"
-            )
-        return [
-            each.to_json()
-            | {"certificate_url": each.certificate_url, "transaction_hash": each.transaction_hash}
-            for each in ended
-            if each.state == "retired"
-        ]
-
-    bought = purchase(
-        plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}"
-    )
-    bought >> list_retired(plan.output)
+    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_monthly_offset()

@@ -54,9 +54,7 @@ def limits(context: Any) -> Limits:
     params={
         "month": Param(None, type=["null", "string"], pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
         "warehouse_conn_id": Param("warehouse", type="string"),
-        "beneficiary": Param(
-            "Example Corp, {entity}", type="string", description="Named on the certificates"
-        ),
+        "beneficiary": Param("Example Corp", type="string", description="Named on the certificate"),
         "max_cost_usd": Param(100, type="number", exclusiveMinimum=0, description="For one entity"),
         "max_run_cost_usd": Param(1000, type="number", exclusiveMinimum=0, description="For all of them"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
@@ -73,11 +71,11 @@ def carbonmark_warehouse_offset():
         task_id="plan",
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
-        retirement_message="Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        retirement_message="Emissions of {months}",
         limits=limits,
         preview="{{ params.preview }}",
     )
-    purchase(plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}")
+    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_warehouse_offset()

@@ -1,8 +1,8 @@
 """
 ### Offset a year of months at once
 
-For a year that nobody offset yet, or one that was restated: the warehouse adds up its months, one plan over all of them, a link for each entity
-and month that is not covered. What the ledger covers already is left alone, so it may be run again at any time. Months without rows are left
+For a year that nobody offset yet, or one that was restated: the warehouse adds up its months, one plan over all of them, and one link for all that
+is not covered; more where no listing holds it all. What the ledger covers already is left alone, so it may be run again at any time. Months without rows are left
 out; a year without any fails. To go month by month instead, each in a run of its own, backfill `carbonmark_warehouse_offset`.
 """
 
@@ -45,12 +45,7 @@ def limits(context: Any) -> Limits:
     params={
         "year": Param(type="integer", minimum=2000, maximum=2100),
         "warehouse_conn_id": Param("warehouse", type="string"),
-        "beneficiary": Param(
-            "Example Corp, {entity}", type="string", description="Named on the certificates"
-        ),
-        "max_cost_usd": Param(
-            100, type="number", exclusiveMinimum=0, description="For one link, when it is made"
-        ),
+        "beneficiary": Param("Example Corp", type="string", description="Named on the certificate"),
         "max_run_cost_usd": Param(5000, type="number", exclusiveMinimum=0, description="For the whole year"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
@@ -66,11 +61,11 @@ def carbonmark_year_offset():
         task_id="plan",
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
-        retirement_message="Emissions of {entity} in {month}: {emitted_tonnes} t CO2e",
+        retirement_message="Emissions of {months}",
         limits=limits,
         preview="{{ params.preview }}",
     )
-    purchase(plan, max_cost="{{ params.max_cost_usd }}", allow_test_mode="{{ params.allow_test_mode }}")
+    purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")
 
 
 carbonmark_year_offset()

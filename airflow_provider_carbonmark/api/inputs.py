@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
 from typing import Final
 from urllib.parse import urlsplit
@@ -160,6 +161,17 @@ def parse_text(value: object, field: str, max_length: int) -> str:
     if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\r\t" for sign in text):
         raise InvalidInputError(field, "has control characters", value=value, remedy=remedy)
     return text
+
+
+def parse_names(value: object, field: str) -> tuple[str, ...]:
+    """Read names: a list, or text with commas between them, such as a template renders. :raises InvalidInputError: for anything else."""
+    if isinstance(value, str):
+        value = [name.strip(" '\"") for name in value.strip("[]() ").split(",")]
+    if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+        raise InvalidInputError(
+            field, "is no list of names", value=value, remedy='Give names, such as ["web", "api"]'
+        )
+    return tuple(name for name in value if name)
 
 
 def parse_money(value: object, field: str) -> Decimal:

@@ -53,6 +53,8 @@ def _web_address(value: str) -> str:
 
 Lenient = Annotated[T | None, WrapValidator(_absent_if_unreadable)]
 Amount = Annotated[Decimal, Field(ge=0)]
+# Less can be no price: the cheapest listing that was seen asks 0.10 USD for a tonne, and nothing below a kilogram is sold.
+Cost = Annotated[Decimal, Field(ge=Decimal("0.000001"), lt=Decimal("1E9"))]
 Moment = Annotated[datetime, AfterValidator(_aware)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 PaymentId = Annotated[str, AfterValidator(parse_payment_id)]
@@ -111,7 +113,7 @@ class Quote(_Wire):
     uuid: Name = Field(validation_alias=AliasChoices("uuid", "id"))
     asset_price_source_id: Name
     quantity_tonnes: Amount
-    cost_usd: Amount = Field(validation_alias=AliasChoices("cost_usdc", "cost_usd", "cost"))
+    cost_usd: Cost = Field(validation_alias=AliasChoices("cost_usdc", "cost_usd", "cost"))
 
 
 class Checkout(_Wire):

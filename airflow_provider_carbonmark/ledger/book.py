@@ -29,11 +29,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, false, or_, select
+from sqlalchemy import Connection, Engine, select
 
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.ledger import bringing, coverage, linking, planning, transitions
@@ -55,12 +56,13 @@ from airflow_provider_carbonmark.ledger.rows import (
     LINES,
     change_purchase,
     find_purchase,
+    in_states,
     line_of,
     lock_purchase,
     no_purchase,
     read_payments,
 )
-from airflow_provider_carbonmark.ledger.schema import allocations, purchases
+from airflow_provider_carbonmark.ledger.schema import allocations
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.bringing import Brought
@@ -111,9 +113,13 @@ class Ledger:
         is_over: Callable[[Run, datetime], bool],
         now: datetime,
         at_most: int = sys.maxsize,
+        catch_up: bool = True,
+        take_over: Collection[str] = (),
     ) -> list[Purchase]:
         """
         Write down what is to be bought, once, and take up what dead runs of the same DAG left open.
+
+        What a run closes is planned anew in the same transaction.
 
         :param make: works the plan out; called again when another planner was faster. What it raises passes, and nothing is written.
         :param run: the planning run.
@@ -122,13 +128,14 @@ class Ledger:
         :param is_over: whether a run of the same DAG, which holds purchases since that time, carries nothing on any more.
         :param at_most: purchases that a run can carry on. Links of dead runs that don't fit are left to a later run, and the log
             says so.
+        :param catch_up: whether to plan also what is missing of earlier months that the DAG planned, whatever the cause.
+        :param take_over: other DAGs, renamed or removed, whose dead runs are taken for those of this one.
         :return: the purchases that this run planned, whatever became of them, then those it took up. Planning again moves none of
             the first.
         :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either
             case nothing is written.
         """
-        coverage.check_months(months)
-        scope = coverage.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
+        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over)
         doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
         self._write(doing, planning.plan_once, scope, make, now)
 
@@ -147,16 +154,28 @@ class Ledger:
         test_mode: bool,
         is_over: Callable[[Run, datetime], bool],
         at_most: int = sys.maxsize,
+        catch_up: bool = True,
+        take_over: Collection[str] = (),
     ) -> Plan:
         """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
-        coverage.check_months(months)
-        scope = coverage.Scope(run, tuple(months), test_mode, self._dead(run, test_mode, is_over), at_most)
+        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over)
         return planning.make_plan(make, scope, self._read(coverage.Reading(), coverage.read_only, scope))
 
-    def _dead(self, run: Run, test_mode: bool, is_over: Callable[[Run, datetime], bool]) -> tuple[Run, ...]:
-        """Return which runs of the DAG hold open purchases and are over; asked before any lock is held."""
-        holders: dict[Run, datetime] = self._read({}, coverage.holders, run, test_mode)
-        return tuple(holder for holder, since in holders.items() if is_over(holder, since))
+    def _scope(
+        self,
+        run: Run,
+        months: Collection[str],
+        test_mode: bool,
+        is_over: Callable[[Run, datetime], bool],
+        at_most: int,
+        catch_up: bool,
+        take_over: Collection[str],
+    ) -> coverage.Scope:
+        """Say who plans what. Which runs hold open purchases and are over is asked before any lock is held."""
+        coverage.check_months(months)
+        scope = coverage.Scope(run, tuple(months), test_mode, (), at_most, catch_up, tuple(take_over))
+        holders: dict[Run, datetime] = self._read({}, coverage.holders, run, test_mode, scope.dag_ids)
+        return replace(scope, dead=tuple(one for one, since in holders.items() if is_over(one, since)))
 
     def purchase(self, id: int) -> Purchase:
         """Return a purchase. :raises LedgerError: when there is none with that number."""
@@ -172,6 +191,11 @@ class Ledger:
     def given_up(self, task: Task) -> list[Purchase]:
         """Return what a task ordered before, and gave up for what it orders now; the latest last."""
         return self._read([], linking.given_up, task)
+
+    def run_costs(self, run: Run, *, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
+        """Return what the purchases cost that a run planned, in all and by entity; USD, as quoted last."""
+        nothing: tuple[Decimal, Mapping[str, Decimal]] = (Decimal(0), {})
+        return self._read(nothing, coverage.run_costs, run, test_mode)
 
     def payments(self, id: int) -> list[Payment]:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
@@ -201,7 +225,7 @@ class Ledger:
             None if month is None else c.month == month,
             None if year is None else c.month.between(f"{year:04}-01", f"{year:04}-12"),
             None if test_mode is None else c.test_mode == test_mode,
-            None if states is None else _in_states(states),
+            None if states is None else in_states(states),
             None if dag_ids is None else c.dag_id.in_(dag_ids),
         )
         query = select(*LINE_COLUMNS).select_from(LINES).where(*(one for one in wanted if one is not None))
@@ -369,14 +393,3 @@ class Ledger:
     def _write(self, doing: str, act: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         """Act in a transaction of its own."""
         return self._database.in_transaction(lambda connection: act(connection, *args), doing)
-
-
-def _in_states(states: Collection[State]) -> ColumnElement[bool]:
-    c = purchases.c
-    failed = c.state == State.FAILED
-    told_apart = {
-        State.FAILED: and_(failed, c.payment_id.is_(None)),
-        State.PAID_NOT_RETIRED: and_(failed, c.payment_id.is_not(None)),
-        State.RESTATED: allocations.c.purchase_id.is_(None),
-    }
-    return or_(false(), *(told_apart.get(state, c.state == state) for state in states))

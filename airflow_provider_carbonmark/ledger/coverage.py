@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select, union
 
 from airflow_provider_carbonmark.ledger.columns import AMOUNT_LIMIT
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
@@ -19,6 +19,8 @@ from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need
 _LINK_OPEN = OPEN - {State.PLANNED}
 #: What is paid is being retired, and gone from the market.
 _UNPAID: Final = OPEN - {State.PAID}
+#: What nothing comes of: its tonnes are missing again.
+_ENDED: Final = (State.DECLINED, State.FAILED)
 
 _p = purchases.c
 _a = allocations.c
@@ -37,8 +39,10 @@ class Scope:
     :param run: the planning run.
     :param months: those asked for.
     :param test_mode: the mode of all purchases that are looked at.
-    :param dead: the runs, of the same DAG, that carry nothing on any more.
+    :param dead: the runs, of its own DAG and of those it takes over from, that carry nothing on any more.
     :param at_most: purchases that the run can carry on.
+    :param catch_up: whether what earlier months lack is planned too.
+    :param take_over: the DAGs, besides its own, whose purchases it carries on.
     """
 
     run: Run
@@ -46,6 +50,12 @@ class Scope:
     test_mode: bool
     dead: tuple[Run, ...]
     at_most: int
+    catch_up: bool = True
+    take_over: tuple[str, ...] = ()
+
+    @property
+    def dag_ids(self) -> tuple[str, ...]:
+        return self.run.dag_id, *self.take_over
 
     def purchases(self, *, taken_up: bool) -> ColumnElement[bool]:
         """Return which purchases the run planned, or took up too."""
@@ -65,15 +75,14 @@ class Scope:
 
     @property
     def _left(self) -> ColumnElement[bool]:
-        by_deployment: dict[str, list[str]] = {}
+        by_dag: dict[tuple[str, str], list[str]] = {}
         for run in self.dead:
-            by_deployment.setdefault(run.deployment, []).append(run.run_id)
+            by_dag.setdefault((run.deployment, run.dag_id), []).append(run.run_id)
         held = [
-            and_(_p.handler_deployment == deployment, _p.handler_run_id.in_(run_ids))
-            for deployment, run_ids in by_deployment.items()
+            and_(_p.handler_deployment == deployment, _p.handler_dag_id == dag_id, _p.handler_run_id.in_(ids))
+            for (deployment, dag_id), ids in by_dag.items()
         ]
-        of_dag = _p.handler_dag_id == self.run.dag_id
-        return and_(of_dag, or_(false(), *held), _p.test_mode == self.test_mode, _PLANNED)
+        return and_(or_(false(), *held), _p.test_mode == self.test_mode, _PLANNED)
 
 
 @dataclass(frozen=True)
@@ -98,12 +107,14 @@ def check_months(months: Collection[str]) -> None:
         raise LedgerError(f'months is one text, {months!r}: give a list, such as ["2026-10"]')
 
 
-def holders(connection: Connection, run: Run, test_mode: bool) -> dict[Run, datetime]:
-    """Return the other runs of the DAG that hold open purchases, or retirements that nobody was told of; and since when."""
-    runs = _p.handler_deployment, _p.handler_run_id
+def holders(
+    connection: Connection, run: Run, test_mode: bool, dag_ids: Collection[str]
+) -> dict[Run, datetime]:
+    """Return the other runs of some DAGs that hold open purchases, or retirements that nobody was told of; and since when."""
+    runs = _p.handler_deployment, _p.handler_dag_id, _p.handler_run_id
     others = select(*runs, func.max(_p.handled_since)).group_by(*runs)
     others = others.where(
-        _p.handler_dag_id == run.dag_id,
+        _p.handler_dag_id.in_(dag_ids),
         not_(is_run(run, "handler_")),
         _p.test_mode == test_mode,
         _PLANNED,
@@ -111,10 +122,10 @@ def holders(connection: Connection, run: Run, test_mode: bool) -> dict[Run, date
     # Two questions, each with an index of its own.
     found: dict[Run, datetime] = {}
     for query in (others.where(_p.state.in_(OPEN)), others.where(TO_ANNOUNCE)):
-        for deployment, run_id, since in connection.execute(query):
-            holder = Run(run.dag_id, run_id, deployment)
+        for deployment, dag_id, run_id, since in connection.execute(query):
+            holder = Run(dag_id, run_id, deployment)
             found[holder] = max(since, found.get(holder, since))
-    return dict(sorted(found.items(), key=lambda item: (item[0].deployment, item[0].run_id)))
+    return dict(sorted(found.items(), key=lambda item: astuple(item[0])))
 
 
 def is_run(run: Run, role: str = "") -> ColumnElement[bool]:
@@ -128,19 +139,34 @@ def read_only(connection: Connection, scope: Scope) -> Reading:
     return read(connection, scope, connection.execute(query).all(), not_(left))
 
 
-def _carried_over(connection: Connection, scope: Scope) -> Iterable[Sequence[Any]]:
-    """Return what the DAG's plans left to a later one: all that is missing of it."""
-    later = allocations.alias()
-    of_the_same = (later.c[name] == _a[name] for name in ("entity", "month", "test_mode"))
-    query = select(_a.entity, _a.month).where(
-        _a.purchase_id.is_(None),
-        _a.reason.is_not(None),
-        _a.deployment == scope.run.deployment,
-        _a.dag_id == scope.run.dag_id,
-        _a.test_mode == scope.test_mode,
-        not_(exists().where(*of_the_same, later.c.line > _a.line)),
+def _lacking(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -> Iterable[Sequence[Any]]:
+    """
+    Return of which earlier entities and months something is missing: what was declined, failed, or left to a later plan since.
+
+    Asked of those only where that happened, however many months there are.
+    """
+    of_scope = _a.deployment == scope.run.deployment, _a.dag_id.in_(scope.dag_ids)
+    earlier = _a.month < max(scope.months, default=""), _a.month.not_in(scope.months)
+    of_keys = select(_a.entity, _a.month).where(*of_scope, *earlier, _a.test_mode == scope.test_mode)
+    ended = of_keys.join(purchases, _a.purchase_id == _p.id).where(_p.state.in_(_ENDED))
+    left = of_keys.where(_a.purchase_id.is_(None), _a.reason.is_not(None))
+    keys = union(ended, left).subquery()
+    covering = and_(_p.state.in_(COVERING), kept)
+    is_key = and_(_a.entity == keys.c.entity, _a.month == keys.c.month, _a.test_mode == scope.test_mode)
+    rows = select(
+        _a.entity,
+        _a.month,
+        func.sum(case((covering, _a.quantity_tonnes))).label("covered_tonnes"),
+        func.max(_a.line).label("line"),
+    ).select_from(_BOTH.join(keys, is_key))
+    sums = rows.group_by(_a.entity, _a.month).subquery()
+    is_last = and_(_a.entity == sums.c.entity, _a.month == sums.c.month, _a.line == sums.c.line)
+    last = select(_a.entity, _a.month, _a.emitted_tonnes, sums.c.covered_tonnes).select_from(
+        allocations.join(sums, is_last)
     )
-    return [(*key, AMOUNT_LIMIT) for key in connection.execute(query)]
+    for entity, month, emitted, covered in connection.execute(last.where(_a.test_mode == scope.test_mode)):
+        if emitted > (covered or 0):
+            yield entity, month, AMOUNT_LIMIT
 
 
 def _added_up(shares: Iterable[Sequence[Any]]) -> Mapping[Key, Decimal]:
@@ -159,7 +185,7 @@ def read(
     :param left: entity, month and tonnes of what dead runs left without a link.
     :param kept: which purchases count.
     """
-    abandoned = _added_up([*left, *_carried_over(connection, scope)])
+    abandoned = _added_up([*left, *(_lacking(connection, scope, kept) if scope.catch_up else ())])
     covering = and_(_p.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_a.entity, _a.month)}
@@ -189,7 +215,7 @@ def read(
             own.add(key)
     coverage = Coverage(
         covered=covered,
-        abandoned=_needs(scope, abandoned, covered),
+        abandoned=_needs(abandoned, covered),
         run_cost_usd=_run_cost(connection, scope, covering),
         run_cost_by_entity=_run_cost_by_entity(connection, scope, covering),
         promised=_promised(connection, scope, kept),
@@ -213,6 +239,12 @@ def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -
     return {listing: tonnes for listing, tonnes in connection.execute(query)}
 
 
+def run_costs(connection: Connection, run: Run, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
+    """Return what a run's purchases cost that came to something or may, in all and by entity; USD as quoted last."""
+    scope, covering = Scope(run, (), test_mode, (), 0), _p.state.in_(COVERING)
+    return _run_cost(connection, scope, covering), _run_cost_by_entity(connection, scope, covering)
+
+
 def _run_cost(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> Decimal:
     query = select(func.sum(_p.cost_usd)).where(scope.purchases(taken_up=False), covering)
     return connection.scalar(query) or Decimal(0)
@@ -230,14 +262,10 @@ def _run_cost_by_entity(
     return {entity: cost for entity, cost in connection.execute(query)}
 
 
-def _needs(
-    scope: Scope, abandoned: Mapping[Key, Decimal], covered: Mapping[Key, Covered]
-) -> tuple[Need, ...]:
+def _needs(abandoned: Mapping[Key, Decimal], covered: Mapping[Key, Covered]) -> tuple[Need, ...]:
     """Return what to plan again: no more than was abandoned, nor than the month's figure of today still asks for."""
     needs = []
     for (entity, month), quantity in sorted(abandoned.items()):
-        if month in scope.months:  # its emissions are planned anyway
-            continue
         known = covered[entity, month]
         emitted = known.emitted_tonnes or Decimal(0)
         missing = emitted - known.covered_tonnes

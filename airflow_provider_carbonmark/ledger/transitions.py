@@ -51,8 +51,7 @@ def quoted(purchase: Purchase, run: Run, cost_usd: Decimal) -> Changes:
     _must_handle(purchase, run)
     if purchase.cost_usd == cost_usd:
         return _NOTHING
-    if purchase.state is not State.PLANNED:
-        raise _refusal(purchase, f"be quoted at {cost_usd} USD", "its cost is settled; ask for no new quote")
+    link_asked(purchase, run)
     if not (cost_usd.is_finite() and cost_usd >= 0):
         raise _refusal(purchase, f"cost {cost_usd} USD", "give USD, zero or more")
     return {"cost_usd": cost_usd}

@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Context, Decimal
 from functools import reduce
+from typing import Final
 
 _EXACT = Context(prec=60)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _USD_STEP = Decimal("1E-9")
+#: What the reason begins with of what is too little to be paid, and is left to a later plan.
+CARRIED_OVER: Final = "carried over"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Coverage:
     What has been planned and bought before.
 
     :param covered: by entity and month; a pair that nothing is known of is absent.
-    :param abandoned: what is to be planned again for other months than those asked for, because its run ended
-        before it delivered a link, or because it was too little to be paid; each entity and month once.
+    :param abandoned: what is to be planned again unless its emissions are stated: because its run ended before it delivered a
+        link; and what earlier months lack, because it failed, was declined or was too little to be paid. Each entity and month once.
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
     :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
@@ -190,7 +193,9 @@ class Plan:
 
 def too_little(cost_usd: Decimal, minimum_payment_usd: Decimal) -> str:
     """Say why something is carried over."""
-    return f"carried over: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
+    return (
+        f"{CARRIED_OVER}: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
+    )
 
 
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:

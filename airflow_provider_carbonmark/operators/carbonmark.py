@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,14 @@ from airflow_provider_carbonmark.operators.linking import (
     parse_metadata,
     refuse_unless_unpaid,
 )
+from airflow_provider_carbonmark.operators.pricing import PriceTerms
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.ledger.book import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.planning import Limits
 
 
 class _CarbonmarkOperator(BaseOperator):
@@ -113,7 +115,8 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
 
     The purchase and its link are in the ledger before anybody sees the link: a retry, a clear, or another Airflow version hands out the
     same one. If what is to be bought has changed since, a new link is made only while Carbonmark says that the old one is unpaid;
-    otherwise the task fails without a retry. After paying, the buyer's browser comes back to this Airflow, which writes the payment
+    otherwise the task fails without a retry. What it costs is asked right before the link is made; over ``max_cost``, or below the
+    least that can be paid, there is none. After paying, the buyer's browser comes back to this Airflow, which writes the payment
     into the ledger and wakes the task that waits for it.
 
     Returns (XCom, plain JSON): ``purchase``, its number in the ledger, and ``ledger``, which ledger that is; ``checkout_url``;
@@ -128,6 +131,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     :param success_url: where the buyer lands after paying, if not in this Airflow; Carbonmark appends ``/<payment id>``. (templated)
     :param cancel_url: where the buyer lands after leaving the page unpaid, if not in this Airflow. (templated)
     :param metadata: more to send as the checkout's metadata. (templated)
+    :param max_cost: the most it may cost, USD. (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
 
@@ -139,6 +143,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         "success_url",
         "cancel_url",
         "metadata",
+        "max_cost",
         "carbonmark_conn_id",
     )
     operator_extra_links = (CheckoutLink(),)
@@ -151,6 +156,7 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         success_url: str | None = None,
         cancel_url: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        max_cost: Decimal | str | int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -159,13 +165,19 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         self.success_url = success_url
         self.cancel_url = cancel_url
         self.metadata = metadata
+        self.max_cost = max_cost
         self.checkout_url: str | None = None
+        self.cost_usd: Decimal | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         with keeping_books() as ledger:
-            terms = LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url)
+            terms = self._terms()
             purchase = self._ordered(context, ledger, terms)
             return self._deliver(make_link(context, ledger, purchase, terms))
+
+    def _terms(self, limits: Limits | Callable[[Context], Limits] | None = None) -> LinkTerms:
+        price = PriceTerms(self.max_cost, limits)
+        return LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url, price)
 
     def _ordered(self, context: Context, ledger: Ledger, terms: LinkTerms) -> Purchase:
         """Return the purchase of this task; another one than before where its input changed and nobody paid."""
@@ -194,6 +206,8 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     def _deliver(self, purchase: Purchase) -> dict[str, Any]:
         checkout = checkout_of(purchase)
         self.checkout_url = checkout["checkout_url"]
+        # Shown in Airflow as the name of a mapped task.
+        self.quantity_tonnes, self.cost_usd = purchase.quantity_tonnes, purchase.cost_usd
         self.log.info("%s: pay at %s", purchase, self.checkout_url)
         if purchase.payment_id:
             self.log.info("It is paid: %s", purchase.payment_id)

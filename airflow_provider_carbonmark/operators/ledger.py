@@ -3,7 +3,7 @@ From a month's emissions to a proven retirement, with the ledger kept at every s
 
 ::
 
-    plan ─► quote ─► checkout ─► CarbonmarkAwaitPaymentOperator ─► CarbonmarkRetirementSensor ─► record
+    plan ─► checkout ─► CarbonmarkAwaitPaymentOperator ─► CarbonmarkRetirementSensor ─► record
 
 Every task that gets a purchase or its checkout writes into the ledger what it finds out. A task that dies in between is tried again,
 and whatever its run left open the next run takes up where it is: each of these tasks passes on at once what the ledger already knows.
@@ -24,25 +24,22 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError, RequestRefusedError
-from airflow_provider_carbonmark.api.inputs import parse_flag
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import parse_flag, parse_names
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase, link_lifetime
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, minimum_payment_usd, open_ledger
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
-from airflow_provider_carbonmark.ledger.values import too_little
-from airflow_provider_carbonmark.operators.carbonmark import (
-    CarbonmarkCreateCheckoutOperator,
-    CarbonmarkCreateQuoteOperator,
-)
-from airflow_provider_carbonmark.operators.linking import LinkTerms, make_link, parse_metadata
+from airflow_provider_carbonmark.ledger.purchase import OPEN
+from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
+from airflow_provider_carbonmark.operators.linking import make_link
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.emissions import EntityEmissions
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
     from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
@@ -50,6 +47,8 @@ if TYPE_CHECKING:
 CARBONMARK_RETIREMENTS = Asset(name="carbonmark_retirements", uri="x-carbonmark://retirements")
 
 PREVIEW_KEY = "preview"
+#: Under which XCom a plan tells what its run is to buy: months, mode, and the purchases that it carries on or that cover its tonnes.
+PLANNED_KEY = "planned"
 #: How many of a purchase's entities and months are told one by one: in a log, and in the asset's event.
 SHARES_SHOWN = 100
 
@@ -62,7 +61,7 @@ class CarbonmarkPlanOperator(BaseOperator):
     is an entity that is not stated any more for a month that is. What the certificates don't tell apart is bought together,
     and split over several listings where none holds it all. What costs less than can be paid is left to a later plan. A limit that
     would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Purchases that an
-    earlier run of the DAG left open are taken up, as many as fit.
+    earlier run of the DAG left open are taken up, as many as fit; what earlier months lack is planned too.
 
     Returns (XCom): the purchases to carry on, one mapping each, as ``Purchase.to_json`` makes them. When the task is cleared, those
     that it planned keep their places.
@@ -73,6 +72,8 @@ class CarbonmarkPlanOperator(BaseOperator):
     :param retirement_message: why, likewise; also ``{emitted_tonnes}`` and ``{quantity_tonnes}``. (templated)
     :param filters: which credits are wanted, or a function that is called with the task's context and returns it.
     :param limits: what it may cost, likewise.
+    :param catch_up: also plan what earlier months of this DAG lack, whatever the cause: declined, failed, or too little to be paid. (templated)
+    :param take_over_from: DAGs that were renamed or removed, whose purchases this one carries on. (templated)
     :param preview: say in the log and in the XCom ``preview`` what would be planned; write nothing, return nothing. (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
@@ -81,6 +82,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         "emissions",
         "beneficiary_name",
         "retirement_message",
+        "catch_up",
+        "take_over_from",
         "preview",
         "carbonmark_conn_id",
     )
@@ -94,6 +97,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         retirement_message: str,
         filters: ListingFilter | Callable[[Context], ListingFilter] | None = None,
         limits: Limits | Callable[[Context], Limits] | None = None,
+        catch_up: bool | str = True,
+        take_over_from: Sequence[str] | str = (),
         preview: bool | str = False,
         carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
         **kwargs: Any,
@@ -106,6 +111,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.retirement_message = retirement_message
         self.filters = filters
         self.limits = limits
+        self.catch_up = catch_up
+        self.take_over_from = take_over_from
         self.preview = preview
         self.carbonmark_conn_id = carbonmark_conn_id
 
@@ -129,18 +136,44 @@ class CarbonmarkPlanOperator(BaseOperator):
             "is_over": is_over(context),
             # Airflow would refuse more at the end of the task, after they are written down.
             "at_most": conf.getint("core", "max_map_length", fallback=1024),
+            "catch_up": parse_flag(self.catch_up, "catch_up"),
+            "take_over": parse_names(self.take_over_from, "take_over_from"),
         }
         make = self._planner(context, emissions, hook)
+        told = {"months": sorted(about["months"]), "test_mode": hook.test_mode, "preview": False}
         if parse_flag(self.preview, "preview"):
             plan = ledger.preview(make, **about)
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
             context["ti"].xcom_push(PREVIEW_KEY, [_shown(purchase) for purchase in plan.purchases])
+            context["ti"].xcom_push(PLANNED_KEY, told | {"preview": True, "purchases": []})
             return []
         purchases = ledger.plan(make, **about, now=pendulum.now("UTC"))
         for purchase in purchases:
             self.log.info("%s: %s t, %s", purchase, purchase.quantity_tonnes, purchase.state)
+        others = self._covered_by_others(ledger, emissions, about)
+        told["purchases"] = [*(purchase.id for purchase in purchases), *others]
+        context["ti"].xcom_push(PLANNED_KEY, told)
         return [purchase.to_json() for purchase in purchases]
+
+    def _covered_by_others(
+        self, ledger: Ledger, emissions: list[EntityEmissions], about: Mapping[str, Any]
+    ) -> list[int]:
+        """Return the open purchases of other runs that cover what is stated, and name those that nobody carries on."""
+        run, keys = about["run"], {(each.entity, each.month) for each in emissions}
+        found: dict[int, PurchaseLine] = {}
+        for month in sorted(about["months"]):
+            for line in ledger.lines(month=month, test_mode=about["test_mode"], states=OPEN):
+                if line.purchase and line.handler != run and (line.entity, line.month) in keys:
+                    found[line.purchase] = line
+        for id, line in found.items():
+            if line.handler.dag_id != run.dag_id and about["is_over"](line.handler, line.planned_at):
+                self.log.warning(
+                    "Purchase %d covers %s, %s, and is %s in run %r of the DAG %r, which is over: nobody carries it on. If that DAG was "
+                    "renamed or removed, name it in take_over_from",
+                    *(id, line.entity, line.month, line.state, line.handler.run_id, line.handler.dag_id),
+                )
+        return list(found)
 
     def _planner(
         self, context: Context, emissions: list[EntityEmissions], hook: CarbonmarkHook
@@ -207,62 +240,13 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.log.info("%d purchases for %s USD in all.", len(plan.purchases), plan.cost_usd)
 
 
-class CarbonmarkQuotePurchaseOperator(CarbonmarkCreateQuoteOperator):
-    """
-    Ask what a planned purchase costs now, and write that into the ledger. One that has its link already needs no quote.
-
-    A listing that is gone or can't fill the purchase any more fails it, so that the next plan buys its tonnes elsewhere; so does a
-    cost below the least that can be paid, which skips the task. Over
-    ``max_cost`` the task fails and the purchase stays planned: raise the limit and clear the task, or start a new run, which plans
-    anew.
-
-    Returns (XCom): what ``CarbonmarkCreateQuoteOperator`` returns; with ``uuid`` null where nothing was asked.
-
-    :param purchase: one of the plan's purchases. (templated)
-    :param max_cost: the most it may cost, USD. (templated)
-    :param carbonmark_conn_id: the Airflow connection. (templated)
-    """
-
-    template_fields: Sequence[str] = ("purchase", "max_cost", "carbonmark_conn_id")
-
-    def __init__(self, *, purchase: Mapping[str, Any], **kwargs: Any) -> None:
-        super().__init__(asset_price_source_id="", quantity_tonnes="", **kwargs)
-        self.purchase = purchase
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        with keeping_books() as ledger:
-            purchase = find_purchase(ledger, self.purchase, "purchase")
-            _skip_if_over(purchase)
-            if purchase.has_link:
-                self.log.info("%s has its link already.", purchase)
-                return {
-                    "uuid": None,
-                    "asset_price_source_id": purchase.asset_price_source_id,
-                    "quantity_tonnes": f"{purchase.quantity_tonnes:f}",
-                    "cost_usd": f"{purchase.cost_usd:f}",
-                    "test_mode": purchase.test_mode,
-                }
-            _check_mode(purchase, self.hook)
-            self.asset_price_source_id = purchase.asset_price_source_id
-            self.quantity_tonnes = purchase.quantity_tonnes
-            try:
-                quote = super().execute(context)
-            except AirflowFailException as failure:
-                if _is_refusal_of_the_listing(failure.__cause__):
-                    ledger.failed(purchase.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
-                raise
-            cost = Decimal(quote["cost_usd"])
-            if cost < (least := minimum_payment_usd()):
-                reason = too_little(cost, least)
-                ledger.failed(purchase.id, reason, now=pendulum.now("UTC"), run=run_of(context))
-                raise AirflowSkipException(f"{purchase} gets no link, {reason}")
-            ledger.quoted(purchase.id, run_of(context), cost)
-            return quote
-
-
 class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
     """
-    Make the payment page of a planned purchase, and write it into the ledger before anybody sees it; one that has its page gets that.
+    Ask what a planned purchase costs now, and make its payment page: in the ledger before anybody sees it. One that has its page gets that.
+
+    A listing that is gone or can't fill the purchase any more fails it, so that the next plan buys its tonnes elsewhere; so does a cost
+    below the least that can be paid, which skips the task. Over a limit the task fails and the purchase stays planned: raise the limit
+    and clear the task, or start a new run, which plans anew.
 
     Returns (XCom): what ``CarbonmarkCreateCheckoutOperator`` returns.
 
@@ -270,6 +254,9 @@ class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
     :param success_url: where the buyer lands after paying, if not in this Airflow; Carbonmark appends ``/<payment id>``. (templated)
     :param cancel_url: where the buyer lands after leaving the page unpaid, if not in this Airflow. (templated)
     :param metadata: more to send as the checkout's metadata. (templated)
+    :param max_cost: the most it may cost, USD. (templated)
+    :param limits: those of the plan, for all links of the run together; or a function that is called with the task's context and
+        returns them.
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
 
@@ -278,10 +265,17 @@ class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
         "success_url",
         "cancel_url",
         "metadata",
+        "max_cost",
         "carbonmark_conn_id",
     )
 
-    def __init__(self, *, purchase: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        purchase: Mapping[str, Any],
+        limits: Limits | Callable[[Context], Limits] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             asset_price_source_id="",
             quantity_tonnes="",
@@ -290,17 +284,15 @@ class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
             **kwargs,
         )
         self.purchase = purchase
+        self.limits = limits
 
     def execute(self, context: Context) -> dict[str, Any]:
         with keeping_books() as ledger:
             purchase = find_purchase(ledger, self.purchase, "purchase")
             _skip_if_over(purchase)
-            # Shown in Airflow as the name of the mapped task.
-            self.quantity_tonnes = purchase.quantity_tonnes
             if not purchase.has_link:
                 _check_mode(purchase, self.hook)
-                terms = LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url)
-                purchase = make_link(context, ledger, purchase, terms)
+                purchase = make_link(context, ledger, purchase, self._terms(self.limits))
             return self._deliver(purchase)
 
 
@@ -378,11 +370,6 @@ def _check_mode(purchase: Purchase, hook: CarbonmarkHook) -> None:
             f"works {modes[hook.test_mode]}, and {purchase} was planned {modes[purchase.test_mode]}",
             remedy="Use a connection of the same mode, or start a new run of the DAG",
         )
-
-
-def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
-    # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
-    return isinstance(cause, (NotFoundError, RequestRefusedError)) and cause.code is not None
 
 
 def _told(share: Share) -> str:

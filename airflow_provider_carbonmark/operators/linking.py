@@ -16,6 +16,7 @@ from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retirement import is_unpaid
 from airflow_provider_carbonmark.hooks.runs import task_of
 from airflow_provider_carbonmark.ledger.purchase import HasLinkError
+from airflow_provider_carbonmark.operators.pricing import PriceTerms
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,12 +39,14 @@ class LinkTerms:
     :param metadata: more to send, plain JSON.
     :param success_url: where the buyer lands after paying; None for this Airflow.
     :param cancel_url: where the buyer lands otherwise; None for this Airflow.
+    :param price: what it may cost.
     """
 
     hook: CarbonmarkHook
     metadata: Mapping[str, Any]
     success_url: str | None = None
     cancel_url: str | None = None
+    price: PriceTerms = PriceTerms()
 
     def request(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, Any]:
         """Return what Carbonmark is asked for: the same each time, so that a try that asks again gets the same link."""
@@ -81,6 +84,8 @@ def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkT
     if purchase.has_link:
         return purchase
     try:
+        # By every try: what was asked an hour ago is no price any more.
+        terms.price.check(context, ledger, purchase, terms.hook)
         asked = ledger.ask_link(
             purchase.id,
             task,

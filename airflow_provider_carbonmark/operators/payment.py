@@ -31,6 +31,8 @@ from airflow_provider_carbonmark.hooks.runs import run_of, task_of
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, Payment, Source
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
@@ -72,7 +74,6 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         (templated)
     :param subject: the headline; "Pay for 12.345 t CO2e, Acme EMEA" when not given. (templated)
     :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. (templated)
-    :param cost_usd: what it costs, USD, as the quote says; shown in the body. (templated)
     :param notifiers: Airflow notifiers, called when the task begins to wait; their templates see ``checkout``.
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
@@ -83,7 +84,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         one now and then.
     """
 
-    template_fields: Collection[str] = ("subject", "body", "checkout", "cost_usd", "carbonmark_conn_id")
+    template_fields: Collection[str] = ("subject", "body", "checkout", "carbonmark_conn_id")
     ui_color = "#d9f2e3"
 
     def __init__(
@@ -92,7 +93,6 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         checkout: Mapping[str, Any] | str,
         subject: str | None = None,
         body: str | None = None,
-        cost_usd: str | None = None,
         notifiers: Sequence[BaseNotifier] | BaseNotifier | None = None,
         assigned_users: HITLUser | list[HITLUser] | None = None,
         response_timeout: timedelta | None = None,
@@ -121,7 +121,6 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         )
         self.params = ParamsDict(form)
         self.checkout = checkout
-        self.cost_usd = cost_usd
         self.carbonmark_conn_id = carbonmark_conn_id
         self.on_declined = on_declined
 
@@ -145,7 +144,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             raise AirflowSkipException(f"{purchase} is {purchase.state}: {purchase.reason}")
         self.subject = self.subject or default_subject(checkout)
         claimed = entered[-1].payment_id if entered else None
-        self.body = self.body or default_body(checkout, self.cost_usd, claimed)
+        self.body = self.body or default_body(checkout, purchase.cost_usd, claimed)
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
         try:
             super().execute(context)
@@ -300,13 +299,13 @@ def default_subject(checkout: Mapping[str, Any]) -> str:
 
 
 def default_body(
-    checkout: Mapping[str, Any], cost_usd: str | None = None, claimed_payment_id: str | None = None
+    checkout: Mapping[str, Any], cost_usd: Decimal | None = None, claimed_payment_id: str | None = None
 ) -> str:
     """
     Return what a person needs to decide and to pay, as Markdown.
 
     :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned.
-    :param cost_usd: what it costs, USD.
+    :param cost_usd: what it costs, USD; None where nobody asked.
     :param claimed_payment_id: the payment id that was entered before, without Carbonmark confirming it.
     """
     message = checkout.get("retirement_message")
@@ -315,7 +314,7 @@ def default_body(
         f"[**Open the payment page**](<{quote(checkout['checkout_url'], safe=_URL_CHARACTERS)}>)",
         "",
         f"- Amount: {_tonnes(checkout)}",
-        f"- Cost: {_escaped(cost_usd)} USD" if cost_usd else None,
+        f"- Cost: {cost_usd:f} USD" if cost_usd else None,
         f"- Beneficiary: {_escaped(checkout['beneficiary_name'])}",
         f"- Message: {_escaped(message)}" if message else None,
         "- Test mode: nothing is retired" if checkout.get("test_mode") else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
@@ -50,12 +50,19 @@ NO_LIMITS: Final = Limits()
 
 def check_limits(purchases: Sequence[PlannedPurchase], coverage: Coverage, limits: Limits) -> None:
     """Refuse purchases that, with what the run planned before, cost more than they may; entities by their shares."""
-    if not purchases:
-        return
     by_entity: dict[str, Decimal] = {}
     for share in (share for purchase in purchases for share in purchase.shares):
         before = by_entity.get(share.entity, coverage.run_cost_by_entity.get(share.entity, Decimal(0)))
         by_entity[share.entity] = _EXACT.add(before, share.cost_usd)
+    cost = total((coverage.run_cost_usd, *(purchase.cost_usd for purchase in purchases)))
+    if purchases and (passed := limits_passed(limits, cost, by_entity)):
+        raise PlanLimitError(
+            f"The plan would cost too much: {passed}. Nothing was planned: raise the limit, or look at the emissions and the market"
+        )
+
+
+def limits_passed(limits: Limits, cost: Decimal, by_entity: Mapping[str, Decimal]) -> str:
+    """Say which limits a run passes; empty when none. What it costs in all and for each entity is in USD."""
     passed = []
     limit = limits.max_cost_per_entity_usd
     above = [(cost, entity) for entity, cost in by_entity.items() if limit is not None and cost > limit]
@@ -65,14 +72,9 @@ def check_limits(purchases: Sequence[PlannedPurchase], coverage: Coverage, limit
         more = f" and {len(above) - len(dearest)} more, of less" if len(above) > len(dearest) else ""
         passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {_plain(limit)} USD")
     limit = limits.max_cost_per_run_usd
-    cost = total((coverage.run_cost_usd, *(purchase.cost_usd for purchase in purchases)))
     if limit is not None and cost > limit:
         passed.append(f"all together {_plain(cost)} USD, where max_cost_per_run_usd is {_plain(limit)} USD")
-    if passed:
-        raise PlanLimitError(
-            f"The plan would cost too much: {'; '.join(passed)}. Nothing was planned: raise the limit, or look at the "
-            "emissions and the market"
-        )
+    return "; ".join(passed)
 
 
 def _plain(amount: Decimal) -> str:

@@ -1,9 +1,9 @@
 """
 The whole way once, on this machine: emissions, plan, checkout links, payment, proven retirements, ledger, report.
 
-``python -m tests.e2e.demo`` starts the sandbox and a real Airflow, offsets a month of the CodeCarbon sample and one of the
-Google Cloud sample, and pays every link on the payment page as a buyer would. The buyer's browser comes back to Airflow, each
-run ends by itself when its retirements are proven, and a report is written. The ledger and the reports stay in ``.demo``: the next demo
+``python -m tests.e2e.demo`` starts the sandbox and a real Airflow, offsets two months of a small company, and pays every link on the payment
+page as a buyer would. An entity that emitted too little for a payment of its own is carried over, and bought with the second month. The
+buyer's browser comes back to Airflow, each run ends by itself when its retirements are proven, and a report is written. The ledger and the reports stay in ``.demo``: the next demo
 finds everything bought, and buys nothing.
 """
 
@@ -20,23 +20,26 @@ from typing import Any
 
 import httpx
 
+from airflow_provider_carbonmark.ledger.purchase import State
 from tests.e2e.buyer import PaymentRefused, pay
 from tests.e2e.processes import RunFailed, StackError
-from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
+from tests.e2e.stand import MONTHLY_OFFSET, Stand
 
 API_KEY = "cm_api_demo00-0000-4000-8000-000000000000"
-MONTHS = (
-    {
-        "emissions_file": sample("codecarbon-emissions.csv"),
-        "emissions_format": "codecarbon",
-        "month": "2024-05",
-    },
-    {
-        "emissions_file": sample("gcp-carbon-footprint.csv"),
-        "emissions_format": "google_cloud",
-        "month": "2026-10",
-    },
-)
+# What two teams and a batch job emitted, kg, as CodeCarbon writes it. In September the second emits too little for a payment of its own.
+EMISSIONS = """\
+timestamp,project_name,emissions
+2026-09-12T08:00:00,web,8250
+2026-09-20T08:00:00,api,3
+2026-10-08T08:00:00,web,6500
+2026-10-15T08:00:00,api,4125
+2026-10-27T08:00:00,batch,2750
+"""
+# September with a certificate, and a link, for each entity; October as the DAG has it by default, with one for all.
+MONTHS: dict[str, dict[str, str]] = {
+    "2026-09": {"beneficiary": "Example Corp, {entity}"},
+    "2026-10": {},
+}
 FOLDER = Path(__file__).resolve().parents[2] / ".demo"
 STARTED = time.monotonic()
 
@@ -93,17 +96,20 @@ def main() -> int:
 def run(folder: Path, *, keep: bool) -> list[Line]:
     """Start everything, offset and report the months, and stop everything; return what was bought."""
     ledger = folder / "ledger.db"
-    env = {"AIRFLOW__CARBONMARK__LEDGER_PATH": str(ledger)}
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "emissions.csv"
+    file.write_text(EMISSIONS, encoding="utf-8")
+    env = {
+        "AIRFLOW__CARBONMARK__LEDGER_PATH": str(ledger),
+        "AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD": "0.50",
+    }
     with Stand(API_KEY, tell, env=env, ledger=f"sqlite:///{ledger}") as stand:
         try:
-            runs = [stand.start_month(month) for month in MONTHS]
-            lines = [
-                line
-                for run_id, month in zip(runs, MONTHS, strict=True)
-                for line in offset_month(stand, run_id, month["month"])
-            ]
-            years = sorted({month["month"][:4] for month in MONTHS})
-            pages = [page for year in years for page in stand.report(year, (folder / "reports").as_uri())]
+            lines = []
+            for month, changes in MONTHS.items():
+                conf = {"emissions_file": file.as_uri(), "emissions_format": "codecarbon", "month": month}
+                lines += offset_month(stand, stand.start_month(conf | changes), month)
+            pages = stand.report("2026", (folder / "reports").as_uri())
         except RunFailed:
             raise
         except StackError:
@@ -124,7 +130,12 @@ def run(folder: Path, *, keep: bool) -> list[Line]:
 def offset_month(stand: Stand, run_id: str, month: str) -> list[Line]:
     """Pay each link of a run as a person would, and return what the run ended with."""
     lines = [Line(link) for link in stand.links(run_id)]
-    tell(f"{MONTHLY_OFFSET}: {month}, {len(lines)} links wait to be paid")
+    tell(
+        f"{MONTHLY_OFFSET}: {month}, {len(lines)} {'link waits' if len(lines) == 1 else 'links wait'} to be paid"
+    )
+    for row in stand.ledger.lines(month=month):
+        if row.state is State.RESTATED and row.reason:
+            tell_more(f"{row.emitted_tonnes:f} t of {row.entity} are {row.reason}")
     for line in lines:
         pay_or_decline(stand, run_id, line)
     stand.expect_success(MONTHLY_OFFSET, run_id, tell=tell_more)

@@ -134,12 +134,12 @@ class Stand:
         wait_until(offered, what=f"the links of {run_id}", timeout=120)
 
     def links(self, run_id: str) -> list[dict[str, Any]]:
-        """Return what a run of the monthly DAG offers for payment, one entry per entity."""
+        """Return what a run of the monthly DAG offers for payment, one entry per link."""
         xcom = partial(self.airflow.api.xcom, MONTHLY_OFFSET, run_id)
         return [
             bought
             | {
-                "cost_usd": xcom("purchase.quote", map_index=index)["cost_usd"],
+                "cost_usd": f"{self.ledger.purchase(bought['purchase']).cost_usd:f}",
                 "checkout": xcom("purchase.checkout", map_index=index),
             }
             for index, bought in enumerate(xcom("plan"))
@@ -151,8 +151,8 @@ class Stand:
         return [checkout for checkout in made if checkout["metadata"]["beneficiary_name"] == beneficiary]
 
     def retired(self, run_id: str) -> list[dict[str, Any]]:
-        """Return what a finished run of the monthly DAG lists as retired, one entry per entity."""
-        return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "list_retired"))
+        """Return what a finished run of the monthly DAG lists as retired, one entry per link."""
+        return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "bought"))
 
     def report(self, period: str, folder: str) -> list[str]:
         """Have the report on a month or a year written; return where its pages are."""

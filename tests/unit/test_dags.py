@@ -3,23 +3,16 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ParamValidationError
 
-from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
-
-if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger import Ledger
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))
@@ -191,143 +184,20 @@ def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType
         ("carbonmark_year_offset", Limits(None, Decimal(7))),
     ],
 )
-def test_what_is_bought_is_limited_when_it_is_planned_and_again_when_it_is_quoted(
+def test_what_is_bought_is_limited_when_it_is_planned_and_again_when_its_link_is_made(
     name: str, expected: Limits
 ) -> None:
     module = load(DAGS / f"{name}.py")
     dag = getattr(module, name)()
-    params = defaults(dag, max_cost_usd=0.1, max_run_cost_usd=7)
+    params = {**defaults(dag), "max_cost_usd": 0.1, "max_run_cost_usd": 7}
 
     assert dag.get_task("plan").limits({"params": params}) == expected
-    assert dag.get_task("purchase.quote").max_cost == "{{ params.max_cost_usd }}"
-
-
-NOW = pendulum.datetime(2026, 11, 21, 6)
-RUN = Run("carbonmark_monthly_offset", "run")
+    assert dag.get_task("purchase.checkout").limits is module.limits
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "ledger.db"))
-    with open_ledger() as opened:
-        yield opened
-
-
-def planned(ledger: Ledger, *entities: str, now: Any = NOW) -> list[Purchase]:
-    """Plan a tonne for each of these; planning again tops up what failed."""
-
-    def make(coverage: Coverage) -> Plan:
-        return Plan(
-            purchases=tuple(
-                PlannedPurchase(
-                    quantity_tonnes=Decimal(1),
-                    asset_price_source_id="listing-137-0x1",
-                    project_id="ICR-112",
-                    registry="ICR",
-                    vintage=2019,
-                    unit_price_usd=Decimal("3.78"),
-                    cost_usd=Decimal("3.78"),
-                    beneficiary_name=entity,
-                    retirement_message="A test",
-                    shares=(Share(entity, "2026-10", Decimal(1), Decimal(1), Decimal("3.78")),),
-                )
-                for entity in entities
-            )
-        )
-
-    about = {"run": RUN, "months": ["2026-10"], "test_mode": True, "is_over": lambda run, since: False}
-    return ledger.plan(make, **about, now=now)
-
-
-def link(ledger: Ledger, purchase: Purchase) -> None:
-    asked = ledger.ask_link(purchase.id, Task(RUN, "link", 0), lambda number: {}, conn_id="c", now=NOW)
-    ledger.link_made(purchase.id, RUN, asked, url="https://pay.example.com/1", now=NOW)
-
-
-def retire(ledger: Ledger, purchase: Purchase) -> None:
-    link(ledger, purchase)
-    ledger.retired(
-        purchase.id,
-        {
-            "payment_id": f"pay_{purchase.id}",
-            "quantity_tonnes": "1",
-            "certificate_url": f"https://certificates.example.com/{purchase.id}",
-            "transaction_hash": "0x1",
-            "test_mode": True,
-        },
-        now=NOW,
-    )
-
-
-def list_retired(dag: Any, purchases: list[Purchase] | None) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = dag.get_task("list_retired").python_callable(
-        None if purchases is None else [purchase.to_json() for purchase in purchases]
-    )
-    return found
-
-
-def test_a_month_ends_with_what_was_retired(monthly_dag: Any, ledger: Ledger) -> None:
-    purchases = planned(ledger, "a", "b")
-    for purchase in purchases:
-        retire(ledger, purchase)
-    found = list_retired(monthly_dag, purchases)
-
-    assert [bought["entity"] for bought in found] == ["a", "b"]
-    assert found[0]["certificate_url"] == f"https://certificates.example.com/{purchases[0].id}"
-
-
-def test_what_somebody_declined_to_pay_for_fails_no_month(monthly_dag: Any, ledger: Ledger) -> None:
-    first, second = planned(ledger, "a", "b")
-    retire(ledger, first)
-    link(ledger, second)
-    ledger.declined(second.id, RUN, "no budget", now=NOW)
-
-    assert [bought["entity"] for bought in list_retired(monthly_dag, [first, second])] == ["a"]
-
-
-def test_a_month_in_which_anything_else_is_missing_fails_and_names_it(
-    monthly_dag: Any, ledger: Ledger
-) -> None:
-    first, second, third = planned(ledger, "a", "b", "c")
-    retire(ledger, first)
-    ledger.failed(third.id, "sold out", now=NOW, run=RUN)
-
-    with pytest.raises(AirflowFailException, match="Not retired: .*See their tasks") as failure:
-        list_retired(monthly_dag, [first, second, third])
-    told = [str(purchase) in str(failure.value) for purchase in (first, second, third)]
-    assert told == [False, True, True]
-
-
-@pytest.mark.parametrize("is_paid", [False, True])
-def test_what_failed_and_was_planned_again_is_not_missing(
-    monthly_dag: Any, ledger: Ledger, is_paid: bool
-) -> None:
-    (failed,) = planned(ledger, "a")
-    if is_paid:
-        link(ledger, failed)
-        ledger.paid(failed.id, "pay_1", now=NOW)
-    ledger.failed(failed.id, "sold out", now=NOW, run=None if is_paid else RUN)
-    purchases = planned(ledger, "a", now=NOW.add(hours=1))
-    retire(ledger, purchases[1])
-
-    assert [bought["purchase"] for bought in list_retired(monthly_dag, purchases)] == [purchases[1].id]
-
-
-def test_what_failed_after_more_was_planned_for_the_month_is_missing(
-    monthly_dag: Any, ledger: Ledger
-) -> None:
-    planned(ledger, "a")
-    failed, more = planned(ledger, "a", now=NOW.add(hours=1))
-    retire(ledger, more)
-    ledger.failed(failed.id, "sold out", now=NOW.add(hours=2), run=RUN)
-
-    with pytest.raises(AirflowFailException, match=f"purchase {failed.id}"):
-        list_retired(monthly_dag, [failed, more])
-
-
-def test_a_month_that_could_not_be_planned_fails(monthly_dag: Any) -> None:
-    with pytest.raises(AirflowFailException, match="see the task plan"):
-        list_retired(monthly_dag, None)
 
 
 def reported(folder: Path, *events: Any, **params: Any) -> list[str]:

@@ -53,7 +53,6 @@ def buy_each(
     seen: Counter[str] = Counter()
     for number in count():
         run = disturb(dag_run, number)
-        run("quote", number)
         checkout = run("checkout", number)
         assert checkout == checkout_of(ledger.purchase(checkout["purchase"]))
         run.park(number)

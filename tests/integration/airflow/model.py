@@ -20,11 +20,12 @@ from sqlalchemy import make_url
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.ledger.purchase import Run, Source, Task
+from airflow_provider_carbonmark.operators.bought import CarbonmarkCheckBoughtOperator
 from airflow_provider_carbonmark.operators.ledger import (
     CARBONMARK_RETIREMENTS,
+    PLANNED_KEY,
     CarbonmarkCheckoutPurchaseOperator,
     CarbonmarkPlanOperator,
-    CarbonmarkQuotePurchaseOperator,
     CarbonmarkRecordRetirementOperator,
 )
 from airflow_provider_carbonmark.operators.payment import (
@@ -41,7 +42,7 @@ from tests.integration.airflow.points import Reach, watching
 
 DAG_ID = "offset"
 MONTH = "2026-10"
-CHAIN = ("quote", "checkout", "payment", "retirement", "record")
+CHAIN = ("checkout", "payment", "retirement", "record")
 RESULT = "return_value"
 GOOD_CARD, FAILING_CARD, SOMETHING_ELSE_CARD = "4242424242424242", "4000000000001018", "4000000000001059"
 SOLD_OUT_CARD = "4000000000001067"
@@ -227,15 +228,17 @@ class DagRun:
         return worker.run(operator, event)
 
     def task(self, task_id: str, index: int = 0) -> Task:
-        return Task(Run(DAG_ID, self.run_id), task_id, -1 if task_id == "plan" else index)
+        return Task(Run(DAG_ID, self.run_id), task_id, -1 if task_id in ("plan", "bought") else index)
 
     def result(self, task_id: str, index: int = 0) -> Any:
         return self.airflow.pull(self.task(task_id, index), RESULT)
 
     def inputs(self, task_id: str, index: int = 0, given: Collection[str] = ()) -> dict[str, Any]:
         """Return what the tasks before it hand on to a task, but for what it is given otherwise."""
-        if task_id in ("quote", "checkout"):
+        if task_id == "checkout":
             return {} if "purchase" in given else {"purchase": self.result("plan")[index]}
+        if task_id == "bought":
+            return {"plan": self.airflow.pull(self.task("plan"), PLANNED_KEY)}
         names = {
             "payment": {"checkout": "checkout"},
             "retirement": {"payment_id": "payment", "checkout": "checkout"},
@@ -250,8 +253,7 @@ class DagRun:
         assert self.task("payment", index) in self.airflow.requests
 
     def link(self, index: int = 0) -> dict[str, Any]:
-        """Run the tasks up to the link, and return the checkout."""
-        self.run("quote", index)
+        """Run the task that makes the link, and return the checkout."""
         checkout: dict[str, Any] = self.run("checkout", index)
         return checkout
 
@@ -288,7 +290,7 @@ class Buyer:
         return payment_id
 
     def buy(self, run: DagRun, index: int = 0) -> dict[str, Any]:
-        """Take a purchase from its quote to the record of its retirement."""
+        """Take a purchase from its link to the record of its retirement."""
         self.pay(run.link(index))
         for step in ("payment", "retirement", "record"):
             result = run.run(step, index)
@@ -322,11 +324,11 @@ def make_operator(task_id: str, arguments: dict[str, Any]) -> BaseOperator:
     """Return a task as ``task_groups.purchase`` puts it into a DAG."""
     kinds: dict[str, type[BaseOperator]] = {
         "plan": CarbonmarkPlanOperator,
-        "quote": CarbonmarkQuotePurchaseOperator,
         "checkout": CarbonmarkCheckoutPurchaseOperator,
         "payment": CarbonmarkAwaitPaymentOperator,
         "retirement": CarbonmarkRetirementSensor,
         "record": CarbonmarkRecordRetirementOperator,
+        "bought": CarbonmarkCheckBoughtOperator,
     }
     usual: dict[str, dict[str, Any]] = {
         "plan": {

@@ -183,7 +183,7 @@ class Deployment:
                     if month in a_run.months
                 ]
                 return {"emissions": emissions}
-            case "quote" | "checkout":
+            case "checkout":
                 return {"purchase": self._purchases(a_run)[task.key.map_index]}
             case "payment":
                 checkout = result("checkout")

@@ -188,6 +188,7 @@ def test_every_parameter_may_come_from_upstream(checkout_operator):
         "success_url",
         "cancel_url",
         "metadata",
+        "max_cost",
         "carbonmark_conn_id",
     }
     operator = checkout_operator(

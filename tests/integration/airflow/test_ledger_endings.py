@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.planning import Limits
 from tests.integration.airflow.model import (
     FAILING_CARD,
     GOOD_CARD,
@@ -19,6 +20,7 @@ from tests.integration.airflow.model import (
     SOMETHING_ELSE_CARD,
     DagRun,
     declined,
+    stated,
 )
 from tests.integration.airflow.parts import MODES, sqlite_only, wait
 
@@ -192,14 +194,13 @@ def test_a_listing_that_cannot_fill_the_purchase_any_more_fails_it(dag_run, ledg
     else:
         del sandbox.state.listings[planned["asset_price_source_id"]]
     with pytest.raises(AirflowFailException):
-        dag_run.run("quote")
+        dag_run.link()
     assert states(ledger) == ["failed"]
-    for step in ("quote", "checkout"):
-        with pytest.raises(AirflowSkipException, match="is failed"):
-            dag_run.run(step)
+    with pytest.raises(AirflowSkipException, match="is failed"):
+        dag_run.link()
     _, anew = dag_run.plan()
     assert anew["asset_price_source_id"] != planned["asset_price_source_id"]
-    assert dag_run.run("quote", 1)
+    assert dag_run.link(1)
 
 
 class Stranger(BaseHTTPRequestHandler):
@@ -226,7 +227,7 @@ def test_a_stranger_who_knows_no_quotes_fails_no_purchase(dag_run, ledger, conne
     dag_run.plan()
     connect(host=stranger)
     with pytest.raises(AirflowFailException, match="404"):
-        dag_run.run("quote")
+        dag_run.link()
     assert states(ledger) == ["planned"]
     connect()
     assert dag_run.link()
@@ -247,7 +248,7 @@ def test_a_quote_that_is_refused_late_fails_no_purchase_that_the_next_try_made_a
 
     dag_run.reach = overtake
     with pytest.raises(AirflowFailException, match="is link_made and can't be given up"):
-        dag_run.run("quote")
+        dag_run.link()
     assert states(ledger) == ["link_made"]
     dag_run.end()
     (taken,) = DagRun(airflow, "second").plan()
@@ -257,9 +258,9 @@ def test_a_quote_that_is_refused_late_fails_no_purchase_that_the_next_try_made_a
 def test_over_max_cost_the_purchase_stays_planned(dag_run, ledger):
     dag_run.plan()
     with pytest.raises(AirflowFailException, match="more than max_cost, 0.01 USD"):
-        dag_run.run("quote", max_cost="0.01")
+        dag_run.run("checkout", max_cost="0.01")
     assert states(ledger) == ["planned"]
-    assert dag_run.run("quote", max_cost="100")
+    assert dag_run.run("checkout", max_cost="100")
 
 
 def test_a_quote_below_the_least_that_can_be_paid_gets_no_link_and_is_left_to_a_later_plan(
@@ -268,19 +269,48 @@ def test_a_quote_below_the_least_that_can_be_paid_gets_no_link_and_is_left_to_a_
     dag_run.plan()
     monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "1000")
     with pytest.raises(AirflowSkipException, match="below the least that can be paid, 1000 USD"):
-        dag_run.run("quote")
+        dag_run.link()
     with pytest.raises(AirflowSkipException, match="is failed: carried over"):
-        dag_run.run("checkout")
+        dag_run.link()
     monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "0.1")
     dag_run.plan()
     assert states(ledger) == ["failed", "planned"]
 
 
-def test_a_quote_that_is_dearer_than_planned_is_written_down(dag_run, ledger, sandbox):
+def test_a_price_that_went_up_since_the_plan_is_written_down(dag_run, ledger, sandbox):
     (planned,) = dag_run.plan()
     sandbox.state.listings[planned["asset_price_source_id"]].purchase_price = Decimal(7)
-    quote = dag_run.run("quote")
+    dag_run.link()
     (line,) = ledger.lines()
-    assert line.cost_usd == Decimal(quote["cost_usd"]) == Decimal("8.638")
-    dag_run.run("checkout")
-    assert dag_run.run("quote") == quote | {"uuid": None}
+    assert line.cost_usd == Decimal("8.638")
+
+
+def test_every_try_asks_the_price_again(dag_run, ledger, sandbox):
+    (planned,) = dag_run.plan()
+    listing = sandbox.state.listings[planned["asset_price_source_id"]]
+
+    def fail(point):
+        if point == "POST /checkout asked":
+            listing.purchase_price = Decimal(1000)
+            raise SystemExit
+
+    dag_run.reach = fail
+    with pytest.raises(SystemExit):
+        dag_run.run("checkout", max_cost="100")
+    dag_run.reach = lambda point: None
+    with pytest.raises(AirflowFailException, match="costs 1234 USD, more than max_cost, 100 USD"):
+        dag_run.run("checkout", max_cost="100")
+    assert sandbox.state.checkouts == {}
+
+
+@pytest.mark.parametrize("limit", ["max_cost_per_run_usd", "max_cost_per_entity_usd"])
+def test_the_plan_s_limits_hold_for_all_links_of_the_run_together(dag_run, ledger, sandbox, limit):
+    entity = "web" if limit == "max_cost_per_entity_usd" else "api"
+    limits = Limits(**{limit: Decimal(12)})
+    first, second = dag_run.plan([stated("1"), stated("1", entity, "2026-11")], limits=limits)
+    dag_run.run("checkout", 0, limits=limits)
+    sandbox.state.listings[second["asset_price_source_id"]].purchase_price = Decimal("11.95")
+    with pytest.raises(AirflowFailException, match=f"{limit} is 12 USD.*Raise the limit"):
+        dag_run.run("checkout", 1, limits=lambda context: limits)
+    assert len(sandbox.state.checkouts) == 1
+    assert ledger.purchase(second["purchase"]).cost_usd == Decimal("11.95")

@@ -24,10 +24,8 @@ def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledge
     assert planned["quantity_tonnes"] == "1.234"
     number = planned["purchase"]
 
-    quote = dag_run.run("quote")
-    assert ledger.purchase(number).cost_usd == Decimal(quote["cost_usd"]) > 0
-
     checkout = dag_run.run("checkout")
+    assert ledger.purchase(number).cost_usd > 0
     (page,) = live(sandbox)
     assert page.order.quantity == Decimal("1.234")
     assert page.order.metadata.beneficiary_name == checkout["beneficiary_name"] == "Example Corp, web"
@@ -77,7 +75,6 @@ def test_an_authors_own_outlets_are_kept(outlets):
 
 def test_puro_s_credits_get_a_link_only_with_the_consumption_that_the_dag_says(dag_run, ledger, sandbox):
     (planned,) = dag_run.plan("0.2", filters=ListingFilter(registries=["PUR"]))
-    dag_run.run("quote")
     with pytest.raises(AirflowFailException, match="country_of_consumption_code"):
         dag_run.run("checkout")
     assert ledger.purchase(planned["purchase"]).state is State.PLANNED

@@ -44,13 +44,11 @@ class Overtaken:
 
     def _try(self, task_id, index, **arguments):
         try:
-            result = self.run.run(task_id, index, **arguments)
+            return self.run.run(task_id, index, **arguments)
         except PARKING:
             return PARKED
         except AirflowSkipException:
             return SKIPPED
-        # Each quote has a number of its own.
-        return result | {"uuid": None} if task_id == "quote" else result
 
     def park(self, index):
         assert self("payment", index) == PARKED

@@ -265,9 +265,8 @@ def test_what_a_dead_run_left_without_a_link_is_planned_anew(dag_run, second, le
     (new,) = second.plan()
     assert (ledger.purchase(old["purchase"]).state, new["state"]) == (State.FAILED, "planned")
     dag_run.go_on()
-    for step in ("quote", "checkout"):
-        with pytest.raises(AirflowSkipException, match="is failed: Its run ended"):
-            dag_run.run(step)
+    with pytest.raises(AirflowSkipException, match="is failed: Its run ended"):
+        dag_run.link()
 
 
 def test_a_run_that_is_gone_is_over(dag_run, second, airflow):
@@ -297,16 +296,13 @@ def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, b
     ]
 
 
-@pytest.mark.parametrize("step", ["quote", "checkout"])
 @pytest.mark.parametrize("planned_in_test_mode", [True, False])
-def test_a_purchase_is_not_made_in_the_other_mode(
-    dag_run, ledger, connect, sandbox, step, planned_in_test_mode
-):
+def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sandbox, planned_in_test_mode):
     in_test_mode = {"key": "cm_api_sandbox_1", "environment": None}
     connect(**(in_test_mode if planned_in_test_mode else {}))
     dag_run.plan()
     connect(**({} if planned_in_test_mode else in_test_mode))
     with pytest.raises(AirflowFailException, match=r"works in .*was planned in .*start a new run"):
-        dag_run.run(step)
+        dag_run.link()
     assert sandbox.state.checkouts == {}
     assert [line.state for line in ledger.lines()] == [State.PLANNED]

@@ -43,8 +43,6 @@ def test_a_new_run_passes_the_link_on_and_awaits_what_comes_back_to_the_old_one(
     (taken,) = second.plan()
     assert (taken["state"], taken["purchase"]) == ("link_made", link["purchase"])
     assert ledger.purchase(taken["purchase"]).handler == Run(DAG_ID, "second")
-    quote = second.run("quote")
-    assert (quote["uuid"], quote["cost_usd"]) == (None, taken["cost_usd"])
     assert second.run("checkout") == link
     second.park()
     # Whoever waits for the purchase's payment is woken, in whichever run.
@@ -125,9 +123,8 @@ def test_only_the_run_that_carries_a_purchase_on_may_decline_it(link, dag_run, s
 def test_a_purchase_that_another_run_planned_and_carries_on_is_skipped(dag_run, second, ledger, sandbox):
     (planned,) = dag_run.plan()
     second.plan()
-    for step in ("quote", "checkout"):
-        with pytest.raises(AirflowSkipException, match="handled by run 'first'"):
-            second.run(step, purchase=planned)
+    with pytest.raises(AirflowSkipException, match="handled by run 'first'"):
+        second.run("checkout", purchase=planned)
     assert sandbox.state.checkouts == {}
 
 
@@ -136,7 +133,6 @@ def test_a_run_that_was_closed_while_it_asked_for_its_link_delivers_none(
     dag_run, second, ledger, buyer, point
 ):
     dag_run.plan()
-    dag_run.run("quote")
 
     def overtake(reached):
         if reached == point:
@@ -172,9 +168,7 @@ def test_what_was_retired_otherwise_than_asked_is_left_to_a_person_in_every_run(
 @pytest.mark.parametrize(
     "given", [None, 7, "web", {}, {"purchase": None}, {"purchase": "1"}, {"purchase": True}]
 )
-@pytest.mark.parametrize(
-    ("step", "field"), [("quote", "purchase"), ("checkout", "purchase"), ("record", "checkout")]
-)
+@pytest.mark.parametrize(("step", "field"), [("checkout", "purchase"), ("record", "checkout")])
 def test_what_is_no_purchase_fails_without_a_retry(dag_run, ledger, step, field, given):
     inputs = {field: given} | ({"retirement": {}} if step == "record" else {})
     with pytest.raises(
@@ -223,7 +217,7 @@ def test_a_ledger_that_another_version_made_fails_without_a_retry(dag_run, link,
     with engine.begin() as connection:
         connection.execute(text("UPDATE carbonmark_ledger_version SET version = 3"))
     engine.dispose()
-    for step in ("plan", "quote", "checkout", "payment"):
+    for step in ("plan", "checkout", "payment"):
         arguments = {"emissions": []} if step == "plan" else {}
         with pytest.raises(AirflowFailException, match="says 3 where .* knows up to 2: install the version"):
             dag_run.run(step, **(arguments or inputs(dag_run, link, step)))

@@ -37,7 +37,7 @@ def test_trouble_is_waited_out(mode, sandbox, clock, buy, fault):
     sandbox.state.change_switches(faults=[{**fault, "path": "/payments/", "next": 6}])
     assert wait(mode, clock, payment_id=payment_id, checkout=checkout)["payment_id"] == payment_id
     assert [each["fault"] for each in polls(sandbox)] == [fault["kind"]] * 6 + [None]
-    paths = {"/checkout", urlsplit(checkout["checkout_url"]).path, f"/payments/{payment_id}"}
+    paths = {"/quotes", "/checkout", urlsplit(checkout["checkout_url"]).path, f"/payments/{payment_id}"}
     assert {each["path"] for each in sandbox.state.requests} <= paths
 
 

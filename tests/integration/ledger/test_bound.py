@@ -102,5 +102,5 @@ def test_a_cleared_run_that_plans_more_leaves_the_last_links_it_took_up_for_a_la
     again = plan(ledger, buying(line("z")), SECOND, is_over=nobody, at_most=3)
     assert entities(again) == ["y", "z", "a"]
     assert "1 links of ended runs are left for a later run" in caplog.messages[-1]
-    third = plan(ledger, Buyer({}), THIRD, is_over=everybody, at_most=3)
+    third = plan(ledger, buying(), THIRD, is_over=everybody, at_most=3)
     assert entities(third) == ["a", "b"]

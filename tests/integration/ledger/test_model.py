@@ -125,8 +125,12 @@ class Books:
         self.stated |= stated
         missing = {key: tonnes - self.covered(key) for key, tonnes in stated.items()}
         for key, tonnes in added_up((each.key, each.tonnes) for each in abandoned).items():
-            if key[1] != month:
+            if key not in stated:
                 missing[key] = min(tonnes, self.stated[key] - self.covered(key))
+        # Whatever else is missing of an earlier month, whether it failed or was declined.
+        for key in {each.key for each in self.lines.values()} - stated.keys():
+            if key[1] < month:
+                missing[key] = self.stated[key] - self.covered(key)
         return {key: tonnes for key, tonnes in missing.items() if tonnes > 0}
 
 

@@ -184,6 +184,7 @@ def preview_as(ledger: Ledger, said: dict[str, Any]) -> dict[str, Any]:
         "abandoned": [
             [need.entity, need.month, f"{need.emitted_tonnes:f}", f"{need.offset_tonnes:f}"]
             for need in coverage.abandoned
+            if need.month not in said["months"]  # version 1 told nothing of these
         ],
         "promised": {listing: f"{tonnes:f}" for listing, tonnes in coverage.promised.items()},
         "own": sorted(map(list, coverage.own)),

@@ -117,7 +117,7 @@ def test_what_is_given_up_is_promised_to_nobody(ledger: Ledger, ending: str) -> 
         ledger.declined(line.id, FIRST, "no", now=NOW)
     if ending == "closed":
         plan(ledger, Stated({"web": "0"}, "2026-09"), SECOND, months=["2026-09"], is_over=everybody)
-    (october,) = plan(ledger, Stated({"api": "10"}), THIRD)
+    (october,) = plan(ledger, Stated({"api": "10"}), THIRD, catch_up=False)
     assert october.asset_price_source_id == "0xcheap"
 
 
@@ -145,11 +145,12 @@ def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: L
     assert later.plans[2].unstated == ()
 
 
-def test_a_vanished_entity_whose_run_died_is_told_with_nothing_covered(ledger: Ledger) -> None:
+def test_a_vanished_entity_whose_run_died_is_told_and_what_is_closed_of_it_is_planned_anew(
+    ledger: Ledger,
+) -> None:
     plan(ledger, Stated({"web": "3", "old": "2"}))
     later = Stated({"web": "3"})
-    (made,) = plan(ledger, later, SECOND, is_over=everybody)
-    assert entities([made]) == ["web"]
+    assert entities(plan(ledger, later, SECOND, is_over=everybody)) == ["old", "web"]
     assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
 
 

@@ -1,0 +1,104 @@
+"""What a purchase costs now: asked right before its link is made, and held against all that it may cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pendulum
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_provider_carbonmark.api.errors import NotFoundError, RequestRefusedError
+from airflow_provider_carbonmark.api.inputs import parse_money
+from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
+from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
+from airflow_provider_carbonmark.hooks.runs import run_of
+from airflow_provider_carbonmark.ledger.values import too_little
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.planning import Limits
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PriceTerms:
+    """
+    What a purchase may cost.
+
+    :param max_cost: the most, USD; None or empty for no limit.
+    :param limits: those of the plan, which hold for all links of its run together; or a function that is called with the task's
+        context and returns them.
+    """
+
+    max_cost: Decimal | str | int | None = None
+    limits: Limits | Callable[[Context], Limits] | None = None
+
+    def check(self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> None:
+        """
+        Ask what the purchase costs now, write that into the ledger, and refuse what is too dear.
+
+        A listing that can't fill what was planned fails the purchase, and so does a cost below the least that can be paid: its tonnes
+        are missing again, and planned anew. One that is too dear stays planned.
+
+        :raises AirflowFailException: when it costs more than it may.
+        :raises AirflowSkipException: when what was planned costs less than can be paid.
+        """
+        cost = self._ask(context, ledger, purchase, hook)
+        if cost < (least := minimum_payment_usd()):
+            reason = too_little(cost, least)
+            if not purchase.allocations:
+                raise AirflowFailException(f"{purchase} gets no link: {reason}. Buy more at once.")
+            ledger.failed(purchase.id, reason, now=pendulum.now("UTC"), run=run_of(context))
+            raise AirflowSkipException(f"{purchase} gets no link, {reason}")
+        ledger.quoted(purchase.id, run_of(context), cost)
+        log.info("%s costs %s USD.", purchase, cost)
+        self._hold_against_limits(context, ledger, purchase, cost)
+
+    def _ask(self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> Decimal:
+        try:
+            with failing_without_retry():
+                quote = hook.create_quote(
+                    asset_price_source_id=purchase.asset_price_source_id,
+                    quantity_tonnes=purchase.quantity_tonnes,
+                )
+        except AirflowFailException as failure:
+            if purchase.allocations and _is_refusal_of_the_listing(failure.__cause__):
+                ledger.failed(purchase.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
+            raise
+        return quote.cost_usd
+
+    def _hold_against_limits(
+        self, context: Context, ledger: Ledger, purchase: Purchase, cost: Decimal
+    ) -> None:
+        with failing_without_retry():
+            limit = None if self.max_cost in (None, "") else parse_money(self.max_cost, "max_cost")
+        if limit is not None and cost > limit:
+            raise AirflowFailException(
+                f"{purchase} costs {cost} USD, more than max_cost, {limit} USD. Raise max_cost, or choose a cheaper listing."
+            )
+        # The price was written down before this: of two links that together pass a limit, neither slips through.
+        if limits := self.limits(context) if callable(self.limits) else self.limits:
+            from airflow_provider_carbonmark.planning.limits import limits_passed
+
+            of_run, by_entity = ledger.run_costs(run_of(context), test_mode=purchase.test_mode)
+            entities = {share.entity for share in purchase.allocations}
+            its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
+            if passed := limits_passed(limits, of_run, its_own):
+                raise AirflowFailException(
+                    f"{purchase} gets no link, since what this run buys costs too much now: {passed}. Raise the limit and clear this "
+                    "task, or start a new run once this one is over, which plans anew."
+                )
+
+
+def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
+    # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
+    return isinstance(cause, (NotFoundError, RequestRefusedError)) and cause.code is not None
