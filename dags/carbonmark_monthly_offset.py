@@ -88,15 +88,15 @@ def usd(param: float | None) -> Decimal | None:
         "registries": Param(
             [], type="array", items={"type": "string"}, description="Such as VCS; empty: any"
         ),
+        "supply_margin": Param(
+            1, type="number", minimum=1, description="A listing has this many times what is bought of it"
+        ),
         "catch_up": Param(True, type="boolean", description="Also buy what earlier months of this DAG lack"),
         "take_over_from": Param(
             [],
             type="array",
             items={"type": "string"},
             description="DAGs, renamed or removed, whose purchases this one carries on",
-        ),
-        "supply_margin": Param(
-            1, type="number", minimum=1, description="A listing has this many times what is bought of it"
         ),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(

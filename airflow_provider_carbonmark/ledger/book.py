@@ -34,7 +34,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, false, or_, select
+from sqlalchemy import Connection, Engine, select
 
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.ledger import bringing, coverage, linking, planning, transitions
@@ -56,12 +56,13 @@ from airflow_provider_carbonmark.ledger.rows import (
     LINES,
     change_purchase,
     find_purchase,
+    in_states,
     line_of,
     lock_purchase,
     no_purchase,
     read_payments,
 )
-from airflow_provider_carbonmark.ledger.schema import allocations, purchases
+from airflow_provider_carbonmark.ledger.schema import allocations
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.bringing import Brought
@@ -224,7 +225,7 @@ class Ledger:
             None if month is None else c.month == month,
             None if year is None else c.month.between(f"{year:04}-01", f"{year:04}-12"),
             None if test_mode is None else c.test_mode == test_mode,
-            None if states is None else _in_states(states),
+            None if states is None else in_states(states),
             None if dag_ids is None else c.dag_id.in_(dag_ids),
         )
         query = select(*LINE_COLUMNS).select_from(LINES).where(*(one for one in wanted if one is not None))
@@ -392,14 +393,3 @@ class Ledger:
     def _write(self, doing: str, act: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         """Act in a transaction of its own."""
         return self._database.in_transaction(lambda connection: act(connection, *args), doing)
-
-
-def _in_states(states: Collection[State]) -> ColumnElement[bool]:
-    c = purchases.c
-    failed = c.state == State.FAILED
-    told_apart = {
-        State.FAILED: and_(failed, c.payment_id.is_(None)),
-        State.PAID_NOT_RETIRED: and_(failed, c.payment_id.is_not(None)),
-        State.RESTATED: allocations.c.purchase_id.is_(None),
-    }
-    return or_(false(), *(told_apart.get(state, c.state == state) for state in states))

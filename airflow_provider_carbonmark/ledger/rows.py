@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, bindparam, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from airflow_provider_carbonmark.ledger.database import place
 from airflow_provider_carbonmark.ledger.purchase import (
@@ -199,6 +211,18 @@ def _state_of(values: RowMapping) -> State:
     if values["state"] is State.FAILED and values["payment_id"] is not None:
         return State.PAID_NOT_RETIRED
     return values["state"] or State.RESTATED
+
+
+def in_states(states: Collection[State]) -> ColumnElement[bool]:
+    """Tell which lines are shown in one of these states."""
+    c = purchases.c
+    failed = c.state == State.FAILED
+    told_apart = {
+        State.FAILED: and_(failed, c.payment_id.is_(None)),
+        State.PAID_NOT_RETIRED: and_(failed, c.payment_id.is_not(None)),
+        State.RESTATED: allocations.c.purchase_id.is_(None),
+    }
+    return or_(false(), *(told_apart.get(state, c.state == state) for state in states))
 
 
 def _run_of(values: RowMapping, role: str = "") -> Run:

@@ -170,6 +170,10 @@ def _add(
             )
         elif line.state is State.FAILED:
             outcome.missing.append(f"{_named(line)}, which failed: {line.reason}")
+        elif line.state is State.PAID_NOT_RETIRED:
+            outcome.missing.append(
+                f"{_named(line)}, which is paid and not retired: {line.reason} {line.todo}".rstrip()
+            )
         else:
             continue
         lacking -= line.quantity_tonnes

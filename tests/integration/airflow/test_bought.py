@@ -64,7 +64,12 @@ def test_what_is_paid_and_not_retired_is_named(dag_run, buyer):
     dag_run.run("payment")
     with pytest.raises(AirflowFailException):
         dag_run.run("retirement")
-    assert "1.234 t of web" in not_bought(dag_run)
+    told = not_bought(dag_run)
+    assert (
+        f"1.234 t of web, {MONTH}, which is paid and not retired: The status of the retirement is 'FAILED'"
+        in told
+    )
+    assert "ask Carbonmark for the money back" in told
 
 
 @pytest.mark.parametrize("marked", ["checkout", "payment"])

@@ -75,7 +75,6 @@ def test_an_authors_own_outlets_are_kept(outlets):
 
 def test_puro_s_credits_get_a_link_only_with_the_consumption_that_the_dag_says(dag_run, ledger, sandbox):
     (planned,) = dag_run.plan("0.2", filters=ListingFilter(registries=["PUR"]))
-    dag_run.run("quote")
     with pytest.raises(AirflowFailException, match="country_of_consumption_code"):
         dag_run.run("checkout")
     assert ledger.purchase(planned["purchase"]).state is State.PLANNED
