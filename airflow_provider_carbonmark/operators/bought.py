@@ -164,10 +164,6 @@ def _add(
             outcome.declined.append(line)
         elif line.state is State.FAILED and (line.reason or "").startswith(CARRIED_OVER):
             outcome.carried_over.append(line)
-        elif line.state is State.PAID_NOT_RETIRED:
-            outcome.missing.append(
-                f"{_named(line)}, which is paid and not retired: {line.reason} {line.todo}"
-            )
         elif line.state is State.FAILED:
             outcome.missing.append(f"{_named(line)}, which failed: {line.reason}")
         elif line.state is State.PAID_NOT_RETIRED:
