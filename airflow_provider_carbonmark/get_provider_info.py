@@ -52,6 +52,14 @@ CONFIG = {
                 "example": "europe",
                 "default": None,
             },
+            "emissions_roots": {
+                "description": "Where files of emissions may be, separated by commas; the param emissions_file of the sample DAG is typed by "
+                "whoever may start it. Default: anywhere that the worker can read.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "s3://aws_default@example-exports/carbon, file:///srv/emissions",
+                "default": None,
+            },
             "minimum_payment_usd": {
                 "description": "The least that can be paid, in USD. What costs less is not planned and stays open, until it is enough "
                 "for a later plan of the DAG, by itself or with others.",

@@ -21,17 +21,24 @@ from typing import Any
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import ObjectStoragePath, Param, dag, task
+from airflow.sdk import Param, dag, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_carbonmark.emissions import (
     AWS,
+    AZURE,
+    AZURE_EXPORT,
+    AZURE_MONTHLY_SUMMARY,
+    CLIMATIQ,
+    CLOUD_CARBON_FOOTPRINT,
     CODECARBON,
     GOOGLE_CLOUD,
+    OVHCLOUD,
+    SCALEWAY,
     EntityEmissions,
     emissions_of_month,
 )
-from airflow_provider_carbonmark.hooks.emissions import month_of_run
+from airflow_provider_carbonmark.hooks.emissions import emissions_files, month_of_run
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
@@ -40,14 +47,25 @@ from airflow_provider_carbonmark.task_groups import purchase
 log = logging.getLogger(__name__)
 
 SAMPLE = Path(__file__).parent / "data" / "gcp-carbon-footprint.csv"
-FORMATS = {"codecarbon": CODECARBON, "google_cloud": GOOGLE_CLOUD, "aws": AWS}
+FORMATS = {
+    "codecarbon": CODECARBON,
+    "google_cloud": GOOGLE_CLOUD,
+    "aws": AWS,
+    "azure": AZURE,
+    "azure_monthly_summary": AZURE_MONTHLY_SUMMARY,
+    "azure_export": AZURE_EXPORT,
+    "cloud_carbon_footprint": CLOUD_CARBON_FOOTPRINT,
+    "ovhcloud": OVHCLOUD,
+    "scaleway": SCALEWAY,
+    "climatiq": CLIMATIQ,
+}
 
 
 def emissions(context: Any) -> list[EntityEmissions]:
     """Add up the month for each entity."""
-    params = context["params"]
-    file, columns = ObjectStoragePath(params["emissions_file"]), FORMATS[params["emissions_format"]]
-    return emissions_of_month(file, columns, month_of_run(context))
+    params, month = context["params"], month_of_run(context)
+    files = emissions_files(params["emissions_file"], month)
+    return emissions_of_month(files, FORMATS[params["emissions_format"]], month)
 
 
 def filters(context: Any) -> ListingFilter:
@@ -82,7 +100,11 @@ def usd(param: float | None) -> Decimal | None:
     params={
         "month": Param(None, type=["null", "string"], pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
         "emissions_file": Param(
-            SAMPLE.as_uri(), type="string", description="s3://…, gs://…, abfs://… or file://…"
+            SAMPLE.as_uri(),
+            type=["string", "array"],
+            items={"type": "string"},
+            description="s3://…, gs://…, abfs://… or file://…: a file, a folder, a pattern with *, or a list; {month}, {year} and "
+            "{month_number} are those of the run",
         ),
         "emissions_format": Param("google_cloud", enum=[*FORMATS]),
         "beneficiary": Param(

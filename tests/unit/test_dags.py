@@ -154,7 +154,7 @@ def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly_dag: Any,
             "gcp-carbon-footprint.csv",
             "google_cloud",
             "2026-10",
-            {"(no project)": "0.001", "checkout-prod": "1.254", "search-prod": "0.261"},
+            {"(no Google Cloud project)": "0.001", "checkout-prod": "1.254", "search-prod": "0.261"},
         ),
         (
             "aws-carbon-emissions.csv",
