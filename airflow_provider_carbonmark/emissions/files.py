@@ -131,9 +131,9 @@ def _file_table(
         raise EmissionsError(
             f"{place}: {error}; close the quote, or take the long cell out of the export"
         ) from error
-    except UnicodeDecodeError as error:
+    except UnicodeError:
         raise EmissionsError(
-            f"{path}: is not text in {error.encoding}; name its encoding with EmissionsColumns"
+            f"{path}: is not text in {columns.encoding}; name its encoding with EmissionsColumns"
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise EmissionsError(f"{path}: damaged or cut-off gzip; fetch the file again") from None

@@ -76,19 +76,21 @@ class Reading:
         self._left_out: Counter[str] = Counter()
         self._moment_of = moment_reader(columns.period_format)
 
-    def read(self, table: Table) -> int:
+    def read(self, table: Table) -> tuple[int, bool]:
         """
         Read a table to its end.
 
-        :return: how many rows it has.
+        :return: how many rows it has, and whether they would count again if they were read again.
         :raises EmissionsError: when there is a doubt about any row of the month.
         """
         before = self.rows
-        if self._columns.running_total_of in table.positions:
+        are_totals = self._columns.running_total_of in table.positions
+        if are_totals:
             self._add_totals(table)
         else:
             self._add_rows(table)
-        return self.rows - before
+        rows = self.rows - before
+        return rows, rows > 0 and not (are_totals and self._columns.part_of_total not in table.positions)
 
     def tonnes(self, place: str) -> dict[Owner, dict[str, Decimal]]:
         """
@@ -139,7 +141,7 @@ class Reading:
             ):
                 self._left_out[name] += 1
                 continue
-            moment, last = months_of(row[at_period], row[at_end] if at_end >= 0 else "")
+            moment, last = months_of(row[at_period], row[at_end] if at_end >= 0 else None)
             if moment is None or last is None:
                 raise self._bad_period(table, row, at_period if moment is None else at_end)
             if last != moment.month and (last < moment.month or moment.month <= month <= last):
@@ -153,11 +155,12 @@ class Reading:
                     continue
             yield row, moment
 
-    def _months_of(self, period: str, end: str) -> tuple[Moment | None, str | None]:
+    def _months_of(self, period: str, end: str | None) -> tuple[Moment | None, str | None]:
+        """Return when a period starts, and the last month that it touches; None of what can't be read."""
         start = self._moment_of(period)
         if start is None:
             return None, None
-        if end.strip() in _NULLS and (not end or self._columns.period_end in self._columns.optional):
+        if end is None or (end.strip() in _NULLS and self._columns.period_end in self._columns.optional):
             return start, start.month
         ends = self._moment_of(end)
         return start, None if ends is None else last_month(start, ends)

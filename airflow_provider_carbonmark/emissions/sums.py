@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from functools import reduce
 from typing import Any
 
 from airflow_provider_carbonmark.emissions.columns import NEWEST, EmissionsColumns
@@ -89,51 +90,57 @@ def emissions_of_month(
     if not isinstance(month, str) or not MONTH.fullmatch(month):
         raise EmissionsError(f"month is {shown(month)}: write YYYY-MM, such as 2026-10")
     reading = Reading(columns, month)
-    files: list[FileRead] = []
-    sources = sources_in(source)
-    place = ""
-    for one in sources:
-        with open_table(one, columns) as (table, sha256):
-            rows = reading.read(table)
-            place = f"{table.place} {table.rows.line_num}"
-            if table.path:
-                files.append(_file_read(files, FileRead(table.path, rows, sha256())))
+    files, place = _read_all(source, columns, reading)
     by_entity: dict[str, dict[str, _Amounts]] = defaultdict(dict)
-    for (entity, version), amounts in reading.tonnes(place).items():
-        by_entity[entity][version] = amounts
+    for (entity, version), by_column in reading.tonnes(place).items():
+        by_entity[entity][version] = by_column
     chosen = {entity: _version_of(entity, by_entity[entity], columns, month) for entity in sorted(by_entity)}
     _log_versions(by_entity, chosen, month)
+    scopes = "; ".join(f"{column}: {scope}" for column, scope in columns.measured.items())
+    log.info("%s in %s: %s entities; %s", columns.name or "Emissions", month, len(chosen), scopes)
     found = []
     for entity, version in chosen.items():
-        parts = tuple(
-            Part(column, scope.scopes, scope.method, by_entity[entity][version][column])
-            for column, scope in columns.measured.items()
+        amounts = by_entity[entity][version]
+        parts = [Part(each, of.scopes, of.method, amounts[each]) for each, of in columns.measured.items()]
+        total = reduce(TONNES.add, amounts.values())
+        found.append(
+            replace(
+                entity_emissions(entity, month, total),
+                source=columns.name,
+                version=version,
+                parts=tuple(parts),
+                files=files,
+            )
         )
-        total = Decimal(0)
-        for part in parts:
-            total = TONNES.add(total, part.tonnes)
-        one = entity_emissions(entity, month, total)
-        found.append(replace(one, source=columns.name, version=version, parts=parts, files=tuple(files)))
-    scopes = "; ".join(f"{column}: {scope}" for column, scope in columns.measured.items())
-    log.info("%s in %s: %s entities, by %s", columns.name or "Emissions", month, len(found), scopes)
     return found
 
 
-def _file_read(before: Sequence[FileRead], file: FileRead) -> FileRead:
-    """Log a file, and refuse one that was read already."""
-    for other in before:
-        if file.rows and other.sha256 == file.sha256:
-            raise EmissionsError(
-                f"{file.path}: is the same as {other.path}, byte for byte, and its rows would count twice; leave one out"
-            )
-    log.info("Read %s: %s rows, SHA-256 %s", file.path, file.rows, file.sha256)
-    return file
+def _read_all(
+    source: EmissionsSource, columns: EmissionsColumns, reading: Reading
+) -> tuple[tuple[FileRead, ...], str]:
+    """Read one table after the other; return what files these were, and where the last one ended."""
+    files: dict[str, FileRead] = {}
+    place = ""
+    for one in sources_in(source):
+        with open_table(one, columns) as (table, sha256):
+            rows, would_count_again = reading.read(table)
+            place = f"{table.place} {table.rows.line_num}"
+            if table.path:
+                file = FileRead(table.path, rows, sha256())
+                log.info("Read %s: %s rows, SHA-256 %s", file.path, file.rows, file.sha256)
+                if file.sha256 in files and would_count_again:
+                    raise EmissionsError(
+                        f"{file.path}: is the same as {files[file.sha256].path}, byte for byte, and its rows would count twice; "
+                        "leave one out"
+                    )
+                files[file.sha256] = file
+    return tuple(files.values()), place
 
 
 def _version_of(entity: str, versions: Mapping[str, _Amounts], columns: EmissionsColumns, month: str) -> str:
     """Choose which version of the model counts for an entity."""
     chosen = columns.version
-    if chosen is None and len(versions) == 1 or chosen == NEWEST and len(versions) == 1:
+    if len(versions) == 1 and chosen in (None, NEWEST):
         return next(iter(versions))
     names = ", ".join(shown(version) for version in sorted(versions))
     several = f"{shown(entity)} has rows of {columns.version_column!r} {names} for {month}"
@@ -145,12 +152,10 @@ def _version_of(entity: str, versions: Mapping[str, _Amounts], columns: Emission
         if chosen not in versions:
             raise EmissionsError(f"{several}, none of {chosen!r}: choose another, or wait for that one")
         return chosen
-    ranks = {version: _rank(version) for version in versions}
-    newest = max(rank for rank in ranks.values())
-    found = [version for version, rank in ranks.items() if rank == newest]
-    if () in ranks.values() or len(found) > 1:
+    *_, second, newest = sorted(versions, key=_rank)
+    if () in map(_rank, versions) or _rank(second) == _rank(newest):
         raise EmissionsError(f"{several}, of which none is plainly the newest: name one, version=…")
-    return found[0]
+    return newest
 
 
 def _rank(version: str) -> tuple[int, ...]:

@@ -133,7 +133,7 @@ def _check_root(path: ObjectStoragePath) -> None:
     from airflow_provider_carbonmark.emissions import EmissionsError
 
     configured = conf.get("carbonmark", "emissions_roots", fallback=None) or ""
-    roots = [ObjectStoragePath(root) for each in configured.split(",") if (root := each.strip())]
+    roots = [ObjectStoragePath(root) for each in re.split("[,\n]", configured) if (root := each.strip())]
     if roots and not any(_is_below(path, root) for root in roots):
         raise EmissionsError(
             f"{path}: is outside of the places that [carbonmark] emissions_roots allows; put the file there, or ask whoever runs this "
