@@ -52,6 +52,11 @@ CONFIG = {
                 "runs without a name left open is taken up by none that has one.",
                 example="europe",
             ),
+            "emissions_roots": _option(
+                "Where files of emissions may be, separated by commas; the param emissions_file of the sample DAG is typed by "
+                "whoever may start it. Default: anywhere that the worker can read.",
+                example="s3://aws_default@example-exports/carbon, file:///srv/emissions",
+            ),
             "minimum_payment_usd": _option(
                 "The least that can be paid, in USD. What costs less is not planned and stays open, until it is enough "
                 "for a later plan of the DAG, by itself or with others.",

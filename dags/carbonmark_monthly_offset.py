@@ -21,30 +21,48 @@ from pathlib import Path
 from typing import Any
 
 import pendulum
-from airflow.sdk import ObjectStoragePath, Param, dag
+from airflow.sdk import Param, dag
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_carbonmark.emissions import (
     AWS,
+    AZURE,
+    AZURE_EXPORT,
+    AZURE_MONTHLY_SUMMARY,
+    CLIMATIQ,
+    CLOUD_CARBON_FOOTPRINT,
     CODECARBON,
     GOOGLE_CLOUD,
+    OVHCLOUD,
+    SCALEWAY,
     EntityEmissions,
     emissions_of_month,
 )
-from airflow_provider_carbonmark.hooks.emissions import month_of_run
+from airflow_provider_carbonmark.hooks.emissions import emissions_files, month_of_run
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from airflow_provider_carbonmark.task_groups import purchase
 
 SAMPLE = Path(__file__).parent / "data" / "gcp-carbon-footprint.csv"
-FORMATS = {"codecarbon": CODECARBON, "google_cloud": GOOGLE_CLOUD, "aws": AWS}
+FORMATS = {
+    "codecarbon": CODECARBON,
+    "google_cloud": GOOGLE_CLOUD,
+    "aws": AWS,
+    "azure": AZURE,
+    "azure_monthly_summary": AZURE_MONTHLY_SUMMARY,
+    "azure_export": AZURE_EXPORT,
+    "cloud_carbon_footprint": CLOUD_CARBON_FOOTPRINT,
+    "ovhcloud": OVHCLOUD,
+    "scaleway": SCALEWAY,
+    "climatiq": CLIMATIQ,
+}
 
 
 def emissions(context: Any) -> list[EntityEmissions]:
     """Add up the month for each entity."""
-    params = context["params"]
-    file, columns = ObjectStoragePath(params["emissions_file"]), FORMATS[params["emissions_format"]]
-    return emissions_of_month(file, columns, month_of_run(context))
+    params, month = context["params"], month_of_run(context)
+    files = emissions_files(params["emissions_file"], month)
+    return emissions_of_month(files, FORMATS[params["emissions_format"]], month)
 
 
 def filters(context: Any) -> ListingFilter:
@@ -72,7 +90,11 @@ def usd(param: float | None) -> Decimal | None:
     params={
         "month": Param(None, type=["null", "string"], pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
         "emissions_file": Param(
-            SAMPLE.as_uri(), type="string", description="s3://…, gs://…, abfs://… or file://…"
+            SAMPLE.as_uri(),
+            type=["string", "array"],
+            items={"type": "string"},
+            description="s3://…, gs://…, abfs://… or file://…: a file, a folder, a pattern with *, or a list; {month}, {year} and "
+            "{month_number} are those of the run",
         ),
         "emissions_format": Param("google_cloud", enum=[*FORMATS]),
         "beneficiary": Param(

@@ -26,12 +26,12 @@ from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.planning import Limits
 from airflow_provider_carbonmark.task_groups import purchase
 
-# Change these to your table. The first day of the month and that of the next are bound, never pasted in.
+# Change these to your table: a month's rows, which the database then adds up. The month is bound, never pasted in. Here the period may be
+# a date, a timestamp or a text such as 2026-10. An index on dates is used by: WHERE period >= :first_day AND period < :next_month
 EMISSIONS = """
-    SELECT entity, unit, SUM(amount) AS amount
+    SELECT entity, unit, amount
     FROM emissions
-    WHERE period >= :first_day AND period < :next_month
-    GROUP BY entity, unit
+    WHERE SUBSTR(CAST(period AS CHAR(10)), 1, 7) = :month
 """
 COLUMNS = EmissionsColumns(period="month", entity="entity", amount="amount", unit_column="unit")
 

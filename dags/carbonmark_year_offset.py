@@ -19,12 +19,12 @@ from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
 from airflow_provider_carbonmark.planning import Limits
 from airflow_provider_carbonmark.task_groups import purchase
 
-# Change these to your table. It is asked for each month.
+# Change these to your table: a month's rows, which the database then adds up; it is asked for each month. See
+# carbonmark_warehouse_offset for tables that are large.
 EMISSIONS = """
-    SELECT entity, unit, SUM(amount) AS amount
+    SELECT entity, unit, amount
     FROM emissions
-    WHERE period >= :first_day AND period < :next_month
-    GROUP BY entity, unit
+    WHERE SUBSTR(CAST(period AS CHAR(10)), 1, 7) = :month
 """
 COLUMNS = EmissionsColumns(period="month", entity="entity", amount="amount", unit_column="unit")
 

@@ -2,48 +2,72 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from functools import reduce
+from typing import Any
 
-from airflow_provider_carbonmark.emissions.columns import UNITS_ACCEPTED, EmissionsColumns, tonnes_per
+from airflow_provider_carbonmark.emissions.columns import NEWEST, EmissionsColumns
 from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
-from airflow_provider_carbonmark.emissions.tables import EmissionsSource, Table, open_table
+from airflow_provider_carbonmark.emissions.files import EmissionsSource, open_table, sources_in
+from airflow_provider_carbonmark.emissions.periods import MONTH
+from airflow_provider_carbonmark.emissions.reading import Reading
+from airflow_provider_carbonmark.emissions.tables import FileRead
+from airflow_provider_carbonmark.emissions.units import TONNES
 
 log = logging.getLogger(__name__)
 
 _STEP = Decimal("0.001")  # the smallest quantity Carbonmark retires, 1 kg (doc)
-_MONTHS_SHOWN = 12
-_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
-_PERIOD = re.compile(
-    r"(?P<month>[0-9]{4}-(?:0[1-9]|1[0-2]))"
-    r"(?:-[0-9]{2}"
-    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?"
-    r"(?: ?(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?))?)?)?"
-)
-_PERIODS_ACCEPTED = "write 2026-10, 2026-10-01 or 2026-10-01T00:00:00Z"
+_VERSION = re.compile(r"v?([0-9]+(?:\.[0-9]+)*)", re.IGNORECASE)
 _ENTRIES_ACCEPTED = 'pass mappings such as {"entity": "web", "month": "2026-10", "emitted_tonnes": "12.345"}'
+
+_Amounts = Mapping[str, Decimal]
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    What of an entity's emissions one column of amounts gave.
+
+    :param column: the column.
+    :param scopes: ``"1"``, ``"2"``, ``"3"`` or several, ``"1+2+3"``; empty where the source does not say.
+    :param method: ``"market-based"``, ``"location-based"``, or empty.
+    :param tonnes: the exact sum in tonnes of CO2e.
+    """
+
+    column: str
+    scopes: str
+    method: str
+    tonnes: Decimal
 
 
 @dataclass(frozen=True)
 class EntityEmissions:
     """
-    What one entity emitted in one month.
+    What one entity emitted in one month. Where it is from does not matter for being equal.
 
     :param entity: the entity, without surrounding spaces.
     :param month: ``YYYY-MM``.
     :param emitted_tonnes: the exact sum in tonnes of CO2e; negative when a provider's corrections outweigh the rest.
     :param offset_tonnes: that sum rounded up, once, to Carbonmark's step of 0.001 t; 0 unless the sum is positive.
+    :param source: the source's name, such as ``AWS``; empty for a table of one's own.
+    :param version: the version of the model that the amounts were worked out with; empty where none is stated.
+    :param parts: what the sum is made of, by column of amounts.
+    :param files: all files that were read for the month, in the order they were given.
     """
 
     entity: str
     month: str
     emitted_tonnes: Decimal
     offset_tonnes: Decimal
+    source: str = field(default="", compare=False)
+    version: str = field(default="", compare=False)
+    parts: tuple[Part, ...] = field(default=(), compare=False)
+    files: tuple[FileRead, ...] = field(default=(), compare=False)
 
 
 def emissions_of_month(
@@ -52,29 +76,114 @@ def emissions_of_month(
     """
     Add up one month of a table, row by row, in memory that does not grow with the number of rows.
 
-    Every row must have a readable period; amounts and units are read in the rows of the month only.
+    Every row must have a readable period; amounts and units are read in the rows of the month only, those of running totals in
+    the rows before it, too.
 
-    :param source: a path with ``open("rb")`` (``pathlib.Path``, ``ObjectStoragePath``) or a binary file, holding
-        CSV in UTF-8 with a header, plain or gzip whatever its name; or an iterable of mappings, such as the
-        rows of a database cursor, whose values are text, numbers, dates or null.
+    :param source: a path with ``open("rb")`` (``pathlib.Path``, ``ObjectStoragePath``) or a binary file, or a list of these: CSV
+        with a header, JSON lines, or Parquet, which is told by the content, plain or gzip; or an iterable of mappings, such as
+        the rows of a database cursor, whose values are text, numbers, dates or null.
     :param columns: :data:`CODECARBON`, :data:`GOOGLE_CLOUD`, :data:`AWS`, or the table's own.
     :param month: ``YYYY-MM``.
     :return: one entry per entity that has rows in that month, sorted by entity.
     :raises EmissionsError: when there is a doubt about any row of the month, or no row for the month at all.
     """
-    if not isinstance(month, str) or not _MONTH.fullmatch(month):
+    if not isinstance(month, str) or not MONTH.fullmatch(month):
         raise EmissionsError(f"month is {shown(month)}: write YYYY-MM, such as 2026-10")
-    wanted = [columns.period, columns.entity, columns.amount]
-    if columns.unit_column is not None:
-        wanted.append(columns.unit_column)
-    with open_table(source, wanted) as table:
-        totals = _add_up(table, columns, month)
-    exact = Context(prec=4000, traps=[Inexact])  # holds any sum of products of what _add_up lets through
-    tonnes: dict[str, Decimal] = {}
-    for (entity, unit), total in totals.items():
-        name = entity.strip() or columns.no_entity
-        tonnes[name] = exact.add(tonnes.get(name, Decimal(0)), exact.multiply(total, totals.tonnes_per[unit]))
-    return [entity_emissions(entity, month, tonnes[entity]) for entity in sorted(tonnes)]
+    reading = Reading(columns, month)
+    files, place = _read_all(source, columns, reading)
+    by_entity: dict[str, dict[str, _Amounts]] = defaultdict(dict)
+    for (entity, version), by_column in reading.tonnes(place).items():
+        by_entity[entity][version] = by_column
+    chosen = {entity: _version_of(entity, by_entity[entity], columns, month) for entity in sorted(by_entity)}
+    _log_versions(by_entity, chosen, month)
+    scopes = "; ".join(f"{column}: {scope}" for column, scope in columns.measured.items())
+    log.info("%s in %s: %s entities; %s", columns.name or "Emissions", month, len(chosen), scopes)
+    found = []
+    for entity, version in chosen.items():
+        amounts = by_entity[entity][version]
+        parts = [Part(each, of.scopes, of.method, amounts[each]) for each, of in columns.measured.items()]
+        total = reduce(TONNES.add, amounts.values())
+        found.append(
+            replace(
+                entity_emissions(entity, month, total),
+                source=columns.name,
+                version=version,
+                parts=tuple(parts),
+                files=files,
+            )
+        )
+    return found
+
+
+def _read_all(
+    source: EmissionsSource, columns: EmissionsColumns, reading: Reading
+) -> tuple[tuple[FileRead, ...], str]:
+    """Read one table after the other; return what files these were, and where the last one ended."""
+    files: dict[str, FileRead] = {}
+    place = ""
+    for one in sources_in(source):
+        with open_table(one, columns) as (table, sha256):
+            rows, would_count_again = reading.read(table)
+            place = f"{table.place} {table.rows.line_num}"
+            if table.path:
+                file = FileRead(table.path, rows, sha256())
+                log.info("Read %s: %s rows, SHA-256 %s", file.path, file.rows, file.sha256)
+                if file.sha256 in files and would_count_again:
+                    raise EmissionsError(
+                        f"{file.path}: is the same as {files[file.sha256].path}, byte for byte, and its rows would count twice; "
+                        "leave one out"
+                    )
+                files[file.sha256] = file
+    return tuple(files.values()), place
+
+
+def _version_of(entity: str, versions: Mapping[str, _Amounts], columns: EmissionsColumns, month: str) -> str:
+    """Choose which version of the model counts for an entity."""
+    chosen = columns.version
+    if len(versions) == 1 and chosen in (None, NEWEST):
+        return next(iter(versions))
+    names = ", ".join(shown(version) for version in sorted(versions))
+    several = f"{shown(entity)} has rows of {columns.version_column!r} {names} for {month}"
+    if chosen is None:
+        raise EmissionsError(
+            f'{several}, and adding them would count it twice: choose with EmissionsColumns(version="newest"), or name one'
+        )
+    if chosen != NEWEST:
+        if chosen not in versions:
+            raise EmissionsError(f"{several}, none of {chosen!r}: choose another, or wait for that one")
+        return chosen
+    *_, second, newest = sorted(versions, key=_rank)
+    if () in map(_rank, versions) or _rank(second) == _rank(newest):
+        raise EmissionsError(f"{several}, of which none is plainly the newest: name one, version=…")
+    return newest
+
+
+def _rank(version: str) -> tuple[int, ...]:
+    """Return what sorts versions by age, v10.0 after v9.1; empty for what is no version number."""
+    found = _VERSION.fullmatch(version)
+    if found is None:
+        return ()
+    numbers = [int(number) for number in found[1].split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _log_versions(by_entity: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, str], month: str) -> None:
+    """Say which version counts, once for all entities alike."""
+    passed_over: Counter[tuple[str, str]] = Counter()
+    for entity, version in chosen.items():
+        passed_over.update((version, other) for other in by_entity[entity] if other != version)
+    for (version, other), times in passed_over.items():
+        log.warning(
+            "%s: version %s counts, and version %s does not, for %s entities that have both",
+            month,
+            version,
+            other,
+            times,
+        )
+    if len(used := set(chosen.values())) > 1:
+        log.warning("%s: not all entities have the same version: %s", month, ", ".join(sorted(used)))
 
 
 def stated_emissions(entries: object) -> list[EntityEmissions]:
@@ -100,7 +209,7 @@ def _stated(entry: object, number: int) -> EntityEmissions:
     entity, month, tonnes = entry["entity"], entry["month"], entry["emitted_tonnes"]
     if not isinstance(entity, str) or not entity.strip():
         raise error(f"has the entity {shown(entity)}")
-    if not isinstance(month, str) or not _MONTH.fullmatch(month):
+    if not isinstance(month, str) or not MONTH.fullmatch(month):
         raise error(f"has the month {shown(month)}")
     # A float by its shortest text: its exact value, 0.1000000000000000055…, would be rounded up to a kilogram more.
     text = float.__repr__(tonnes) if isinstance(tonnes, float) else str(tonnes)
@@ -126,85 +235,3 @@ def entity_emissions(entity: str, month: str, emitted: Decimal) -> EntityEmissio
         return EntityEmissions(entity, month, emitted, Decimal(0))
     offset = emitted.quantize(_STEP, rounding=ROUND_CEILING, context=Context(prec=4000))
     return EntityEmissions(entity, month, emitted, offset)
-
-
-class _Totals(dict[tuple[str, str], Decimal]):
-    """Sums by entity and unit; the unit of a new pair is checked at the row that brought it."""
-
-    def __init__(self, table: Table, unit_column: str | None) -> None:
-        super().__init__()
-        self.tonnes_per: dict[str, Decimal] = {}
-        self._table = table
-        self._unit_column = unit_column
-
-    def __missing__(self, key: tuple[str, str]) -> Decimal:
-        unit = key[1]
-        factor = tonnes_per(unit)
-        if factor is None:
-            raise self._table.error(f"column {self._unit_column!r} is {shown(unit)}: {UNITS_ACCEPTED}")
-        self.tonnes_per[unit] = factor
-        return Decimal(0)
-
-
-def _add_up(table: Table, columns: EmissionsColumns, month: str) -> _Totals:
-    width, (at_period, at_entity, at_amount, *at_unit_column) = table.width, table.positions
-    at_unit = at_unit_column[0] if at_unit_column else 0
-    fixed_unit = columns.unit
-    # Sums are exact or refused. 1,000 digits hold any float; an absurd exponent can't fill the memory.
-    add = Context(prec=1000, Emin=-1000, Emax=900, traps=[Inexact, Overflow, InvalidOperation]).add
-    month_of = lru_cache(maxsize=4096)(_month_of)
-    totals = _Totals(table, columns.unit_column)
-    other_months = set()
-    for row in table.rows:
-        if len(row) != width:
-            if not row:
-                continue
-            raise table.error(f"{len(row)} cells under a header of {width}; quote the cells that hold commas")
-        found = month_of(row[at_period])
-        if found != month:
-            if found is None:
-                raise table.error(
-                    f"column {columns.period!r} is {shown(row[at_period])}: {_PERIODS_ACCEPTED}"
-                )
-            other_months.add(found)
-            continue
-        key = row[at_entity], fixed_unit or row[at_unit]
-        text = row[at_amount]
-        try:
-            amount = Decimal(text)
-            totals[key] = add(totals[key], amount)
-        except DecimalException:
-            raise _bad_amount(table, columns, text) from None
-        if "_" in text or not amount.is_finite():
-            raise _bad_amount(table, columns, text)
-    if not totals:
-        raise _no_rows(table, month, sorted(other_months))
-    return totals
-
-
-def _bad_amount(table: Table, columns: EmissionsColumns, text: str) -> EmissionsError:
-    return table.error(
-        f"column {columns.amount!r} is {shown(text)}: not a number that can be added exactly; write 1234.5, without "
-        "thousands separators or a unit, and 0 where nothing was emitted"
-    )
-
-
-def _no_rows(table: Table, month: str, others: list[str]) -> EmissionsError:
-    if not others:
-        return table.error("the table ends here, without a single row of emissions")
-    earlier = f" and {len(others) - _MONTHS_SHOWN} earlier months" if len(others) > _MONTHS_SHOWN else ""
-    return table.error(
-        f"the table ends here, without a row for {month}; it has rows for {', '.join(others[-_MONTHS_SHOWN:])}{earlier}. "
-        "Providers publish a month two weeks after its end or later: wait for it, or ask for another month"
-    )
-
-
-def _month_of(period: str) -> str | None:
-    found = _PERIOD.fullmatch(period)
-    if found is None:
-        return None
-    try:
-        datetime.date.fromisoformat(f"{period}-01"[:10])
-    except ValueError:  # 31 February
-        return None
-    return found["month"]

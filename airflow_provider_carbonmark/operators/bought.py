@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class CarbonmarkCheckBoughtOperator(BaseOperator):
 
     Returns (XCom): the run's retired purchases, as ``Purchase.to_json`` makes them.
 
-    :param plan: what ``CarbonmarkPlanOperator`` pushed as its XCom ``planned``. (templated)
+    :param plan: what ``CarbonmarkPlanOperator`` pushed as its XCom ``planned``, or that as JSON text. (templated)
     """
 
     template_fields: Sequence[str] = ("plan",)
@@ -45,15 +46,16 @@ class CarbonmarkCheckBoughtOperator(BaseOperator):
         self.plan = plan
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        if not isinstance(self.plan, Mapping):
+        plan = json.loads(self.plan) if isinstance(self.plan, str) else self.plan
+        if not isinstance(plan, Mapping):
             raise AirflowFailException("Nothing was planned, so nothing is bought: see the task of the plan")
-        if self.plan["preview"]:
+        if plan["preview"]:
             self.log.info("It was a preview: nothing was to be bought.")
             return []
         run = run_of(context)
         with keeping_books() as ledger:
-            lines = _lines(ledger, self.plan)
-            outcome = outcome_of(lines, run, self.plan["purchases"], is_over(context))
+            lines = _lines(ledger, plan)
+            outcome = outcome_of(lines, run, plan["purchases"], is_over(context))
             retired = {line.purchase for line in outcome.retired if run in (line.run, line.handler)}
             bought = [ledger.purchase(id) for id in sorted(id for id in retired if id is not None)]
         for told in outcome.told():

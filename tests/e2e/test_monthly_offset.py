@@ -36,7 +36,7 @@ def test_a_month_gets_one_link_per_entity_that_has_something_to_offset(stand: St
     links = stand.links(october)
 
     assert {link["entity"]: link["quantity_tonnes"] for link in links} == {
-        "(no project)": "0.001",
+        "(no Google Cloud project)": "0.001",
         "checkout-prod": "1.254",
         "search-prod": "0.261",
     }

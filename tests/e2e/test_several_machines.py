@@ -59,7 +59,7 @@ def test_a_month_is_bought_once_whichever_machine_its_tasks_run_on(
     assert {task["state"] for task in tasks} == {"success"}
     assert {task["hostname"] for task in tasks} == {"machine-1", "machine-2"}
     assert {bought["entity"]: bought["quantity_tonnes"] for bought in cluster.retired(run_id)} == {
-        "(no project)": "0.001",
+        "(no Google Cloud project)": "0.001",
         "checkout-prod": "1.254",
         "search-prod": "0.261",
     }

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, ParamValid
 
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
+SUBSCRIPTION = "00000000-0000-0000-0000-00000000000"
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))
 
@@ -147,7 +148,7 @@ def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly_dag: Any,
             "gcp-carbon-footprint.csv",
             "google_cloud",
             "2026-10",
-            {"(no project)": "0.001", "checkout-prod": "1.254", "search-prod": "0.261"},
+            {"(no Google Cloud project)": "0.001", "checkout-prod": "1.254", "search-prod": "0.261"},
         ),
         (
             "aws-carbon-emissions.csv",
@@ -155,6 +156,31 @@ def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly_dag: Any,
             "2026-10",
             {"444455556666": "0.122", "777788889999": "0.053"},
         ),
+        (
+            "azure-carbon-optimization.jsonl",
+            "azure",
+            "2026-10",
+            {f"{SUBSCRIPTION}a": "0.413", f"{SUBSCRIPTION}b": "0.009"},
+        ),
+        ("azure-monthly-summary.jsonl", "azure_monthly_summary", "2026-10", {"(no entity)": "0.421"}),
+        ("azure-export.csv", "azure_export", "2026-10", {f"{SUBSCRIPTION}a": "0.323"}),
+        ("cloud-carbon-footprint.csv", "cloud_carbon_footprint", "2026-10", {"(no entity)": "0.010"}),
+        (
+            "ovhcloud-carbon-calculator.csv",
+            "ovhcloud",
+            "2026-10",
+            {"(no OVHcloud server)": "0.007", "ns1.example.net": "0.028"},
+        ),
+        (
+            "scaleway.jsonl",
+            "scaleway",
+            "2026-10",
+            {
+                "11111111-1111-1111-1111-111111111111": "0.013",
+                "22222222-2222-2222-2222-222222222222": "0.001",
+            },
+        ),
+        ("climatiq.jsonl", "climatiq", "2026-10", {"freight": "0.089", "office": "0.154"}),
     ],
 )
 def test_each_sample_file_gives_tonnes_per_entity(
@@ -163,6 +189,30 @@ def test_each_sample_file_gives_tonnes_per_entity(
     found = emissions_of(monthly, emissions_file=sample(file), emissions_format=columns, month=month)
 
     assert found == {(entity, month): each for entity, each in tonnes.items()}
+
+
+def test_each_format_has_a_sample_and_says_its_scope_and_method(monthly: ModuleType) -> None:
+    assert len(list((DAGS / "data").iterdir())) == len(monthly.FORMATS)
+    silent = {
+        name
+        for name, columns in monthly.FORMATS.items()
+        if not (columns.scope.scopes and columns.scope.method)
+    }
+    assert silent == {"climatiq"}  # as the activity
+
+
+def test_the_files_of_a_month_may_be_several_with_the_month_in_their_path(
+    monthly: ModuleType, tmp_path: Path
+) -> None:
+    header, *rows = (DAGS / "data" / "gcp-carbon-footprint.csv").read_text().splitlines()
+    (tmp_path / "2026-10").mkdir()
+    for number, row in enumerate(rows):
+        (tmp_path / "2026-10" / f"{number}.csv").write_text(f"{header}\n{row}\n")
+    whole = emissions_of(monthly, month="2026-10")
+    for where in ("{month}", "{year}-{month_number}/*.csv", ["{month}/*"]):
+        places = [f"{tmp_path.as_uri()}/{each}" for each in ([where] if isinstance(where, str) else where)]
+        files = places[0] if isinstance(where, str) else places
+        assert emissions_of(monthly, month="2026-10", emissions_file=files) == whole
 
 
 def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType, monthly_dag: Any) -> None:

@@ -4,40 +4,92 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from types import ModuleType
 
 import pendulum
 import pytest
-from sqlalchemy import Date, NullPool, Numeric, String, column, create_engine, insert, make_url, table, text
+from sqlalchemy import (
+    Date,
+    DateTime,
+    Engine,
+    NullPool,
+    Numeric,
+    String,
+    column,
+    create_engine,
+    insert,
+    make_url,
+    table,
+    text,
+)
 
-from airflow_provider_carbonmark.emissions import EmissionsError
+from airflow_provider_carbonmark.emissions import Constant, EmissionsColumns, EmissionsError
+from airflow_provider_carbonmark.hooks.emissions import emissions_in_database
 from tests.integration.airflow.model import ledger_environment
+from tests.integration.conftest import LEDGER_KINDS
 from tests.unit.test_dags import DAGS, emissions_of, load
 
-COLUMNS = {"period": Date, "entity": String, "unit": String, "amount": Numeric}
+DATES = pytest.mark.parametrize("period", ["DATE"], indirect=True)
+pytestmark = pytest.mark.parametrize("url", LEDGER_KINDS, indirect=True)
+
 # The edges of months, in several units.
 ROWS = [
-    ("2025-12-31", "a", "kg", 1000),
-    ("2026-01-01", "a", "kg", 200),
-    ("2026-01-31", "a", "t", 0.05),
-    ("2026-01-31", "b", "kg", 0.5),
-    ("2026-02-01", "a", "kg", 300),
-    ("2026-12-31", "b", "kg", 7),
-    ("2027-01-01", "b", "kg", 1000),
+    ("2024-12-31", "a", "kg", "1000"),
+    ("2025-01-01", "a", "kg", "200"),
+    ("2025-01-31", "a", "t", "0.05"),
+    ("2025-01-31", "b", "kg", "0.5"),
+    ("2025-02-01", "a", "kg", "300"),
+    ("2025-12-31", "b", "kg", "7"),
+    ("2026-01-01", "b", "kg", "1000"),
 ]
+#: How a period may be kept: its type in the database, and what a day becomes.
+PERIODS = {
+    "DATE": (Date, lambda day: pendulum.parse(day).date()),
+    "TIMESTAMP": (DateTime, lambda day: pendulum.parse(f"{day}T23:59:59").naive()),
+    "VARCHAR(7)": (String, lambda day: day[:7]),
+}
+
+
+@pytest.fixture(params=PERIODS)
+def period(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def amount() -> str:
+    return "NUMERIC"
 
 
 @pytest.fixture(autouse=True)
-def warehouse(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def warehouse(url: str, monkeypatch: pytest.MonkeyPatch, period: str, amount: str) -> Iterator[Engine]:
     """A table of emissions behind an Airflow connection."""
     engine = create_engine(url, poolclass=NullPool)
-    rows = [dict(zip(COLUMNS, (pendulum.parse(day).date(), *rest), strict=True)) for day, *rest in ROWS]
+    kind, of_day = PERIODS[period]
+    columns = {
+        "period": kind,
+        "entity": String,
+        "unit": String,
+        "amount": Numeric if amount == "NUMERIC" else String,
+    }
+    rows = [
+        {
+            "period": of_day(day),
+            "entity": who,
+            "unit": unit,
+            "amount": Decimal(mass) if amount == "NUMERIC" else mass,
+        }
+        for day, who, unit, mass in ROWS
+    ]
     with engine.begin() as connection:
+        # MariaDB: a TIMESTAMP is given the time at which its row is written, and NUMERIC has no places behind the point.
+        types = f"period {period.replace('TIMESTAMP', 'TIMESTAMP NULL')}, entity VARCHAR(9), unit VARCHAR(9)"
         connection.execute(
-            text("CREATE TABLE emissions (period DATE, entity VARCHAR(9), unit VARCHAR(9), amount NUMERIC)")
+            text(f"CREATE TABLE emissions ({types}, amount {amount.replace('NUMERIC', 'NUMERIC(20, 6)')})")
         )
-        columns = (column(name, kind) for name, kind in COLUMNS.items())
-        connection.execute(insert(table("emissions", *columns)), rows)
+        described = table("emissions", *(column(name, kind) for name, kind in columns.items()))
+        connection.execute(insert(described), rows)
     address = make_url(url)
     connection_json = (
         json.dumps({"conn_type": "sqlite", "host": address.database})
@@ -45,7 +97,7 @@ def warehouse(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         else ledger_environment(url)["AIRFLOW_CONN_BOOKS"]
     )
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", connection_json)
-    yield
+    yield engine
     # Nobody holds the table: each of them let go of the database.
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE emissions"))
@@ -61,28 +113,97 @@ def year_dag() -> ModuleType:
     return load(DAGS / "carbonmark_year_offset.py")
 
 
-def test_a_month_is_added_up_by_entity_whatever_the_units(month_dag: ModuleType) -> None:
-    assert emissions_of(month_dag, pendulum.datetime(2026, 1, 21, 6)) == {
-        ("a", "2026-01"): "0.250",
-        ("b", "2026-01"): "0.001",
+def test_a_month_is_added_up_by_entity_whatever_the_units_and_however_periods_are_kept(
+    month_dag: ModuleType,
+) -> None:
+    assert emissions_of(month_dag, pendulum.datetime(2025, 1, 21, 6)) == {
+        ("a", "2025-01"): "0.250",
+        ("b", "2025-01"): "0.001",
     }
-    assert emissions_of(month_dag, month="2026-12") == {("b", "2026-12"): "0.007"}
+    assert emissions_of(month_dag, month="2025-12") == {("b", "2025-12"): "0.007"}
 
 
+@DATES
 def test_a_year_is_added_up_by_entity_and_month(year_dag: ModuleType) -> None:
-    assert emissions_of(year_dag, year=2026) == {
-        ("a", "2026-01"): "0.250",
-        ("b", "2026-01"): "0.001",
-        ("a", "2026-02"): "0.300",
-        ("b", "2026-12"): "0.007",
+    assert emissions_of(year_dag, year=2025) == {
+        ("a", "2025-01"): "0.250",
+        ("b", "2025-01"): "0.001",
+        ("a", "2025-02"): "0.300",
+        ("b", "2025-12"): "0.007",
     }
 
 
+@DATES
 def test_no_rows_are_no_offset_of_zero_but_an_error_that_says_where_and_what_to_do(
     month_dag: ModuleType, year_dag: ModuleType
 ) -> None:
     said = "query to connection 'warehouse' gives no rows for {}, and .*: check the connection"
-    with pytest.raises(EmissionsError, match=said.format("2026-03")):
-        emissions_of(month_dag, month="2026-03")
-    with pytest.raises(EmissionsError, match=said.format("2024-01 to 2024-12")):
-        emissions_of(year_dag, year=2024)
+    with pytest.raises(EmissionsError, match=said.format("2025-03")):
+        emissions_of(month_dag, month="2025-03")
+    with pytest.raises(EmissionsError, match=said.format("2023-01 to 2023-12")):
+        emissions_of(year_dag, year=2023)
+
+
+@DATES
+@pytest.mark.parametrize("amount", ["VARCHAR(20)"])
+class TestAmountsAsText:
+    def test_numbers_are_added_up(self, month_dag: ModuleType) -> None:
+        assert emissions_of(month_dag, month="2025-01") == {
+            ("a", "2025-01"): "0.250",
+            ("b", "2025-01"): "0.001",
+        }
+
+    @pytest.mark.parametrize(
+        "faulty", ["1,234.5", "1.2.3", "5 kg", "nan", "2025-01", "1_000", "-", "0x1F", "1e"]
+    )
+    def test_what_is_no_number_is_found_and_shown(
+        self, month_dag: ModuleType, warehouse: Engine, faulty: str
+    ) -> None:
+        with warehouse.begin() as connection:
+            connection.execute(
+                text("UPDATE emissions SET amount = :faulty WHERE amount = '200'"), {"faulty": faulty}
+            )
+        with pytest.raises(
+            EmissionsError, match=f"for 2025-01 gives 1 rows whose 'amount' is no number, such as '{faulty}'"
+        ):
+            emissions_of(month_dag, month="2025-01")
+        assert emissions_of(month_dag, month="2025-02") == {("a", "2025-02"): "0.300"}
+
+    @pytest.mark.parametrize("blank", ["NULL", "''", "' '"])
+    def test_blanks_are_found_unless_somebody_said_what_they_mean(
+        self, month_dag: ModuleType, warehouse: Engine, blank: str
+    ) -> None:
+        def found(choice: str) -> dict[str, str]:
+            columns = replace(month_dag.COLUMNS, blank=choice)
+            emissions = emissions_in_database("warehouse", month_dag.EMISSIONS, columns, ["2025-01"])
+            return {one.entity: f"{one.offset_tonnes:f}" for one in emissions}
+
+        with warehouse.begin() as connection:
+            connection.execute(text(f"UPDATE emissions SET amount = {blank} WHERE amount IN ('200', '0.5')"))
+        with pytest.raises(EmissionsError, match='1 blank amounts.*blank="zero".*blank="skip_row"'):
+            found("refuse")
+        assert found("zero") == {"a": "0.050", "b": "0"}
+        assert found("skip_row") == {"a": "0.050"}
+
+
+@DATES
+def test_a_query_may_bind_dates_add_up_by_itself_and_name_columns_as_it_likes() -> None:
+    query = """
+        SELECT entity AS who, SUM(amount) AS amount, 'v2' AS version FROM emissions
+        WHERE period >= :first_day AND period < :next_month AND unit = 'kg' GROUP BY entity;
+    """
+    columns = EmissionsColumns(
+        period="month", entity="who", amount="amount", unit="kg", version_column="version"
+    )
+    (a, b) = emissions_in_database("warehouse", query, columns, ["2025-01"])
+    assert [(one.entity, one.version, f"{one.emitted_tonnes.normalize():f}") for one in (a, b)] == [
+        ("a", "v2", "0.2"),
+        ("b", "v2", "0.0005"),
+    ]
+    whole = replace(columns, entity=Constant("Example Corp"), version_column=None)
+    (only,) = emissions_in_database("warehouse", query, whole, ["2025-01", "2025-03"])
+    assert f"{only.emitted_tonnes.normalize():f}" == "0.2005"
+    with pytest.raises(EmissionsError, match="for 2025-01: has no column 'mass'"):
+        emissions_in_database("warehouse", query, replace(columns, amount="mass"), ["2025-01"])
+    with pytest.raises(EmissionsError, match="what a running total was before"):
+        emissions_in_database("warehouse", query, replace(columns, running_total_of="run"), ["2025-01"])

@@ -60,7 +60,7 @@ class TestReadySources:
 
     def test_google_cloud_is_market_based_and_keeps_what_belongs_to_no_project(self):
         assert offsets(emissions_of_month(SAMPLES / "gcp-carbon-footprint.csv", GOOGLE_CLOUD, "2026-09")) == {
-            "(no project)": "0.001",
+            "(no Google Cloud project)": "0.001",
             "checkout-prod": "1.229",
             "search-prod": "0.254",
         }
@@ -96,7 +96,7 @@ class TestReadySources:
         rows = [row({"id": "a"}, 1.5), row(None, 2), row({"id": None}, Decimal("0.5"))]
         assert offsets(emissions_of_month(rows, GOOGLE_CLOUD, "2026-09")) == {
             "a": "0.002",
-            "(no project)": "0.003",
+            "(no Google Cloud project)": "0.003",
         }
 
     def test_aws_is_in_metric_tonnes_by_account(self):

@@ -1,0 +1,109 @@
+"""Tables in Parquet, a batch of rows at a time; pyarrow comes with the extra ``parquet``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_provider_carbonmark.emissions.errors import EmissionsError
+from airflow_provider_carbonmark.emissions.tables import Table, as_text, missing_columns, spellings
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.emissions.columns import EmissionsColumns
+
+_BATCH_ROWS = 16 * 1024
+_PAGE_BYTES = 64 * 1024
+
+
+@contextmanager
+def parquet_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Iterator[Table]:
+    """
+    Read Parquet, of which only the wanted columns are decoded.
+
+    :param stream: unpacked. Parquet is read from its end, so it is copied to a temporary file first.
+    :param path: its name in messages.
+    :raises EmissionsError: when pyarrow is not installed, a column is missing, or the file is damaged.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise EmissionsError(
+            f"{path}: is Parquet, which takes pyarrow: pip install 'airflow-provider-carbonmark[parquet]'"
+        ) from None
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+        try:
+            # A buffer: a row group may be the whole file, and is then read page by page.
+            with ParquetFile(copy, buffer_size=_PAGE_BYTES) as file:
+                rows = _Batches(file, path, columns)
+                yield Table(f"{path}, row", rows, len(rows.positions), rows.positions, path)
+        except (ArrowException, OSError):
+            # The file is a local copy: what goes wrong is what is in it. Arrow's message may quote it, so it is not shown.
+            raise EmissionsError(f"{path}: damaged Parquet; fetch the file again") from None
+
+
+class _Batches:
+    """The rows of a Parquet file as text, numbered from 1."""
+
+    def __init__(self, file: Any, path: str, columns: EmissionsColumns) -> None:
+        self.line_num = 0
+        self._file = file
+        schema = file.schema_arrow
+        self._paths: dict[str, list[str]] = {}
+        missing = []
+        for column in columns.wanted:
+            found = _path(schema, column)
+            if found:
+                self._paths[column] = found
+            elif column not in columns.optional:
+                missing.append(column)
+        if missing:
+            raise missing_columns(path, missing, columns)
+        self.positions = {column: position for position, column in enumerate(self._paths)}
+
+    def __iter__(self) -> Iterator[list[str]]:
+        leaves = [".".join(path) for path in self._paths.values()]
+        for batch in self._file.iter_batches(_BATCH_ROWS, columns=leaves):
+            cells = [_texts(batch, path) for path in self._paths.values()]
+            for row in zip(*cells, strict=True):
+                self.line_num += 1
+                yield list(row)
+
+
+def _path(schema: Any, column: str) -> list[str]:
+    """Return where a column is: its name, or the names that lead into a struct."""
+    from pyarrow import types
+
+    for name in spellings(column):
+        if name in schema.names:
+            return [name]
+    names = column.split(".")
+    fields = schema
+    for depth, name in enumerate(names, 1):
+        if fields.get_field_index(name) < 0:
+            return []
+        kind = fields.field(name).type
+        if depth == len(names):
+            return names
+        if not types.is_struct(kind):
+            return []
+        fields = kind
+    return []
+
+
+def _texts(batch: Any, path: list[str]) -> list[str]:
+    import pyarrow
+    from pyarrow import compute, types
+
+    values = batch.column(batch.schema.get_field_index(path[0]))
+    for name in path[1:]:
+        values = compute.struct_field(values, name)  # null where the struct is
+    if types.is_timestamp(values.type):
+        # Nanoseconds would take pandas; a month needs none of them.
+        values = values.cast(pyarrow.timestamp("us", values.type.tz), safe=False)
+    return [as_text(value) for value in values.to_pylist()]

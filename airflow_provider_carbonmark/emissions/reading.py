@@ -1,0 +1,322 @@
+"""One pass over rows: what each entity emitted in a month, by version of the model and column of amount."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal, DecimalException, InvalidOperation
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_carbonmark.emissions.columns import Constant, EmissionsColumns
+from airflow_provider_carbonmark.emissions.errors import EmissionsError
+from airflow_provider_carbonmark.emissions.periods import Moment, last_month, moment_reader
+from airflow_provider_carbonmark.emissions.running import Owner, RunningTotals
+from airflow_provider_carbonmark.emissions.units import AMOUNTS, TONNES, UNITS_ACCEPTED, tonnes_per
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.emissions.tables import Table
+
+log = logging.getLogger(__name__)
+
+_MONTHS_SHOWN = 12
+#: What pandas writes for null.
+_NULLS = frozenset({"", "nan", "NaN", "None", "NaT", "<NA>"})
+#: A name that a program took for a number; of one in the second form, digits are lost.
+_NUMBER_FOR_A_NAME = re.compile(r"[0-9]+\.0*|[0-9]\.[0-9]+[eE]\+?[0-9]+|[0-9][eE]\+[0-9]+")
+_PERIODS_ACCEPTED = (
+    "write 2026-10, 2026-10-01 or 2026-10-01T00:00:00Z, or say how it is written with EmissionsColumns(period_format=…); leave "
+    'rows that are no month out by name, leave_out=("Total",)'
+)
+_BLANK = (
+    'blank, and only you know what that means: write EmissionsColumns(blank="zero") if nothing was emitted, or blank="skip_row" '
+    "if such a row says nothing; or write 1234.5, without thousands separators or a unit"
+)
+_NOT_EXACT = (
+    "not a number that can be added exactly; write 1234.5, without thousands separators or a unit, or say that the decimal sign "
+    'is a comma, EmissionsColumns(decimal=",")'
+)
+_ZERO, _NO_NUMBER = Decimal(0), Decimal("NaN")
+#: A point, which then may stand between thousands, makes it no number.
+_COMMA_AS_POINT = str.maketrans(",.", ".x")
+
+#: Entity, unit and version, as they are written.
+_Key = tuple[str, str, str]
+#: By column of amount; None where it is blank.
+_Amounts = list[Decimal | None]
+
+
+class _RowOfRun(NamedTuple):
+    """What a row says of a running total."""
+
+    name: str
+    is_part: bool
+    moment: Moment
+
+
+class Reading:
+    """
+    Sums of a month, over one table or several.
+
+    :param columns: of all tables.
+    :param month: ``YYYY-MM``.
+    """
+
+    def __init__(self, columns: EmissionsColumns, month: str) -> None:
+        self.rows = 0
+        self._columns = columns
+        self._month = month
+        self._sums: dict[_Key, list[Decimal]] = {}
+        self._owners: dict[_Key, Owner] = {}
+        self._running = RunningTotals(columns.running_total_of or "", month)
+        self._other_months: set[str] = set()
+        self._blank_amounts = 0
+        self._left_out: Counter[str] = Counter()
+        self._moment_of = moment_reader(columns.period_format)
+
+    def read(self, table: Table) -> tuple[int, bool]:
+        """
+        Read a table to its end.
+
+        :return: how many rows it has, and whether they would count again if they were read again.
+        :raises EmissionsError: when there is a doubt about any row of the month.
+        """
+        before = self.rows
+        are_totals = self._columns.running_total_of in table.positions
+        if are_totals:
+            self._add_totals(table)
+        else:
+            self._add_rows(table)
+        rows = self.rows - before
+        return rows, rows > 0 and not (are_totals and self._columns.part_of_total not in table.positions)
+
+    def tonnes(self, place: str) -> dict[Owner, dict[str, Decimal]]:
+        """
+        Return tonnes by entity and version, and within that by column of amount.
+
+        :param place: what was read, for the message.
+        :raises EmissionsError: when there was no row for the month, or a running total falls.
+        """
+        found: dict[Owner, dict[str, Decimal]] = {}
+
+        def add(owner: Owner, amount: str, tonnes: Decimal) -> None:
+            of_owner = found.setdefault(owner, dict.fromkeys(self._columns.measured, _ZERO))
+            of_owner[amount] = TONNES.add(of_owner[amount], tonnes)
+
+        for key, sums in self._sums.items():
+            factor = tonnes_per(key[1]) or _ZERO
+            for amount, total in zip(self._columns.measured, sums, strict=True):
+                add(self._owners[key], amount, TONNES.multiply(total, factor))
+        for owner, amount, tonnes in self._running.grown():
+            add(owner, amount, tonnes)
+        if self._blank_amounts:
+            done = "count as zero" if self._columns.blank == "zero" else "were skipped with their rows"
+            log.warning("%s: %s blank amounts %s", place, self._blank_amounts, done)
+        for name, times in self._left_out.items():
+            log.info("%s: %s rows named %r were left out", place, times, name)
+        if not found:
+            raise self._no_rows(place)
+        return found
+
+    def _rows(self, table: Table, *, earlier: bool) -> Iterator[tuple[list[str], Moment]]:
+        """Yield the rows of the month, and on request those of earlier ones, too."""
+        width, month, at_period = table.width, self._month, table.positions[self._columns.period]
+        at_end = table.positions.get(self._columns.period_end or "", -1)
+        months_of = lru_cache(maxsize=4096)(self._months_of)
+        named_out = frozenset(self._columns.leave_out)
+        entity = self._columns.entity
+        at_names = {at_period} | ({table.positions[entity]} if isinstance(entity, str) else set())
+        for row in table.rows:
+            if len(row) != width:
+                if not row:
+                    continue
+                raise table.error(
+                    f"{len(row)} cells under a header of {width}; quote the cells that hold commas"
+                )
+            self.rows += 1
+            if named_out and (
+                name := next((row[at].strip() for at in at_names if row[at].strip() in named_out), "")
+            ):
+                self._left_out[name] += 1
+                continue
+            moment, last = months_of(row[at_period], row[at_end] if at_end >= 0 else None)
+            if moment is None or last is None:
+                raise self._bad_period(table, row, at_period if moment is None else at_end)
+            if last != moment.month and (last < moment.month or moment.month <= month <= last):
+                raise table.error(
+                    f"columns {self._columns.period!r} and {self._columns.period_end!r} are {row[at_period]!r} and {row[at_end]!r}: "
+                    "not within one month, and nobody can tell how much of it is each month's; export the table by month"
+                )
+            if moment.month != month:
+                self._other_months.add(moment.month)
+                if not earlier or moment.month > month:
+                    continue
+            yield row, moment
+
+    def _months_of(self, period: str, end: str | None) -> tuple[Moment | None, str | None]:
+        """Return when a period starts, and the last month that it touches; None of what can't be read."""
+        start = self._moment_of(period)
+        if start is None:
+            return None, None
+        if end is None or (end.strip() in _NULLS and self._columns.period_end in self._columns.optional):
+            return start, start.month
+        ends = self._moment_of(end)
+        return start, None if ends is None else last_month(start, ends)
+
+    def _bad_period(self, table: Table, row: list[str], at: int) -> EmissionsError:
+        column = next(column for column, position in table.positions.items() if position == at)
+        return table.bad_value(column, row[at], _PERIODS_ACCEPTED)
+
+    def _add_rows(self, table: Table) -> None:
+        key_of, amounts_of = self._key_reader(table), self._amounts_reader(table)
+        for row, _ in self._rows(table, earlier=False):
+            amounts = amounts_of(row)
+            if amounts is not None:
+                self._add(table, row, key_of(row), amounts)
+
+    def _add_totals(self, table: Table) -> None:
+        column, optional = str(self._columns.running_total_of), self._columns.optional
+        key_of, amounts_of = self._key_reader(table), self._amounts_reader(table)
+        at_run, at_part = table.positions[column], table.positions.get(self._columns.part_of_total or "", -1)
+        for row, moment in self._rows(table, earlier=True):
+            name, is_within = row[at_run].strip(), moment.month == self._month
+            if name in _NULLS and column not in optional:
+                raise table.bad_value(column, row[at_run], "name what the amount is a running total of")
+            if name in _NULLS and not is_within:
+                continue
+            try:
+                amounts = amounts_of(row)
+                if amounts is None:
+                    continue
+                if name in _NULLS:  # a row of an older version, which is a total by itself
+                    self._add(table, row, key_of(row), amounts)
+                    continue
+                is_part = at_part >= 0 and row[at_part].strip() not in _NULLS
+                self._add_total(table, row, key_of(row), _RowOfRun(name, is_part, moment), amounts)
+            except EmissionsError as error:
+                if is_within:
+                    raise
+                self._running.doubt(name, error)
+
+    def _add(self, table: Table, row: list[str], key: _Key, amounts: _Amounts) -> None:
+        totals = self._sums.get(key)
+        if totals is None:
+            if amounts.count(None) == len(amounts):
+                key = (key[0], "t", key[2])  # where nothing was emitted, the unit is blank, too
+            self._owner(table, key)
+            totals = self._sums.setdefault(key, [_ZERO] * len(amounts))
+        for number, amount in enumerate(amounts):
+            if amount is not None:
+                totals[number] = self._exact(table, row, number, totals[number], amount)
+
+    def _add_total(
+        self, table: Table, row: list[str], key: _Key, of_run: _RowOfRun, amounts: _Amounts
+    ) -> None:
+        name, is_part, moment = of_run
+        owner = self._owners.get(key) or self._owner(table, key)
+        factor = tonnes_per(key[1]) or _ZERO
+        for number, (column, amount) in enumerate(zip(self._columns.measured, amounts, strict=True)):
+            run = self._running.run_of(name, column, owner, moment, table.error)
+            if amount is None:  # nothing was emitted: the total is what it was
+                continue
+            tonnes = TONNES.multiply(self._exact(table, row, number, _ZERO, amount), factor)
+            if is_part:
+                self._running.add_part(run, moment, tonnes)
+            else:
+                self._running.add_total(run, name, moment, tonnes)
+
+    def _exact(self, table: Table, row: list[str], number: int, total: Decimal, amount: Decimal) -> Decimal:
+        try:
+            return AMOUNTS.add(total, amount)
+        except DecimalException:
+            column = list(self._columns.measured)[number]
+            raise table.bad_value(column, row[table.positions[column]], _NOT_EXACT) from None
+
+    def _key_reader(self, table: Table) -> Callable[[list[str]], _Key]:
+        columns, at = self._columns, table.positions
+        constant = columns.entity.name if isinstance(columns.entity, Constant) else ""
+        at_entity = at.get(columns.entity, -1) if isinstance(columns.entity, str) else -1
+        at_unit, at_version = at.get(columns.unit_column or "", -1), at.get(columns.version_column or "", -1)
+        fixed_unit = columns.unit or ""
+
+        def key_of(row: list[str]) -> _Key:
+            return (
+                row[at_entity] if at_entity >= 0 else constant,
+                row[at_unit] if at_unit >= 0 else fixed_unit,
+                row[at_version] if at_version >= 0 else "",
+            )
+
+        return key_of
+
+    def _amounts_reader(self, table: Table) -> Callable[[list[str]], _Amounts | None]:
+        cells = [(column, table.positions[column]) for column in self._columns.measured]
+        signs = _COMMA_AS_POINT if self._columns.decimal == "," else None
+        is_skipped = self._columns.blank == "skip_row"
+
+        def amounts_of(row: list[str]) -> _Amounts | None:
+            amounts: _Amounts = []
+            for column, at in cells:
+                text = row[at]
+                try:
+                    amount = Decimal(text.translate(signs) if signs else text)
+                except InvalidOperation:
+                    amount = _NO_NUMBER
+                if "_" in text or not amount.is_finite():
+                    self._check_blank(table, column, text)
+                    if is_skipped:
+                        return None
+                    amounts.append(None)
+                else:
+                    amounts.append(amount)
+            return amounts
+
+        return amounts_of
+
+    def _check_blank(self, table: Table, column: str, text: str) -> None:
+        if text.strip() not in _NULLS:
+            raise table.bad_value(column, text, _NOT_EXACT)
+        if self._columns.blank == "refuse":
+            raise table.bad_value(column, text, _BLANK)
+        self._blank_amounts += 1
+
+    def _owner(self, table: Table, key: _Key) -> Owner:
+        """Check and keep whose rows with these cells are."""
+        entity, unit, version = key
+        if tonnes_per(unit) is None:
+            raise table.bad_value(self._columns.unit_column or "", unit, UNITS_ACCEPTED)
+        name = entity.strip()
+        column = str(self._columns.entity)
+        if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise table.bad_value(column, entity, "")
+        if _NUMBER_FOR_A_NAME.fullmatch(name) and not isinstance(self._columns.entity, Constant):
+            raise table.bad_value(
+                column,
+                entity,
+                "a name that a program took for a number, as pandas does beside blanks and Excel with long ones; write it as text",
+            )
+        owner = self._columns.no_entity if name in _NULLS else name, _named(version)
+        self._owners[key] = owner
+        return owner
+
+    def _no_rows(self, place: str) -> EmissionsError:
+        if self._blank_amounts:
+            return EmissionsError(
+                f"{place}: the table ends here, and all of its rows for {self._month} have a blank amount"
+            )
+        others = sorted(self._other_months)
+        if not others:
+            return EmissionsError(f"{place}: the table ends here, without a single row of emissions")
+        more = len(others) - _MONTHS_SHOWN
+        earlier = f" and {more} earlier months" if more > 0 else ""
+        return EmissionsError(
+            f"{place}: the table ends here, without a row for {self._month}; it has rows for "
+            f"{', '.join(others[-_MONTHS_SHOWN:])}{earlier}. Providers publish a month two weeks after its end or later: wait for "
+            "it, or ask for another month"
+        )
+
+
+def _named(text: str) -> str:
+    name = text.strip()
+    return "" if name in _NULLS else name

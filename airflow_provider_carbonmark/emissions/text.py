@@ -1,0 +1,115 @@
+"""Tables in text: CSV and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_provider_carbonmark.emissions.errors import EmissionsError
+from airflow_provider_carbonmark.emissions.tables import Records, Table, missing_columns, spellings
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.emissions.columns import EmissionsColumns
+
+_OTHER_DELIMITERS = {",": "commas", ";": "';'", "\t": "tabs", "|": "'|'"}
+# Numbers stay the text that they are: a float would be another one.
+_JSON = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
+
+def csv_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
+    """
+    Read CSV by its header.
+
+    :param stream: unpacked, checked to be text.
+    :param path: its name in messages.
+    :raises EmissionsError: when the header is not the expected one; shows nothing of it.
+    """
+    # Bytes that are no text matter in the columns that are read alone, and are found there.
+    text = io.TextIOWrapper(stream, columns.text_encoding, errors="surrogateescape", newline="")
+    # strict: without it an unclosed quote would swallow the rows after it in silence.
+    reader = csv.reader(text, delimiter=columns.delimiter, strict=True)
+    header = [cell.strip() for cell in next(reader, [])]
+    if not any(header):
+        raise EmissionsError(f"{path}: is empty; expected CSV with a header")
+    positions: dict[str, int] = {}
+    missing: list[str] = []
+    for column in columns.wanted:
+        present = [name for name in spellings(column) if name in header]
+        if not present and column not in columns.optional:
+            missing.append(column)
+        elif present and header.count(present[0]) > 1:
+            raise EmissionsError(
+                f"{path}: has {header.count(present[0])} columns {present[0]!r}; rename all but one"
+            )
+        elif present:
+            positions[column] = header.index(present[0])
+    if missing:
+        raise missing_columns(path, missing, columns, _hint(header, missing, columns))
+    return Table(f"{path}, line", reader, len(header), positions, path)
+
+
+def _hint(header: list[str], missing: list[str], columns: EmissionsColumns) -> str:
+    """Say what the file is instead, as far as that takes nothing but the names that are wanted."""
+    line = columns.delimiter.join(header)
+    for delimiter, called in _OTHER_DELIMITERS.items():
+        cells = [cell.strip(' "') for cell in line.split(delimiter)]
+        if len(cells) > 1 and all(any(name in cells for name in spellings(column)) for column in missing):
+            return (
+                f"its cells are separated by {called}: write EmissionsColumns(delimiter={delimiter!r}), or "
+            )
+    folded = {cell.casefold() for cell in header}
+    if other_case := [repr(column) for column in missing if column.casefold() in folded]:
+        return f"it has {', '.join(other_case)} in other letters; "
+    return ""
+
+
+def json_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
+    """
+    Read JSON lines: an object a row, in which nulls may be left out.
+
+    :param stream: unpacked, checked to be text.
+    :param path: its name in messages.
+    :raises EmissionsError: when the first object is no row of the expected table; shows nothing of it.
+    """
+    lines = _Lines(stream, path)
+    records = iter(lines)
+    first = next(records, {})
+    period, others = columns.period, [*columns.measured, columns.entity]
+    found = [column for column in others if isinstance(column, str) and _has(first, column)]
+    if not _has(first, period) or not found:
+        absent = [column for column in (period, *columns.measured) if not _has(first, column)]
+        raise missing_columns(f"{path}, line 1: is JSON and", absent, columns)
+    rows = Records(chain([first], records), columns, f"{path}, line", nulls_left_out=True)
+    return Table(f"{path}, line", rows, len(rows.positions), rows.positions, path)
+
+
+def _has(record: dict[str, Any], column: str) -> bool:
+    names = (*spellings(column), column.split(".")[0])
+    return any(name in record for name in names)
+
+
+class _Lines:
+    """The objects of JSON lines."""
+
+    def __init__(self, stream: BinaryIO, path: str) -> None:
+        self._text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+        self._path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(self._text, 1):
+            if not line.strip():
+                continue
+            try:
+                record = _JSON.decode(line)
+            except (ValueError, RecursionError):
+                record = None
+            if not isinstance(record, dict):
+                raise EmissionsError(
+                    f"{self._path}, line {number}: is no JSON object on a line of its own; write JSON lines, an object a row, "
+                    "as `jq -c '.[]'` does"
+                )
+            yield record

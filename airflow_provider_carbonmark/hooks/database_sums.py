@@ -1,0 +1,132 @@
+"""Emissions added up by a database, whatever it makes of nulls and of text that is no number."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Date,
+    Numeric,
+    Select,
+    String,
+    Subquery,
+    TextClause,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.exc import CompileError
+
+from airflow_provider_carbonmark.emissions import EmissionsColumns, EmissionsError
+from airflow_provider_carbonmark.emissions.tables import missing_columns, spellings
+
+log = logging.getLogger(__name__)
+
+_NUMBER = "^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
+_BINDS: dict[str, Any] = {"first_day": Date(), "next_month": Date(), "month": String()}
+
+
+def sums_of_month(
+    connection: Connection, query: str, columns: EmissionsColumns, values: Mapping[str, Any], where: str
+) -> Iterator[dict[str, Any]]:
+    """
+    Yield a row per entity, unit and version, with the sums of the amounts.
+
+    :param query: gives the month's rows.
+    :param values: what may be bound in it: ``month``, ``first_day``, ``next_month``.
+    :param where: how a message begins.
+    :raises EmissionsError: when a column is missing, or an amount is blank or no number.
+    """
+    statement = text(query.strip().rstrip(";"))
+    used = {name: values[name] for name in statement.compile().params if name in values}
+    statement = statement.bindparams(*(bindparam(name, type_=_BINDS[name]) for name in used))
+    present = _columns_of(connection, statement, used)
+    wanted = [each for each in columns.wanted if each != columns.period]
+    named = {each: name for each in wanted for name in reversed(spellings(each)) if name in present}
+    if missing := [each for each in wanted if each not in named and each not in columns.optional]:
+        raise missing_columns(where, missing, columns)
+    rows = statement.columns(*(column(name) for name in named.values())).subquery("emission_rows")
+    amounts = {each: rows.c[named[each]] for each in columns.measured}
+    keys = {each: rows.c[named[each]] for each in named if each not in amounts}
+    summed = _sums(rows, keys, amounts, columns, connection)
+    for found in connection.execute(summed, used).mappings():
+        if blanks := sum(int(found[f"blank_{number}"] or 0) for number in range(len(amounts))):
+            _check_blanks(blanks, columns, where)
+        for number, each in enumerate(amounts):
+            if faulty := int(found[f"faulty_{number}"] or 0):
+                raise EmissionsError(
+                    f"{where} gives {faulty} rows whose {each!r} is no number, such as {found[f'example_{number}']!r}: write 1234.5, "
+                    "without thousands separators or a unit"
+                )
+        if found["counted"]:
+            yield {each: found[f"key_{number}"] for number, each in enumerate(keys)} | {
+                each: 0 if found[f"sum_{number}"] is None else found[f"sum_{number}"]
+                for number, each in enumerate(amounts)
+            }
+
+
+def _columns_of(connection: Connection, statement: TextClause, used: Mapping[str, Any]) -> list[str]:
+    """Ask the database which columns a query gives, without its rows."""
+    rows = statement.columns().subquery("emission_rows")
+    return list(connection.execute(select(literal_column("*")).select_from(rows).where(false()), used).keys())
+
+
+def _check_blanks(blanks: int, columns: EmissionsColumns, where: str) -> None:
+    if columns.blank == "refuse":
+        raise EmissionsError(
+            f"{where} gives {blanks} blank amounts, which SUM would pass over, and only you know what they mean: write "
+            'EmissionsColumns(blank="zero") if nothing was emitted, or blank="skip_row" if such a row says nothing'
+        )
+    done = "count as zero" if columns.blank == "zero" else "were skipped with their rows"
+    log.warning("%s gives %s blank amounts, which %s", where, blanks, done)
+
+
+def _sums(
+    rows: Subquery,
+    keys: Mapping[str, ColumnElement[Any]],
+    amounts: Mapping[str, ColumnElement[Any]],
+    columns: EmissionsColumns,
+    connection: Connection,
+) -> Select[Any]:
+    texts = {each: func.trim(cast(amount, String)) for each, amount in amounts.items()}
+    blanks = [or_(amounts[each].is_(None), texts[each] == "") for each in amounts]
+    skipped = or_(*blanks) if columns.blank == "skip_row" else false()
+    selected: list[ColumnElement[Any]] = [
+        key.label(f"key_{number}") for number, key in enumerate(keys.values())
+    ]
+    selected.append(func.sum(case((skipped, 0), else_=1)).label("counted"))
+    for number, (each, amount) in enumerate(amounts.items()):
+        is_number = _is_number(texts[each], connection)
+        # PostgreSQL adds no text, and its numeric type loses nothing of a text.
+        value = cast(texts[each], Numeric) if connection.dialect.name == "postgresql" else amount
+        is_faulty = case((or_(blanks[number], is_number), 0), else_=1)
+        selected += [
+            func.sum(case((skipped, None), (is_number, value))).label(f"sum_{number}"),
+            func.sum(case((blanks[number], 1), else_=0)).label(f"blank_{number}"),
+            func.sum(is_faulty).label(f"faulty_{number}"),
+            func.min(case((is_faulty == 1, texts[each]))).label(f"example_{number}"),
+        ]
+    return select(*selected).group_by(*keys.values()) if keys else select(*selected).select_from(rows)
+
+
+def _is_number(amount: ColumnElement[Any], connection: Connection) -> ColumnElement[bool]:
+    """Say whether a text is a number; where a database has no regular expressions, its SUM refuses text by itself."""
+    condition = amount.regexp_match(_NUMBER)
+    try:
+        select(condition).compile(connection)
+    except CompileError:
+        return and_(amount.is_not(None), true())
+    return condition

@@ -1,0 +1,166 @@
+"""
+Damaged and made-up files of every kind: the reader ends, and raises nothing but EmissionsError.
+
+`FUZZ_SECONDS=600 python -m pytest -n 0 -s tests/unit/emissions/test_fuzzing.py` goes on for ten minutes and prints how many files that were.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import time
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from airflow_provider_carbonmark.emissions import (
+    AWS,
+    CLOUD_CARBON_FOOTPRINT,
+    CODECARBON,
+    GOOGLE_CLOUD,
+    OVHCLOUD,
+    SCALEWAY,
+    EmissionsColumns,
+    EmissionsError,
+    emissions_of_month,
+)
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
+SAMPLES = Path(__file__).parents[3] / "dags" / "data"
+EUROPEAN = EmissionsColumns(
+    period="month",
+    entity="who",
+    amount="mass",
+    unit="kg",
+    delimiter=";",
+    decimal=",",
+    encoding="cp1252",
+    blank="zero",
+)
+COLUMNS = [
+    *(AWS, CODECARBON, GOOGLE_CLOUD, CLOUD_CARBON_FOOTPRINT, OVHCLOUD, SCALEWAY, EUROPEAN),
+    replace(CODECARBON, blank="skip_row"),
+    replace(EUROPEAN, delimiter=",", encoding="utf-16"),
+    replace(EUROPEAN, period_format="%Y%m", running_total_of="run", version_column="version"),
+]
+
+
+def parquet() -> bytes:
+    rows = [
+        {
+            "usage_month": "2026-10-01",
+            "project": {"id": "a"},
+            "carbon_footprint_total_kgCO2e": {"market_based": 1.5},
+        },
+        {
+            "usage_month": "2026-10-01",
+            "project": None,
+            "carbon_footprint_total_kgCO2e": {"market_based": None},
+        },
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+FILES = [
+    *(
+        path.read_bytes()
+        for folder in (SAMPLES, Path(__file__).parent / "cases")
+        for path in sorted(folder.iterdir())
+    ),
+    parquet(),
+    b"month;who;mass\n2026-10;a;5,5\n",
+    "month,who,mass\n2026-10,a,5\n".encode("utf-16"),
+    b"month,who,mass,run,version\n202610,a,5,r,v1\n202610,a,6,r,v2\n",
+]
+#: What is put into a file: what readers stumble over.
+PIECES = st.one_of(
+    st.binary(max_size=8),
+    st.sampled_from(
+        [
+            b"",
+            b"\0",
+            b'"',
+            b"\n",
+            b"\r",
+            b",",
+            b";",
+            b"{",
+            b"[",
+            b"}",
+            b"null",
+            b"NaN",
+            b"1e999999999",
+            b"-0",
+            b"9" * 2000,
+        ]
+        + [
+            b"\xff\xfe",
+            b"\xef\xbb\xbf",
+            b"PAR1",
+            b"\x1f\x8b\x08",
+            b"\\ud800",
+            b"\xed\xa0\x80",
+            b"2026-10-01",
+            b"0000-01-01",
+        ]
+        + [
+            b"9999-12-31T23:59:59+23:59",
+            b"_",
+            b" ",
+            b"Infinity",
+            b"1.5",
+            b"run-1",
+            b"v99",
+            b"[" * 5000,
+            b'{"a":' * 5000,
+        ]
+    ),
+)
+CUTS = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 40), PIECES), max_size=6)
+PACKED = st.sampled_from([bytes, bytes, gzip.compress, lambda plain: gzip.compress(plain)[:-5]])
+
+count = 0
+
+
+@settings(
+    max_examples=150 if not SECONDS else 5000,
+    deadline=timedelta(seconds=20),
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+@given(
+    st.lists(st.tuples(st.sampled_from(FILES), CUTS, PACKED), min_size=1, max_size=2),
+    st.sampled_from(COLUMNS),
+    st.sampled_from(["2026-10", "2026-09", "2025-09", "0001-01", "9999-12"]),
+)
+def read_damaged(files, columns, month):
+    global count
+    count += 1
+    sources = []
+    for content, cuts, pack in files:
+        damaged = bytearray(content)
+        for at, length, piece in cuts:
+            damaged[at : at + length] = piece
+        sources.append(io.BytesIO(pack(bytes(damaged))))
+    try:
+        found = emissions_of_month(sources, columns, month)
+    except EmissionsError as error:
+        assert len(str(error)) < 6000  # noqa: PT017
+    else:
+        assert all(isinstance(one.emitted_tonnes, Decimal) and one.entity.strip() for one in found)
+
+
+def test_nothing_but_an_emissions_error_comes_of_damaged_files():
+    read_damaged()
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        read_damaged()
+    print(f"{count:,} damaged files, {SECONDS:.0f} s")
