@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_carbonmark.emissions.columns import Constant, EmissionsColumns
-from airflow_provider_carbonmark.emissions.errors import EmissionsError
+from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
 from airflow_provider_carbonmark.emissions.periods import Moment, last_month, moment_reader
 from airflow_provider_carbonmark.emissions.running import Owner, RunningTotals
 from airflow_provider_carbonmark.emissions.units import AMOUNTS, TONNES, UNITS_ACCEPTED, tonnes_per
@@ -38,6 +39,9 @@ _NOT_EXACT = (
     "not a number that can be added exactly; write 1234.5, without thousands separators or a unit, or say that the decimal sign "
     'is a comma, EmissionsColumns(decimal=",")'
 )
+#: Where a period is to the month; what can't be read is told by the name of its column instead.
+_WITHIN, _EARLIER, _LATER, _ACROSS = range(4)
+_NO_MOMENT = Moment("", datetime.datetime.min, has_day=False)
 _ZERO, _NO_NUMBER = Decimal(0), Decimal("NaN")
 #: A point, which then may stand between thousands, makes it no number.
 _COMMA_AS_POINT = str.maketrans(",.", ".x")
@@ -122,12 +126,10 @@ class Reading:
 
     def _rows(self, table: Table, *, earlier: bool) -> Iterator[tuple[list[str], Moment]]:
         """Yield the rows of the month, and on request those of earlier ones, too."""
-        width, month, at_period = table.width, self._month, table.positions[self._columns.period]
-        at_end = table.positions.get(self._columns.period_end or "", -1)
-        months_of = lru_cache(maxsize=4096)(self._months_of)
-        named_out = frozenset(self._columns.leave_out)
-        entity = self._columns.entity
-        at_names = {at_period} | ({table.positions[entity]} if isinstance(entity, str) else set())
+        columns, width, at_period = self._columns, table.width, table.positions[self._columns.period]
+        at_end = table.positions.get(columns.period_end or "", -1)
+        leaves_out = bool(columns.leave_out)
+        place_of = lru_cache(maxsize=4096)(self._place_of)
         for row in table.rows:
             if len(row) != width:
                 if not row:
@@ -136,45 +138,71 @@ class Reading:
                     f"{len(row)} cells under a header of {width}; quote the cells that hold commas"
                 )
             self.rows += 1
-            if named_out and (
-                name := next((row[at].strip() for at in at_names if row[at].strip() in named_out), "")
-            ):
-                self._left_out[name] += 1
+            if leaves_out and self._is_left_out(table, row):
                 continue
-            moment, last = months_of(row[at_period], row[at_end] if at_end >= 0 else None)
-            if moment is None or last is None:
-                raise self._bad_period(table, row, at_period if moment is None else at_end)
-            if last != moment.month and (last < moment.month or moment.month <= month <= last):
-                raise table.error(
-                    f"columns {self._columns.period!r} and {self._columns.period_end!r} are {row[at_period]!r} and {row[at_end]!r}: "
-                    "not within one month, and nobody can tell how much of it is each month's; export the table by month"
-                )
-            if moment.month != month:
+            moment, place = place_of(row[at_period], None if at_end < 0 else row[at_end])
+            if place == _WITHIN:
+                yield row, moment
+            elif place in (_EARLIER, _LATER):
                 self._other_months.add(moment.month)
-                if not earlier or moment.month > month:
-                    continue
-            yield row, moment
+                if earlier and place == _EARLIER:
+                    yield row, moment
+            else:
+                raise self._bad_period(table, row, place)
 
-    def _months_of(self, period: str, end: str | None) -> tuple[Moment | None, str | None]:
-        """Return when a period starts, and the last month that it touches; None of what can't be read."""
+    def _place_of(self, period: str, end: str | None) -> tuple[Moment, int | str]:
+        """Return when a period starts, and where it is to the month, or which column can't be read."""
+        columns, month = self._columns, self._month
         start = self._moment_of(period)
         if start is None:
-            return None, None
-        if end is None or (end.strip() in _NULLS and self._columns.period_end in self._columns.optional):
-            return start, start.month
-        ends = self._moment_of(end)
-        return start, None if ends is None else last_month(start, ends)
+            return _NO_MOMENT, columns.period
+        last = start.month
+        if end is not None and not (end.strip() in _NULLS and columns.period_end in columns.optional):
+            ends = self._moment_of(end)
+            if ends is None:
+                return start, str(columns.period_end)
+            last = last_month(start, ends)
+        if last < start.month or (start.month != last and start.month <= month <= last):
+            return start, _ACROSS
+        return start, _WITHIN if start.month == month else _EARLIER if start.month < month else _LATER
 
-    def _bad_period(self, table: Table, row: list[str], at: int) -> EmissionsError:
-        column = next(column for column, position in table.positions.items() if position == at)
-        return table.bad_value(column, row[at], _PERIODS_ACCEPTED)
+    def _is_left_out(self, table: Table, row: list[str]) -> bool:
+        for column in (self._columns.period, self._columns.entity):
+            if isinstance(column, str) and (at := table.positions.get(column, -1)) >= 0:
+                name = row[at].strip()
+                if name in self._columns.leave_out:
+                    self._left_out[name] += 1
+                    return True
+        return False
+
+    def _bad_period(self, table: Table, row: list[str], place: int | str) -> EmissionsError:
+        start, end = self._columns.period, str(self._columns.period_end)
+        if isinstance(place, str):
+            return table.bad_value(place, row[table.positions[place]], _PERIODS_ACCEPTED)
+        dates = [shown(row[table.positions[column]]) for column in (start, end)]
+        return table.error(
+            f"columns {start!r} and {end!r} are {' and '.join(dates)}: not within one month, and nobody can tell how much of it is "
+            "each month's; export the table by month"
+        )
 
     def _add_rows(self, table: Table) -> None:
         key_of, amounts_of = self._key_reader(table), self._amounts_reader(table)
+        sums, add = self._sums, AMOUNTS.add
         for row, _ in self._rows(table, earlier=False):
             amounts = amounts_of(row)
-            if amounts is not None:
-                self._add(table, row, key_of(row), amounts)
+            if amounts is None:
+                continue
+            key = key_of(row)
+            totals = sums.get(key)
+            if totals is None or None in amounts:
+                self._add(table, row, key, amounts)
+                continue
+            # The same as _add, for a million rows.
+            try:
+                for number, amount in enumerate(amounts):
+                    totals[number] = add(totals[number], amount)  # type: ignore[arg-type]
+            except DecimalException:
+                self._add(table, row, key, amounts)
 
     def _add_totals(self, table: Table) -> None:
         column, optional = str(self._columns.running_total_of), self._columns.optional

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from functools import lru_cache
 from typing import Final
 
 #: For amounts as they are read: 1,000 digits hold any float, and an absurd exponent can't fill the memory.
@@ -26,6 +27,7 @@ UNITS_ACCEPTED: Final = (
 )
 
 
+@lru_cache(maxsize=64)
 def tonnes_per(unit: str) -> Decimal | None:
     """Return what amounts of a unit are to be multiplied with; None for an unknown unit."""
     written = re.sub(r"[\s_]", "", unit).removesuffix(".")

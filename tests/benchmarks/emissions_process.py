@@ -1,4 +1,4 @@
-"""The measured process of the emissions: `python -m tests.benchmarks.emissions_process ours|csv <file> <month>`."""
+"""The measured process of the emissions: `python -m tests.benchmarks.emissions_process ours|csv|pyarrow|json <file> <month>`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ from pathlib import Path
 def reader_of(side: str) -> Callable[[Path, str], object]:
     """Import what a side needs, and only that, before the clock starts."""
     if side == "ours":
-        from airflow_provider_carbonmark.emissions import AWS, emissions_of_month
+        from airflow_provider_carbonmark.emissions import AWS, CODECARBON, emissions_of_month
 
-        return lambda path, month: emissions_of_month(path, AWS, month)
+        return lambda path, month: emissions_of_month(
+            path, CODECARBON if path.stem == "totals" else AWS, month
+        )
+    if side == "pyarrow":
+        from pyarrow.parquet import ParquetFile
 
-    def read_alone(path: Path, month: str) -> None:
-        with path.open(newline="", encoding="utf-8") as file:
-            for _ in csv.reader(file):
-                pass
+        return lambda path, month: [
+            None for _ in ParquetFile(path, buffer_size=64 * 1024).iter_batches(16 * 1024)
+        ]
+    return read_json if side == "json" else read_csv
 
-    return read_alone
+
+def read_csv(path: Path, month: str) -> None:
+    with path.open(newline="", encoding="utf-8") as file:
+        for _ in csv.reader(file):
+            pass
+
+
+def read_json(path: Path, month: str) -> None:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            json.loads(line)
 
 
 def peak_bytes() -> int:

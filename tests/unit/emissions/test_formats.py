@@ -96,23 +96,24 @@ def xlsx() -> bytes:
     return file.getvalue()
 
 
+OTHER_KINDS = {
+    "Avro": (b"Obj\x01\x04\x14avro.codec", "is Avro, .*fastavro"),
+    "XLSX": (xlsx(), "is XLSX or another ZIP, .*save the sheet as CSV"),
+    "JSON array": (b"[" + json_of(ROWS[:1]).strip() + b"]", "is JSON in one piece, .*write JSON lines"),
+    "JSON over lines": (b'{\n"when": "2026-10"\n}\n', "line 1: is no JSON object on a line"),
+    "cut Parquet": (parquet_of(ROWS)[:-9], "damaged Parquet"),
+    "no Parquet": (b"PAR1PAR1", "damaged Parquet"),
+    "semicolons": (csv_of(ROWS, ";"), "separated by ';'"),
+    "tabs": (csv_of(ROWS, "\t"), "separated by tabs"),
+    "UTF-16": (csv_of(ROWS).decode().encode("utf-16"), "UTF-16"),
+    "gzip twice": (gzip.compress(gzip.compress(csv_of(ROWS))), "gzip within gzip"),
+}
+
+
 @PACKED
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"Obj\x01\x04\x14avro.codec", "is Avro, .*fastavro"),
-        (xlsx(), "is XLSX or another ZIP, .*save the sheet as CSV"),
-        (b"[" + json_of(ROWS[:1]).strip() + b"]", "is JSON in one piece, .*write JSON lines"),
-        (b'{\n"when": "2026-10"\n}\n', "line 1: is no JSON object on a line"),
-        (parquet_of(ROWS)[:-9], "damaged Parquet"),
-        (b"PAR1PAR1", "damaged Parquet"),
-        (csv_of(ROWS, ";"), "separated by ';'"),
-        (csv_of(ROWS, "\t"), "separated by tabs"),
-        (csv_of(ROWS).decode().encode("utf-16"), "UTF-16"),
-        (gzip.compress(gzip.compress(csv_of(ROWS))), "gzip within gzip"),
-    ],
-)
-def test_a_file_of_another_kind_is_named_for_what_it_is(content, says, pack):
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_a_file_of_another_kind_is_named_for_what_it_is(kind, pack):
+    content, says = OTHER_KINDS[kind]
     with pytest.raises(EmissionsError, match=says):
         tonnes(pack(content))
 
