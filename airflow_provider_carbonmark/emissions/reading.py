@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_carbonmark.emissions.columns import Constant, EmissionsColumns
 from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
+from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.emissions.periods import Moment, last_month, moment_reader
 from airflow_provider_carbonmark.emissions.running import Owner, RunningTotals
 from airflow_provider_carbonmark.emissions.units import AMOUNTS, TONNES, UNITS_ACCEPTED, tonnes_per
@@ -314,7 +315,7 @@ class Reading:
         entity, unit, version = key
         if tonnes_per(unit) is None:
             raise table.bad_value(self._columns.unit_column or "", unit, UNITS_ACCEPTED)
-        name = entity.strip()
+        name = entity_name(entity)
         column = str(self._columns.entity)
         if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
             raise table.bad_value(column, entity, "")

@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_carbonmark.emissions.columns import NEWEST, EmissionsColumns
 from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
 from airflow_provider_carbonmark.emissions.files import EmissionsSource, open_table, sources_in
+from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.emissions.periods import MONTH
 from airflow_provider_carbonmark.emissions.reading import Reading
 from airflow_provider_carbonmark.emissions.tables import FileRead
@@ -207,7 +208,7 @@ def _stated(entry: object, number: int) -> EntityEmissions:
     if missing := [name for name in ("entity", "month", "emitted_tonnes") if name not in entry]:
         raise error(f"lacks {' and '.join(missing)}")
     entity, month, tonnes = entry["entity"], entry["month"], entry["emitted_tonnes"]
-    if not isinstance(entity, str) or not entity.strip():
+    if not isinstance(entity, str) or not entity_name(entity):
         raise error(f"has the entity {shown(entity)}")
     if not isinstance(month, str) or not MONTH.fullmatch(month):
         raise error(f"has the month {shown(month)}")
@@ -219,7 +220,7 @@ def _stated(entry: object, number: int) -> EntityEmissions:
         emitted = Decimal("NaN")
     if "_" in text or not emitted.is_finite():
         raise error(f"has the emitted_tonnes {shown(tonnes)}")
-    return entity_emissions(entity.strip(), month, emitted)
+    return entity_emissions(entity_name(entity), month, emitted)
 
 
 def entity_emissions(entity: str, month: str, emitted: Decimal) -> EntityEmissions:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP, parse_quantity
+from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.ledger.values import (
     CarriedOver,
     Coverage,
@@ -45,6 +46,8 @@ _EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
 _EMITTED_STEP = Decimal("1E-9")
 _NOTHING = Covered(Decimal(0), None)
 _KILOGRAMS_PER_TONNE = 1000
+# A millionth of a USD, in what costs are counted in.
+_WORTH_TELLING = 1000
 
 
 def plan_purchases(
@@ -167,7 +170,7 @@ class _Buying:
                 pool, [(problem.offers[number], part) for number, part in sorted(parts)]
             )
         check_limits(purchases, self.coverage, self.limits)
-        if solution.excess:
+        if solution.excess >= _WORTH_TELLING:
             log.warning(
                 "The plan may cost up to %s USD more than the cheapest: the search for it was ended",
                 f"{usd(solution.excess):.6f}",
@@ -279,7 +282,8 @@ def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterab
 def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str, str], EntityEmissions]:
     """Sort the emissions, with their figures as the ledger keeps them."""
     stated: dict[tuple[str, str], EntityEmissions] = {}
-    for one in sorted(emissions, key=lambda one: (one.entity, one.month)):
+    named = (replace(one, entity=entity_name(one.entity)) for one in emissions)
+    for one in sorted(named, key=lambda one: (one.entity, one.month)):
         key = one.entity, one.month
         if key in stated:
             raise InvalidInputError(

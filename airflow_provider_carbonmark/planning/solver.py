@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import highspy
@@ -100,10 +100,9 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
         ]
         if counted:
             program.row(-_INFINITY, counted, float(budget.most) / _USD)
+    # Not led by what is known: seen (HiGHS 1.16), it then called optimal what was not, at a cost that it had not.
     solver = _solver()
     solver.passModel(program.model())
-    if known is not None:
-        solver.setSolution(_start(problem, known, len(program.costs), parts, is_part, in_tonnes))
     solver.run()
     if solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
         return (known, 0) if known is not None else (None, None)
@@ -114,29 +113,8 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
         return known, bound
     found = _whole(problem, parts, solver.getSolution().col_value)
     if not (problem.is_filling(found) and problem.is_within_budgets(found)):
-        return known, bound
+        return known, 0
     return (found if known is None else min(found, known, key=problem.cost)), bound
-
-
-def _start(
-    problem: Problem,
-    known: Filling,
-    columns: int,
-    parts: Mapping[tuple[int, int], int],
-    is_part: Mapping[tuple[int, int], int],
-    in_tonnes: Mapping[int, int],
-) -> highspy.HighsSolution:
-    """Give what is known, as a place to search from."""
-    values = [0.0] * columns
-    for at, bought in enumerate(known):
-        for number, kilograms in bought:
-            values[parts[at, number]] = kilograms / TONNE
-            values[is_part[at, number]] = 1
-        if at in in_tonnes:
-            values[in_tonnes[at]] = sum(kilograms for _, kilograms in bought) > problem.amounts[at]
-    start = highspy.HighsSolution()
-    start.col_value = values
-    return start
 
 
 def _solver() -> highspy.Highs:

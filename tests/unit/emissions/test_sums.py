@@ -24,6 +24,7 @@ from airflow_provider_carbonmark.emissions import (
     emissions_of_month,
 )
 from airflow_provider_carbonmark.emissions.columns import AWS_LOCATION_BASED, GOOGLE_CLOUD_LOCATION_BASED
+from airflow_provider_carbonmark.emissions.sums import stated_emissions
 
 SAMPLES = Path(__file__).parents[3] / "dags" / "data"
 OWN = EmissionsColumns(period="when", entity="who", amount="mass", unit_column="unit")
@@ -210,7 +211,7 @@ class TestSources:
 
     def test_windows_line_ends_blank_lines_and_quoted_line_breaks_are_read(self):
         source = csv_file('when,who,mass,unit\r\n2026-10,"a\r\nb",1,t\r\n\r\n2026-10,"c,d",1,t\r\n')
-        assert offsets(emissions_of_month(source, OWN, "2026-10")) == {"a\r\nb": "1.000", "c,d": "1.000"}
+        assert offsets(emissions_of_month(source, OWN, "2026-10")) == {"a b": "1.000", "c,d": "1.000"}
 
     def test_an_entity_is_the_same_with_spaces_around_it_and_none_without_text(self):
         source = own_rows("2026-10,a,1,t", "2026-10, a ,1,kg", "2026-10,,1,t", "2026-10,  ,1,t")
@@ -383,3 +384,18 @@ class TestTotals:
         for one in emissions:
             exact, offset = expected[one.entity], Fraction(one.offset_tonnes)
             assert offset == (-(-exact * 1000 // 1) / Fraction(1000) if exact > 0 else 0)
+
+
+@pytest.mark.parametrize(
+    "spelled", ["Zu\u0308rich Lab", "Zürich\u00a0Lab", "\u200bZürich  Lab\ufeff", "Zürich\u2009Lab "]
+)
+def test_an_entity_has_one_name_however_it_is_encoded(spelled: str) -> None:
+    rows = [
+        {"month": "2026-10", "entity": entity, "amount": amount}
+        for entity, amount in (("Zürich Lab", 1), (spelled, 2))
+    ]
+    columns = EmissionsColumns(period="month", entity="entity", amount="amount", unit="t")
+    (found,) = emissions_of_month(rows, columns, "2026-10")
+    assert (found.entity, found.emitted_tonnes) == ("Zürich Lab", 3)
+    (stated,) = stated_emissions([{"entity": spelled, "month": "2026-10", "emitted_tonnes": "1"}])
+    assert stated.entity == "Zürich Lab"

@@ -104,6 +104,11 @@ def test_where_no_minimum_binds_no_solver_is_needed_and_it_finds_nothing_cheaper
     [
         # Neither served first gives it: each would take more of the cheap.
         (problem([5, 5], offer(2, 2, 5), offer(1, 2, 6, name=1)), 0.014),
+        # seen (HiGHS 1.16): led by what was known, it called that optimal, at another cost.
+        (
+            problem([1500, 2500, 2000], offer(1, 2, 5, TONNE), Offer(2_000_000, 500, 2500, 1, 1)),
+            8.0,
+        ),
         # In no order is it possible at all.
         (problem([5, 5], offer(4, 1, 3), offer(3, 3, 7, name=1)), 0.033),
         # The large one takes what alone is sold in so small amounts, though the other offer would do for it.
