@@ -47,6 +47,7 @@ def limits(context: Any) -> Limits:
         "warehouse_conn_id": Param("warehouse", type="string"),
         "beneficiary": Param("Example Corp", type="string", description="Named on the certificate"),
         "max_run_cost_usd": Param(5000, type="number", exclusiveMinimum=0, description="For the whole year"),
+        "catch_up": Param(True, type="boolean", description="Also buy what earlier months of this DAG lack"),
         "preview": Param(False, type="boolean", description="Only say what would be bought"),
         "allow_test_mode": Param(
             False, type="boolean", description="Accept a rehearsal, which retires nothing"
@@ -63,6 +64,7 @@ def carbonmark_year_offset():
         beneficiary_name="{{ params.beneficiary }}",
         retirement_message="Emissions of {months}",
         limits=limits,
+        catch_up="{{ params.catch_up }}",
         preview="{{ params.preview }}",
     )
     purchase(plan, allow_test_mode="{{ params.allow_test_mode }}")

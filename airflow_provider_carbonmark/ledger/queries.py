@@ -27,9 +27,9 @@ from sqlalchemy import (
 
 from airflow_provider_carbonmark.ledger.columns import Amount
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
-from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, line_of
-from airflow_provider_carbonmark.ledger.schema import allocations, purchases
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, line_of, run_in
+from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
 
 _NOTHING: ColumnElement[Any] = literal_column("0")
 _FIGURES = [field.name for field in fields(Figures)]
@@ -113,13 +113,65 @@ def lines(connection: Connection, rows: Rows, *, most: int, skip: int) -> list[P
     return [line_of(row) for row in connection.execute(in_order)]
 
 
-def lines_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[PurchaseLine]:
-    """Return the first rows with a link that nobody has paid, by month, entity and line."""
-    query = select(*LINE_COLUMNS).select_from(LINES).where(_p.state == State.LINK_MADE, *rows.conditions)
-    # As an expression, so that PostgreSQL doesn't go through its index on months until it has found enough: the first month with an
-    # open link is mostly one of the last.
-    in_order = query.order_by(_c.month.concat(""), _c.entity, _c.line).limit(most)
-    return [line_of(row) for row in connection.execute(in_order)]
+@dataclass(frozen=True)
+class LinkToPay:
+    """
+    A link that nobody has paid: one payment, for however many.
+
+    :param entity: the first of those that it is for, by name.
+    :param entities: how many they are.
+    :param months: the first and the last of their months.
+    :param quantity_tonnes: what is bought, rounding included.
+    :param cost_usd: what is to be paid, USD with fees, as planned, then as quoted.
+    """
+
+    purchase: int
+    entity: str
+    entities: int
+    months: tuple[str, str]
+    quantity_tonnes: Decimal
+    cost_usd: Decimal
+    beneficiary_name: str
+    checkout_url: str
+    run: Run
+    handler: Run
+
+
+def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkToPay]:
+    """Return the first links that nobody has paid and that some of the rows are bought with, by month and entity."""
+    shares = (
+        select(
+            _c.purchase_id,
+            func.min(_c.entity).label("entity"),
+            func.count(_c.entity.distinct()).label("entities"),
+            func.min(_c.month).label("first"),
+            func.max(_c.month).label("last"),
+        )
+        .select_from(allocations.join(purchases, _c.purchase_id == _p.id))
+        .where(_p.state == State.LINK_MADE, *rows.conditions)
+        .group_by(_c.purchase_id)
+        .subquery()
+    )
+    bought = shares.join(purchases, shares.c.purchase_id == _p.id)
+    query = select(shares, purchases, links.c.url).select_from(
+        bought.join(links, links.c.current_of == _p.id)
+    )
+    in_order = query.order_by(shares.c.first, shares.c.entity, _p.id).limit(most)
+    return [
+        LinkToPay(
+            purchase=row["id"],
+            entity=row["entity"],
+            entities=row["entities"],
+            months=(row["first"], row["last"]),
+            quantity_tonnes=row["quantity_tonnes"],
+            cost_usd=row["cost_usd"] or Decimal(0),
+            beneficiary_name=row["beneficiary_name"],
+            checkout_url=row["url"],
+            run=run_in(row),
+            handler=run_in(row, "handler_"),
+        )
+        for row in connection.execute(in_order).mappings()
+    ]
 
 
 def _each(connection: Connection, column: Column[str]) -> Select[Any]:

@@ -90,19 +90,19 @@ def task_values(task: Task) -> dict[str, Any]:
 
 def line_of(row: Row[Any]) -> PurchaseLine:
     values = row._mapping
-    run = _run_of(values)
+    run = run_in(values)
     return _value(
         PurchaseLine,
         values,
         run=run,
-        handler=run if values["handler_run_id"] is None else _run_of(values, "handler_"),
+        handler=run if values["handler_run_id"] is None else run_in(values, "handler_"),
         state=_state_of(values),
         cost_usd=values["cost_usd"] or Decimal(0),
     )
 
 
 def task_of(row: RowMapping) -> Task:
-    return Task(_run_of(row), row["task_id"], row["map_index"])
+    return Task(run_in(row), row["task_id"], row["map_index"])
 
 
 def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> list[Purchase]:
@@ -122,8 +122,8 @@ def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> li
             Purchase,
             row,
             state=_state_of(row),
-            run=_run_of(row),
-            handler=_run_of(row, "handler_"),
+            run=run_in(row),
+            handler=run_in(row, "handler_"),
             link=made.get(row["id"]),
             allocations=tuple(shares[row["id"]]),
         )
@@ -225,7 +225,8 @@ def in_states(states: Collection[State]) -> ColumnElement[bool]:
     return or_(false(), *(told_apart.get(state, c.state == state) for state in states))
 
 
-def _run_of(values: RowMapping, role: str = "") -> Run:
+def run_in(values: RowMapping, role: str = "") -> Run:
+    """Return the run that a row names."""
     return Run(*(values[f"{role}{name}"] for name in _RUN))
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
 
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.ledger.queries import LinkToPay
 
 # Rows of a table, in one page.
 MOST_ROWS = 200
@@ -98,7 +99,7 @@ class View:
     :param wanted: what was asked for, with the year or the month that stands for neither.
     :param months: those that the reader may see something of in this mode, the newest first.
     :param has_test_mode: whether they may see any rehearsals.
-    :param to_pay: rows with a link that nobody has paid; of a year, those of all years. One more than are shown if there are more.
+    :param to_pay: links that nobody has paid; of a year, those of all years. One more than are shown if there are more.
     :param by_month: figures of the month, or of the year's months.
     :param by_entity: of a year, figures of the entities in this part of the table.
     :param entities: of a month, its rows in this part of the table.
@@ -108,7 +109,7 @@ class View:
     wanted: Wanted
     months: list[str] = field(default_factory=list)
     has_test_mode: bool = False
-    to_pay: list[PurchaseLine] = field(default_factory=list)
+    to_pay: list[LinkToPay] = field(default_factory=list)
     by_month: dict[str, Figures] = field(default_factory=dict)
     by_entity: dict[str, Figures] = field(default_factory=dict)
     entities: list[Entity] = field(default_factory=list)
@@ -128,8 +129,9 @@ class View:
 
     @property
     def all_costs(self) -> list[Decimal]:
-        lines = [*self.to_pay, *(line for entity in self.entities for line in entity.lines)]
-        return [line.cost_usd for line in lines] + [figures.cost_usd for figures in self._all_figures]
+        costs = [link.cost_usd for link in self.to_pay]
+        costs += [line.cost_usd for entity in self.entities for line in entity.lines]
+        return costs + [figures.cost_usd for figures in self._all_figures]
 
     @property
     def _all_figures(self) -> list[Figures]:
@@ -174,7 +176,7 @@ def _year(connection: Connection, seen: View, dag_ids: Collection[str] | None) -
     names = queries.entities(connection, rows, most=MOST_ROWS + 1, skip=seen.wanted.skip)
     return replace(
         seen,
-        to_pay=queries.lines_to_pay(connection, ever(dag_ids), most=MOST_TO_PAY + 1),
+        to_pay=queries.links_to_pay(connection, ever(dag_ids), most=MOST_TO_PAY + 1),
         by_month=queries.figures_by_month(connection, rows),
         by_entity=queries.figures_by_entity(connection, rows, names[:MOST_ROWS]),
         has_more=len(names) > MOST_ROWS,
@@ -190,7 +192,7 @@ def _month(connection: Connection, seen: View, dag_ids: Collection[str] | None) 
     figures = {} if is_test else queries.figures_by_entity(connection, rows, names)
     return replace(
         seen,
-        to_pay=[] if is_test else queries.lines_to_pay(connection, rows, most=MOST_TO_PAY + 1),
+        to_pay=[] if is_test else queries.links_to_pay(connection, rows, most=MOST_TO_PAY + 1),
         by_month={} if is_test else queries.figures_by_month(connection, rows),
         entities=[
             Entity(name, figures.get(name), list(lines))

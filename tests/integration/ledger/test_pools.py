@@ -262,3 +262,15 @@ def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_decl
     assert kept == ([over] if over and became != "declined" else [])
     assert tuple(one.entity for one in told[-1].unstated) == gone
     assert plan(ledger, make, THIRD) == []
+
+
+def test_a_link_for_several_is_to_be_paid_once_whole(ledger: Ledger) -> None:
+    made = bought(ledger)
+    link(ledger, made)
+    with ledger.reading() as connection:
+        assert connection is not None
+        (of_all,) = queries.links_to_pay(connection, queries.ever(), most=9)
+        (of_month,) = queries.links_to_pay(connection, Rows(MONTH, MONTH), most=9)
+    assert (of_all.purchase, of_all.quantity_tonnes, of_all.entities) == (made.id, Decimal("0.003"), 2)
+    assert of_all.months == ("2026-09", MONTH)
+    assert (of_month.quantity_tonnes, of_month.months) == (Decimal("0.003"), (MONTH, MONTH))

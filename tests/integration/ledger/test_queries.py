@@ -108,18 +108,18 @@ def test_a_row_comes_as_it_is(engine):
     assert found == Ledger(engine).lines()
 
 
-def test_only_real_rows_with_a_link_are_to_be_paid(engine):
+def test_only_links_of_real_rows_are_to_be_paid(engine):
     write(engine, [a_line(state, entity=state.value) for state in State])
     write(
         engine,
         [a_line(State.LINK_MADE, entity="earlier", month="2025-03"), a_line(State.LINK_MADE, test_mode=True)],
     )
     with engine.connect() as connection:
-        assert [line.entity for line in queries.lines_to_pay(connection, EVER, most=9)] == [
+        assert [one.entity for one in queries.links_to_pay(connection, EVER, most=9)] == [
             "earlier",
             "link_made",
         ]
-        assert [line.entity for line in queries.lines_to_pay(connection, EVER, most=1)] == ["earlier"]
+        assert [one.entity for one in queries.links_to_pay(connection, EVER, most=1)] == ["earlier"]
 
 
 def test_months_and_dags_are_each_found_in_one_question(engine):
