@@ -138,7 +138,18 @@ class LinkToPay:
 
 
 def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkToPay]:
-    """Return the first links that nobody has paid and that some of the rows are bought with, by month and entity."""
+    """Return the first links that nobody has paid and that some of the rows are bought with, by month and entity; each as a whole."""
+    of_rows = (
+        select(_c.purchase_id, func.min(_c.month).label("first"), func.min(_c.entity).label("entity"))
+        .select_from(allocations.join(purchases, _c.purchase_id == _p.id))
+        .where(_p.state == State.LINK_MADE, *rows.conditions)
+        .group_by(_c.purchase_id)
+        .subquery()
+    )
+    in_order = select(of_rows.c.purchase_id).order_by(
+        of_rows.c.first, of_rows.c.entity, of_rows.c.purchase_id
+    )
+    ids = connection.scalars(in_order.limit(most)).all()
     shares = (
         select(
             _c.purchase_id,
@@ -147,8 +158,7 @@ def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkT
             func.min(_c.month).label("first"),
             func.max(_c.month).label("last"),
         )
-        .select_from(allocations.join(purchases, _c.purchase_id == _p.id))
-        .where(_p.state == State.LINK_MADE, *rows.conditions)
+        .where(_c.purchase_id.in_(ids))
         .group_by(_c.purchase_id)
         .subquery()
     )
@@ -156,7 +166,7 @@ def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkT
     query = select(shares, purchases, links.c.url).select_from(
         bought.join(links, links.c.current_of == _p.id)
     )
-    in_order = query.order_by(shares.c.first, shares.c.entity, _p.id).limit(most)
+    found = sorted(connection.execute(query).mappings(), key=lambda row: ids.index(row["purchase_id"]))
     return [
         LinkToPay(
             purchase=row["id"],
@@ -170,7 +180,7 @@ def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkT
             run=run_in(row),
             handler=run_in(row, "handler_"),
         )
-        for row in connection.execute(in_order).mappings()
+        for row in found
     ]
 
 
