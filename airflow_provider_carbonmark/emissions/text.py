@@ -83,8 +83,8 @@ def json_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
     if not _has(first, period) or not found:
         absent = [column for column in (period, *columns.measured) if not _has(first, column)]
         raise missing_columns(f"{path}, line 1: is JSON and", absent, columns)
-    rows = Records(chain([first], records), columns, f"{path}, line", nulls_left_out=True)
-    return Table(f"{path}, line", rows, len(rows.positions), rows.positions, path)
+    rows = Records(chain([first], records), columns, f"{path}, row", nulls_left_out=True)
+    return Table(f"{path}, row", rows, len(rows.positions), rows.positions, path)
 
 
 def _has(record: dict[str, Any], column: str) -> bool:
