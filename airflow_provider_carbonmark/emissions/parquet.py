@@ -53,6 +53,7 @@ class _Batches:
     def __init__(self, file: Any, path: str, columns: EmissionsColumns) -> None:
         self.line_num = 0
         self._file = file
+        self._path = path
         schema = file.schema_arrow
         self._paths: dict[str, list[str]] = {}
         missing = []
@@ -69,10 +70,27 @@ class _Batches:
     def __iter__(self) -> Iterator[list[str]]:
         leaves = [".".join(path) for path in self._paths.values()]
         for batch in self._file.iter_batches(_BATCH_ROWS, columns=leaves):
-            cells = [_texts(batch, path) for path in self._paths.values()]
+            cells = [self._texts(batch, column) for column in self._paths]
             for row in zip(*cells, strict=True):
                 self.line_num += 1
                 yield list(row)
+
+    def _texts(self, batch: Any, column: str) -> list[str]:
+        import pyarrow
+        from pyarrow import compute, types
+
+        top, *below = self._paths[column]
+        values = batch.column(batch.schema.get_field_index(top))
+        for name in below:
+            values = compute.struct_field(values, name)  # null where the struct is
+        if types.is_nested(values.type) or types.is_binary(values.type):
+            raise EmissionsError(
+                f"{self._path}: column {column!r} holds no text, numbers or dates; of what is nested name the part, such as project.id"
+            )
+        if types.is_timestamp(values.type):
+            # Nanoseconds would take pandas; a month needs none of them.
+            values = values.cast(pyarrow.timestamp("us", values.type.tz), safe=False)
+        return [as_text(value) for value in values.to_pylist()]
 
 
 def _path(schema: Any, column: str) -> list[str]:
@@ -84,26 +102,8 @@ def _path(schema: Any, column: str) -> list[str]:
             return [name]
     names = column.split(".")
     fields = schema
-    for depth, name in enumerate(names, 1):
-        if fields.get_field_index(name) < 0:
+    for name in names[:-1]:
+        if fields.get_field_index(name) < 0 or not types.is_struct(fields.field(name).type):
             return []
-        kind = fields.field(name).type
-        if depth == len(names):
-            return names
-        if not types.is_struct(kind):
-            return []
-        fields = kind
-    return []
-
-
-def _texts(batch: Any, path: list[str]) -> list[str]:
-    import pyarrow
-    from pyarrow import compute, types
-
-    values = batch.column(batch.schema.get_field_index(path[0]))
-    for name in path[1:]:
-        values = compute.struct_field(values, name)  # null where the struct is
-    if types.is_timestamp(values.type):
-        # Nanoseconds would take pandas; a month needs none of them.
-        values = values.cast(pyarrow.timestamp("us", values.type.tz), safe=False)
-    return [as_text(value) for value in values.to_pylist()]
+        fields = fields.field(name).type
+    return names if fields.get_field_index(names[-1]) >= 0 else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import NamedTuple
 
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
@@ -39,8 +39,8 @@ def moment_reader(period_format: str | None) -> Callable[[str], Moment | None]:
     :param period_format: as for ``datetime.strptime``; None for ISO months, dates and timestamps.
     """
     if period_format is None:
-        return lru_cache(maxsize=4096)(_iso_moment)
-    return lru_cache(maxsize=4096)(lambda text: _formatted_moment(text, period_format))
+        return _iso_moment
+    return partial(_formatted_moment, period_format)
 
 
 def tells_months_apart(period_format: str) -> bool:
@@ -76,7 +76,7 @@ def _iso_moment(text: str) -> Moment | None:
     return Moment(found["month"], at, has_day) if has_day or not found["time"] else None
 
 
-def _formatted_moment(text: str, period_format: str) -> Moment | None:
+def _formatted_moment(period_format: str, text: str) -> Moment | None:
     text = text.strip()
     try:
         at = datetime.datetime.strptime(text, period_format)

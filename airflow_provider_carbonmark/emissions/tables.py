@@ -152,32 +152,37 @@ class Records:
                 present = record.keys()
             except AttributeError:
                 raise self._error("is no mapping of column names to values") from None
-            yield [as_text(read(record, present)) for read in readers]
+            yield [read(record, present) for read in readers]
         # A null that is left out and a name that is misspelt look alike, but that the latter is nowhere.
         if self._unseen:
             place = f"{self._place} 1 to {self.line_num}"
             raise missing_columns(place, sorted(self._unseen), self._columns)
 
-    def _reader(self, column: str) -> Callable[[Any, Any], Any]:
+    def _reader(self, column: str) -> Callable[[Any, Any], str]:
         names, (top, *below), unseen = spellings(column), column.split("."), self._unseen
         must_have = column in self.must_have
 
-        def read(record: Any, present: Any) -> Any:
+        def read(record: Any, present: Any) -> str:
             for name in names:
                 if name in present:
                     unseen.discard(column)
-                    return record[name]
+                    return self._text(record[name], column)
             if below and top in present:
                 unseen.discard(column)
                 value = record[top]
                 for name in below:
                     value = self._within(value, name, column)
-                return value
+                return self._text(value, column)
             if must_have:
                 raise self._error(f"has no column {column!r}; give every row the same columns")
-            return None
+            return ""
 
         return read
+
+    def _text(self, value: Any, column: str) -> str:
+        if isinstance(value, (Mapping, list, tuple, bytes)):
+            raise self._error(f"column {column!r} is {shown(value)}: not text, a number, a date or null")
+        return as_text(value)
 
     def _within(self, value: Any, name: str, column: str) -> Any:
         if value is None:

@@ -78,13 +78,13 @@ def json_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
     lines = _Lines(stream, path)
     records = iter(lines)
     first = next(records, {})
-    period, others = columns.period, [*columns.measured, columns.entity]
-    found = [column for column in others if isinstance(column, str) and _has(first, column)]
-    if not _has(first, period) or not found:
-        absent = [column for column in (period, *columns.measured) if not _has(first, column)]
-        raise missing_columns(f"{path}, line 1: is JSON and", absent, columns)
-    rows = Records(chain([first], records), columns, f"{path}, line", nulls_left_out=True)
-    return Table(f"{path}, line", rows, len(rows.positions), rows.positions, path)
+    needed = [column for column in columns.wanted if column not in columns.optional]
+    absent = [column for column in needed if not _has(first, column)]
+    # Any but the period may be a null that is left out, though not all of them.
+    if columns.period in absent or len(absent) == len(needed) - 1 > 0:
+        raise missing_columns(f"{path}, the JSON in line 1", absent, columns)
+    rows = Records(chain([first], records), columns, f"{path}, row", nulls_left_out=True)
+    return Table(f"{path}, row", rows, len(rows.positions), rows.positions, path)
 
 
 def _has(record: dict[str, Any], column: str) -> bool:

@@ -90,12 +90,11 @@ def emissions_files(where: str | Sequence[str], month: str) -> list[ObjectStorag
         place = _PLACEHOLDER.sub(lambda name: values[name[1]], pattern)
         try:
             path = ObjectStoragePath(place)
-            before = dict.fromkeys(_files_at(path))
-        except ValueError as error:
-            if isinstance(error, EmissionsError):
-                raise
+            found |= {str(each): each for each in _files_at(path)}
+        except EmissionsError:
+            raise
+        except ValueError as error:  # what Airflow raises where it has no such storage
             raise EmissionsError(f"{place}: is no path that this Airflow knows ({error})") from None
-        found |= {str(each): each for each in before}
     return list(found.values())
 
 
@@ -112,7 +111,8 @@ def _files_at(path: ObjectStoragePath) -> list[ObjectStoragePath]:
         _check_root(path)
         if not path.is_dir():
             return [path]
-        inside = list(path.iterdir())
+        # Some object stores list a folder as an empty object in itself.
+        inside = [each for each in path.iterdir() if each.path.rstrip("/") != path.path.rstrip("/")]
         if any(each.is_dir() for each in inside):
             raise EmissionsError(
                 f"{path}: has folders in it, whose files would be left out; write the files, such as {path}/*/*"

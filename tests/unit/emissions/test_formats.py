@@ -154,6 +154,15 @@ def test_parquet_timestamps_are_read_in_any_unit(unit):
 
 def test_parquet_without_a_column_names_it():
     assert "emissions file: has no column 'mass'" in problem(parquet_of([{"when": "2026-10", "who": "a"}]))
+    nested = parquet_of([{"when": "2026-10", "who": {"id": "a"}, "mass": 1}])
+    assert "emissions file: has no column 'who.name'" in problem(nested, replace(OWN, entity="who.name"))
+
+
+@pytest.mark.parametrize("write", [json_of, parquet_of])
+def test_a_column_that_holds_others_is_no_entity(write):
+    rows = [{"when": "2026-10", "who": {"id": "a"}, "mass": 1}]
+    assert "column 'who'" in problem(write(rows))
+    assert tonnes(write(rows), replace(OWN, entity="who.id")) == {"a": Decimal("0.001")}
 
 
 def test_json_numbers_are_exact_and_nulls_may_be_left_out():
@@ -164,7 +173,7 @@ def test_json_numbers_are_exact_and_nulls_may_be_left_out():
 
 def test_a_name_that_no_json_line_has_is_misspelt():
     columns = replace(OWN, entity="whom", blank="zero")
-    assert "line 1 to 3: has no column 'whom'" in problem(json_of(ROWS), columns)
+    assert "row 1 to 3: has no column 'whom'" in problem(json_of(ROWS), columns)
 
 
 @pytest.mark.parametrize("line", [b"[1]", b"1", b"x", b'{"when":', b"[" * 100_000, b'{"a":' * 100_000])

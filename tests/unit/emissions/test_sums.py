@@ -228,12 +228,23 @@ class TestUnits:
             *[(unit, "0.000001") for unit in ("g", "Grams", "gCO2e")],
             *[
                 (unit, "0.001")
-                for unit in ("kg", "KG", "kgCO2e", "kg CO2e", "kgCO2", "kg CO2-eq", "kg_CO₂e", "kilograms")
+                for unit in (
+                    "kg",
+                    "KG",
+                    "kgCO2e",
+                    "kg CO2e",
+                    "kgCO2",
+                    "kg CO2-eq",
+                    "kg_CO₂e",
+                    "kilograms",
+                    "kg of CO2e",
+                )
             ],
             *[
                 (unit, "1")
-                for unit in ("t", "T", "tCO2e", "tonnes", "metric tons", "MT", "MTCO2e", "MT CO2e")
+                for unit in ("t", "T", "tCO2e", "tonnes", "metric tons", "MT", "MTCO2e", "MT CO2e", "mtCO2e")
             ],
+            *[(unit, "1") for unit in ("t CO2 eq.", "Metric tons of CO2e", "tonnes CO2 equivalent")],
             *[(unit, "0.00045359237") for unit in ("lb", "LBS", "pounds", "lb CO2e")],
         ],
     )
@@ -242,7 +253,8 @@ class TestUnits:
         assert only.emitted_tonnes == Decimal(tonnes)
 
     @pytest.mark.parametrize(
-        "unit", ["Mt", "mt", "MtCO2e", "ton", "kgC", "kg/kWh", "mg", "", "x" * 500, "CO2e"]
+        "unit",
+        ["Mt", "mt", "MtCO2e", "ton", "tons", "tons CO2e", "kgC", "kg/kWh", "mg", "", "x" * 500, "CO2e"],
     )
     def test_other_units_are_refused_with_row_and_remedy(self, unit):
         with pytest.raises(EmissionsError) as caught:
