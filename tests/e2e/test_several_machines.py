@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.buyer import pay
 from tests.e2e.conftest import API_KEY
 from tests.e2e.machines import Machine, celery, without
-from tests.e2e.postgresql import ledger_connection, postgresql
+from tests.e2e.postgresql import ledger_beside, ledger_connection, postgresql
 from tests.e2e.redis_server import redis
 from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
 
@@ -40,7 +40,12 @@ def machines() -> list[Machine]:
 def cluster(machines: list[Machine]) -> Iterator[Stand]:
     """Start an Airflow with two machines for its tasks, metadata and ledger in PostgreSQL."""
     with postgresql() as database, redis() as broker:
-        stand = Stand(API_KEY, env=celery(broker) | ledger_connection(database), database=database)
+        stand = Stand(
+            API_KEY,
+            env=celery(broker) | ledger_connection(database),
+            ledger=ledger_beside(database),
+            database=database,
+        )
         machines += [Machine(stand.airflow, name) for name in ("machine-1", "machine-2")]
         with stand:
             yield stand
