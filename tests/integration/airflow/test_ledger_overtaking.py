@@ -60,7 +60,7 @@ def test_each_purchase_is_made_once_wherever_one_try_overtakes_another(
 ):
     sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
     _, seen = buy_each(Overtaken, dag_run, ledger, buyer, sandbox, planned=MANY)
-    for point in ("checkout: POST /checkout answered", "quote: POST /quotes asked", "record: done"):
+    for point in ("checkout: POST /checkout answered", "checkout: POST /quotes asked", "record: done"):
         assert seen[point], seen
 
 
