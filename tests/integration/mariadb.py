@@ -29,6 +29,8 @@ def mariadb() -> Iterator[URL]:
         )
     folder = Path(tempfile.mkdtemp(prefix="carbonmark-mariadb-"))
     options = [f"--datadir={folder}/data", f"--user={getpass.getuser()}"]
+    # seen: in the common one, two that are made at the same moment take each other's temporary tables.
+    env = {**os.environ, "TMPDIR": str(folder)}
     try:
         # Not in the server's own folder on all systems.
         install = shutil.which("mariadb-install-db", path=f"{_SERVER.parent}:{os.environ['PATH']}:/usr/bin")
@@ -41,6 +43,7 @@ def mariadb() -> Iterator[URL]:
                 "--skip-test-db",
                 "--force",  # though it can look up no name, not even localhost
             ],
+            env=env,
             check=False,
             capture_output=True,
             text=True,
@@ -60,7 +63,7 @@ def mariadb() -> Iterator[URL]:
             "--skip-networking",
             f"--socket={folder}/socket",
         ]
-        server = Process("MariaDB", command, env=os.environ, log=folder / "log")
+        server = Process("MariaDB", command, env=env, log=folder / "log")
 
         def answers() -> bool:
             server.check()
