@@ -55,7 +55,7 @@ from airflow_provider_carbonmark.ledger.rows import (
     LINE_COLUMNS,
     LINES,
     change_purchase,
-    find_purchase,
+    find_purchases,
     in_states,
     line_of,
     lock_purchase,
@@ -179,10 +179,14 @@ class Ledger:
 
     def purchase(self, id: int) -> Purchase:
         """Return a purchase. :raises LedgerError: when there is none with that number."""
+        return self.purchases([id])[0]
+
+    def purchases(self, ids: Collection[int]) -> list[Purchase]:
+        """Return purchases, by number. :raises LedgerError: when there is none with one of these."""
         with self._database.reading() as connection:
-            if connection is None:
-                raise no_purchase(id, self.place)
-            return find_purchase(connection, id)
+            if connection is None and ids:
+                raise no_purchase(min(ids), self.place)
+            return find_purchases(connection, ids) if connection else []
 
     def purchase_of(self, task: Task) -> Purchase | None:
         """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""

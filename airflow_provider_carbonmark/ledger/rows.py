@@ -133,10 +133,17 @@ def read_purchases(connection: Connection, condition: ColumnElement[bool]) -> li
 
 def find_purchase(connection: Connection, id: int) -> Purchase:
     """Return a purchase. :raises LedgerError: when there is none with that number."""
-    found = read_purchases(connection, purchases.c.id == id)
-    if not found:
-        raise no_purchase(id, place(connection.engine))
-    return found[0]
+    return find_purchases(connection, [id])[0]
+
+
+def find_purchases(connection: Connection, ids: Collection[int]) -> list[Purchase]:
+    """Return purchases, by number. :raises LedgerError: when there is none with one of these."""
+    found: list[Purchase] = []
+    for some in in_batches(sorted(set(ids))):
+        found += read_purchases(connection, purchases.c.id.in_(some))
+    if unknown := {*ids} - {purchase.id for purchase in found}:
+        raise no_purchase(min(unknown), place(connection.engine))
+    return found
 
 
 def no_purchase(id: int, place: str) -> LedgerError:

@@ -57,7 +57,7 @@ class CarbonmarkCheckBoughtOperator(BaseOperator):
             lines = _lines(ledger, plan)
             outcome = outcome_of(lines, run, plan["purchases"], is_over(context))
             retired = {line.purchase for line in outcome.retired if run in (line.run, line.handler)}
-            bought = [ledger.purchase(id) for id in sorted(id for id in retired if id is not None)]
+            bought = ledger.purchases([id for id in retired if id is not None])
         for told in outcome.told():
             self.log.info("%s", told)
         if outcome.missing:
@@ -127,8 +127,8 @@ def outcome_of(
 
 def _lines(ledger: Ledger, plan: Mapping[str, Any]) -> list[PurchaseLine]:
     """Return what the ledger says of the months that the run was about, or bought for."""
-    purchases = [ledger.purchase(id) for id in plan["purchases"]]
-    months = {share.month for each in purchases for share in each.allocations} | {*plan["months"]}
+    bought = ledger.purchases(plan["purchases"])
+    months = {share.month for each in bought for share in each.allocations} | {*plan["months"]}
     lines: list[PurchaseLine] = []
     for month in sorted(months):
         lines += ledger.lines(month=month, test_mode=bool(plan["test_mode"]))
