@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_RETIREMENT_MESSAGE,
-    parse_money,
     parse_quantity,
     parse_text,
 )
@@ -29,7 +28,7 @@ from airflow_provider_carbonmark.operators.linking import (
     parse_metadata,
     refuse_unless_unpaid,
 )
-from airflow_provider_carbonmark.operators.pricing import PriceTerms
+from airflow_provider_carbonmark.operators.pricing import PriceTerms, parse_max_cost, refuse_above
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -89,17 +88,13 @@ class CarbonmarkCreateQuoteOperator(_CarbonmarkOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         with failing_without_retry():
-            limit = None if self.max_cost in (None, "") else parse_money(self.max_cost, "max_cost")
+            limit = parse_max_cost(self.max_cost)
             quantity = parse_quantity(self.quantity_tonnes)
             quote = self.hook.create_quote(
                 asset_price_source_id=self.asset_price_source_id, quantity_tonnes=quantity
             )
         self.log.info("%s t of %s cost %s USD.", quantity, self.asset_price_source_id, quote.cost_usd)
-        if limit is not None and quote.cost_usd > limit:
-            raise AirflowFailException(
-                f"{quantity} t of {self.asset_price_source_id} cost {quote.cost_usd} USD, more than max_cost, {limit} USD. "
-                "Raise max_cost, or choose a cheaper listing."
-            )
+        refuse_above(limit, quote.cost_usd, f"{quantity} t of {self.asset_price_source_id} cost")
         return {
             "uuid": quote.uuid,
             "asset_price_source_id": quote.asset_price_source_id,

@@ -80,11 +80,8 @@ class PriceTerms:
         self, context: Context, ledger: Ledger, purchase: Purchase, cost: Decimal
     ) -> None:
         with failing_without_retry():
-            limit = None if self.max_cost in (None, "") else parse_money(self.max_cost, "max_cost")
-        if limit is not None and cost > limit:
-            raise AirflowFailException(
-                f"{purchase} costs {cost} USD, more than max_cost, {limit} USD. Raise max_cost, or choose a cheaper listing."
-            )
+            limit = parse_max_cost(self.max_cost)
+        refuse_above(limit, cost, f"{purchase} costs")
         # The price was written down before this: of two links that together pass a limit, neither slips through.
         if limits := self.limits(context) if callable(self.limits) else self.limits:
             from airflow_provider_carbonmark.planning.limits import limits_passed
@@ -97,6 +94,23 @@ class PriceTerms:
                     f"{purchase} gets no link, since what this run buys costs too much now: {passed}. Raise the limit and clear this "
                     "task, or start a new run once this one is over, which plans anew."
                 )
+
+
+def parse_max_cost(value: object) -> Decimal | None:
+    """Read the most that something may cost, USD; None where that is not limited. :raises InvalidInputError: when it is no amount."""
+    return None if value in (None, "") else parse_money(value, "max_cost")
+
+
+def refuse_above(max_cost: Decimal | None, cost: Decimal, what: str) -> None:
+    """
+    Refuse what costs more than it may.
+
+    :param what: how the message begins: what costs that.
+    """
+    if max_cost is not None and cost > max_cost:
+        raise AirflowFailException(
+            f"{what} {cost} USD, more than max_cost, {max_cost} USD. Raise max_cost, or choose a cheaper listing."
+        )
 
 
 def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
