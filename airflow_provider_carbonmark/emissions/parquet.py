@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_carbonmark.emissions.errors import EmissionsError
-from airflow_provider_carbonmark.emissions.tables import Table, as_text, missing_columns, spellings
+from airflow_provider_carbonmark.emissions.tables import Table, as_text, find_columns, spellings
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions.columns import EmissionsColumns
@@ -55,16 +55,7 @@ class _Batches:
         self._file = file
         self._path = path
         schema = file.schema_arrow
-        self._paths: dict[str, list[str]] = {}
-        missing = []
-        for column in columns.wanted:
-            found = _path(schema, column)
-            if found:
-                self._paths[column] = found
-            elif column not in columns.optional:
-                missing.append(column)
-        if missing:
-            raise missing_columns(path, missing, columns)
+        self._paths = find_columns(columns.wanted, columns, lambda column: _path(schema, column), path)
         self.positions = {column: position for position, column in enumerate(self._paths)}
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -93,8 +84,8 @@ class _Batches:
         return [as_text(value) for value in values.to_pylist()]
 
 
-def _path(schema: Any, column: str) -> list[str]:
-    """Return where a column is: its name, or the names that lead into a struct."""
+def _path(schema: Any, column: str) -> list[str] | None:
+    """Return where a column is: its name, or the names that lead into a struct; None for nowhere."""
     from pyarrow import types
 
     for name in spellings(column):
@@ -104,6 +95,6 @@ def _path(schema: Any, column: str) -> list[str]:
     fields = schema
     for name in names[:-1]:
         if fields.get_field_index(name) < 0 or not types.is_struct(fields.field(name).type):
-            return []
+            return None
         fields = fields.field(name).type
-    return names if fields.get_field_index(names[-1]) >= 0 else []
+    return names if fields.get_field_index(names[-1]) >= 0 else None

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions.columns import EmissionsColumns
 
 _COLUMNS_SHOWN = 40
+Where = TypeVar("Where")
 
 
 class Rows(Protocol):
@@ -90,6 +91,28 @@ def missing_columns(
     return EmissionsError(
         f"{place}: has no column {names} (names are case-sensitive); {hint}name the table's own columns with EmissionsColumns"
     )
+
+
+def find_columns(
+    wanted: Iterable[str],
+    columns: EmissionsColumns,
+    find: Callable[[str], Where | None],
+    place: str,
+    hint: Callable[[Sequence[str]], str] = lambda missing: "",
+) -> dict[str, Where]:
+    """
+    Return where the wanted columns are, but for optional ones that are nowhere.
+
+    :param find: says where a column is; None for nowhere.
+    :param place: how a message begins.
+    :param hint: says what is there instead of missing ones, where that is no secret.
+    :raises EmissionsError: when one is missing; names all that are.
+    """
+    places = {column: find(column) for column in wanted}
+    missing = [column for column, at in places.items() if at is None and column not in columns.optional]
+    if missing:
+        raise missing_columns(place, missing, columns, hint(missing))
+    return {column: at for column, at in places.items() if at is not None}
 
 
 def mapping_table(source: Iterable[Mapping[str, Any]], columns: EmissionsColumns) -> Table:

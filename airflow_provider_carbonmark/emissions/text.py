@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_carbonmark.emissions.errors import EmissionsError
-from airflow_provider_carbonmark.emissions.tables import Records, Table, missing_columns, spellings
+from airflow_provider_carbonmark.emissions.tables import (
+    Records,
+    Table,
+    find_columns,
+    missing_columns,
+    spellings,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions.columns import EmissionsColumns
@@ -35,24 +41,22 @@ def csv_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
     header = [cell.strip() for cell in next(reader, [])]
     if not any(header):
         raise EmissionsError(f"{path}: is empty; expected CSV with a header")
-    positions: dict[str, int] = {}
-    missing: list[str] = []
-    for column in columns.wanted:
-        present = [name for name in spellings(column) if name in header]
-        if not present and column not in columns.optional:
-            missing.append(column)
-        elif present and header.count(present[0]) > 1:
-            raise EmissionsError(
-                f"{path}: has {header.count(present[0])} columns {present[0]!r}; rename all but one"
-            )
-        elif present:
-            positions[column] = header.index(present[0])
-    if missing:
-        raise missing_columns(path, missing, columns, _hint(header, missing, columns))
+
+    def position_of(column: str) -> int | None:
+        name = next((name for name in spellings(column) if name in header), None)
+        if name is None:
+            return None
+        if header.count(name) > 1:
+            raise EmissionsError(f"{path}: has {header.count(name)} columns {name!r}; rename all but one")
+        return header.index(name)
+
+    positions = find_columns(
+        columns.wanted, columns, position_of, path, lambda missing: _hint(header, missing, columns)
+    )
     return Table(f"{path}, line", reader, len(header), positions, path)
 
 
-def _hint(header: list[str], missing: list[str], columns: EmissionsColumns) -> str:
+def _hint(header: list[str], missing: Sequence[str], columns: EmissionsColumns) -> str:
     """Say what the file is instead, as far as that takes nothing but the names that are wanted."""
     line = columns.delimiter.join(header)
     for delimiter, called in _OTHER_DELIMITERS.items():

@@ -90,7 +90,7 @@ def emissions_files(where: str | Sequence[str], month: str) -> list[ObjectStorag
         place = _PLACEHOLDER.sub(lambda name: values[name[1]], pattern)
         try:
             path = ObjectStoragePath(place)
-            found |= {str(each): each for each in _files_at(path)}
+            found |= {str(each): each for each in _files_at(path, _roots())}
         except EmissionsError:
             raise
         except ValueError as error:  # what Airflow raises where it has no such storage
@@ -98,17 +98,17 @@ def emissions_files(where: str | Sequence[str], month: str) -> list[ObjectStorag
     return list(found.values())
 
 
-def _files_at(path: ObjectStoragePath) -> list[ObjectStoragePath]:
+def _files_at(path: ObjectStoragePath, roots: Sequence[ObjectStoragePath]) -> list[ObjectStoragePath]:
     from airflow_provider_carbonmark.emissions import EmissionsError
 
     base, star, rest = str(path).partition("*")
     if star:
         folder, _, first = base.rpartition("/")
         top = type(path)(folder or "/")
-        _check_root(top)
+        _check_root(top, roots)
         found = [each for each in top.glob(f"{first}*{rest}") if each.is_file()]
     else:
-        _check_root(path)
+        _check_root(path, roots)
         if not path.is_dir():
             return [path]
         # Some object stores list a folder as an empty object in itself.
@@ -122,18 +122,22 @@ def _files_at(path: ObjectStoragePath) -> list[ObjectStoragePath]:
     if not found:
         raise EmissionsError(f"{path}: there is no such file; check the path and the month in it")
     for each in found:
-        _check_root(each)
+        _check_root(each, roots)
     return sorted(found, key=str)
 
 
-def _check_root(path: ObjectStoragePath) -> None:
-    """Refuse what is outside of the places that the deployment allows."""
+def _roots() -> list[ObjectStoragePath]:
+    """Return the places that the deployment allows; none where it allows all."""
     from airflow.sdk import ObjectStoragePath
 
+    configured = conf.get("carbonmark", "emissions_roots", fallback=None) or ""
+    return [ObjectStoragePath(root) for each in re.split("[,\n]", configured) if (root := each.strip())]
+
+
+def _check_root(path: ObjectStoragePath, roots: Sequence[ObjectStoragePath]) -> None:
+    """Refuse what is outside of the places that the deployment allows."""
     from airflow_provider_carbonmark.emissions import EmissionsError
 
-    configured = conf.get("carbonmark", "emissions_roots", fallback=None) or ""
-    roots = [ObjectStoragePath(root) for each in re.split("[,\n]", configured) if (root := each.strip())]
     if roots and not any(_is_below(path, root) for root in roots):
         raise EmissionsError(
             f"{path}: is outside of the places that [carbonmark] emissions_roots allows; put the file there, or ask whoever runs this "
