@@ -58,43 +58,15 @@ def purchase(
     label = f"{{{{ {of_plan}.for_whom }}}}"
     of_each: dict[str, Any] = {"map_index_template": label, "carbonmark_conn_id": carbonmark_conn_id}
 
+    checkout = {"metadata": metadata, "max_cost": max_cost, "limits": plan.limits}
+    payment = {
+        "subject": f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {label}",
+        "notifiers": notifiers,
+    }
+
     @task_group(group_id="purchase")
     def chain(planned: Any) -> None:
-        checkout = CarbonmarkCheckoutPurchaseOperator(
-            task_id="checkout",
-            purchase=planned,
-            metadata=metadata,
-            max_cost=max_cost,
-            limits=plan.limits,
-            **of_each
-            | {
-                "map_index_template": f"{label}: {{{{ task.quantity_tonnes }}}} t for {{{{ task.cost_usd }}}} USD"
-            },
-        )
-        # Airflow puts the value in place of the reference when the task runs, which the parameters' types don't say.
-        made: Any = checkout.output
-        payment = CarbonmarkAwaitPaymentOperator(
-            task_id="payment",
-            checkout=made,
-            subject=f"Pay for {{{{ {of_plan}.quantity_tonnes }}}} t CO2e, {label}",
-            notifiers=notifiers,
-            **of_each | awaiting,
-        )
-        paid: Any = payment.output
-        retirement = CarbonmarkRetirementSensor(
-            task_id="retirement",
-            payment_id=paid,
-            checkout=made,
-            allow_test_mode=allow_test_mode,
-            deferrable=True,
-            timeout=RETIREMENT_TIMEOUT.total_seconds(),
-            **of_each,
-        )
-        retired: Any = retirement.output
-        record = CarbonmarkRecordRetirementOperator(
-            task_id="record", map_index_template=label, checkout=made, retirement=retired
-        )
-        checkout >> payment >> retirement >> record
+        _chain(planned, of_each, checkout, dict(**payment, **awaiting), {"allow_test_mode": allow_test_mode})
 
     bought = CarbonmarkCheckBoughtOperator(
         task_id="bought",
@@ -104,3 +76,36 @@ def purchase(
     )
     [plan, chain.expand(planned=plan.output)] >> bought
     return bought
+
+
+def _chain(
+    planned: Any,
+    of_each: Mapping[str, Any],
+    of_checkout: Mapping[str, Any],
+    of_payment: Mapping[str, Any],
+    of_retirement: Mapping[str, Any],
+) -> None:
+    """Put the tasks of one purchase together, with what each is given."""
+    label = of_each["map_index_template"]
+    with_cost = f"{label}: {{{{ task.quantity_tonnes }}}} t for {{{{ task.cost_usd }}}} USD"
+    checkout = CarbonmarkCheckoutPurchaseOperator(
+        task_id="checkout", purchase=planned, **{**of_each, "map_index_template": with_cost}, **of_checkout
+    )
+    # Airflow puts the value in place of the reference when the task runs, which the parameters' types don't say.
+    made: Any = checkout.output
+    payment = CarbonmarkAwaitPaymentOperator(task_id="payment", checkout=made, **{**of_each, **of_payment})
+    paid: Any = payment.output
+    retirement = CarbonmarkRetirementSensor(
+        task_id="retirement",
+        payment_id=paid,
+        checkout=made,
+        deferrable=True,
+        timeout=RETIREMENT_TIMEOUT.total_seconds(),
+        **of_each,
+        **of_retirement,
+    )
+    retired: Any = retirement.output
+    record = CarbonmarkRecordRetirementOperator(
+        task_id="record", map_index_template=label, checkout=made, retirement=retired
+    )
+    checkout >> payment >> retirement >> record

@@ -24,7 +24,6 @@ from airflow_provider_carbonmark.emissions import (
     emissions_of_month,
 )
 from airflow_provider_carbonmark.emissions.columns import AWS_LOCATION_BASED, GOOGLE_CLOUD_LOCATION_BASED
-from airflow_provider_carbonmark.emissions.sums import stated_emissions
 
 SAMPLES = Path(__file__).parents[3] / "dags" / "data"
 OWN = EmissionsColumns(period="when", entity="who", amount="mass", unit_column="unit")
@@ -396,18 +395,3 @@ class TestTotals:
         for one in emissions:
             exact, offset = expected[one.entity], Fraction(one.offset_tonnes)
             assert offset == (-(-exact * 1000 // 1) / Fraction(1000) if exact > 0 else 0)
-
-
-@pytest.mark.parametrize(
-    "spelled", ["Zu\u0308rich Lab", "Zürich\u00a0Lab", "\u200bZürich  Lab\ufeff", "Zürich\u2009Lab "]
-)
-def test_an_entity_has_one_name_however_it_is_encoded(spelled: str) -> None:
-    rows = [
-        {"month": "2026-10", "entity": entity, "amount": amount}
-        for entity, amount in (("Zürich Lab", 1), (spelled, 2))
-    ]
-    columns = EmissionsColumns(period="month", entity="entity", amount="amount", unit="t")
-    (found,) = emissions_of_month(rows, columns, "2026-10")
-    assert (found.entity, found.emitted_tonnes) == ("Zürich Lab", 3)
-    (stated,) = stated_emissions([{"entity": spelled, "month": "2026-10", "emitted_tonnes": "1"}])
-    assert stated.entity == "Zürich Lab"
