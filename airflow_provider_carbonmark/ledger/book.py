@@ -16,6 +16,8 @@ Every write, and a crash in the middle of it or right after it:
   and its idempotency key, with which the next try asks again and gets the same link.
 - :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a purchase whose link is
   stored is never planned again, only taken up. A run that was declared dead and wakes up can't store its link any more.
+- :meth:`Ledger.ask_next_link` and :meth:`Ledger.next_link_made` are the same for each link after the first. Until the second of them
+  the purchase keeps the link that it has; after it, the other is the current one. Nobody saw what was made in between.
 - :meth:`Ledger.bring` is one transaction, before anything else is told of a payment. Cut off before it, the buyer's next visit, or the
   task that follows the payment, brings it again; after it, the task that waits finds it whenever it runs.
 - :meth:`Ledger.retired` marks the purchase as one to announce; :meth:`Ledger.announced` comes after Airflow has taken the asset's
@@ -32,67 +34,27 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, select
 
-from airflow_provider_carbonmark.api.inputs import parse_payment_id
-from airflow_provider_carbonmark.ledger import bringing, coverage, linking, planning, transitions
-from airflow_provider_carbonmark.ledger.columns import rounded_up
-from airflow_provider_carbonmark.ledger.database import Database
-from airflow_provider_carbonmark.ledger.purchase import (
-    Link,
-    Order,
-    Payment,
-    Purchase,
-    PurchaseLine,
-    Run,
-    Source,
-    State,
-    Task,
-)
-from airflow_provider_carbonmark.ledger.rows import (
-    LINE_COLUMNS,
-    LINES,
-    change_purchase,
-    find_purchases,
-    in_states,
-    line_of,
-    lock_purchase,
-    no_purchase,
-    read_payments,
-)
+from airflow_provider_carbonmark.ledger import coverage, planning
+from airflow_provider_carbonmark.ledger.purchases import Purchases
+from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
 from airflow_provider_carbonmark.ledger.schema import allocations
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.bringing import Brought
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
-
-class Ledger:
+class Ledger(Purchases):
     """
     The ledger in a database. Tables are made by the first write; before it, all reading gives nothing.
 
     :param engine: of a database with transactions that enforces unique keys; tested with PostgreSQL, SQLite and MariaDB.
     :param deployment: which Airflow opens it, of several that may share it.
     """
-
-    def __init__(self, engine: Engine, deployment: str = "") -> None:
-        self._database = Database(engine, deployment)
-
-    @property
-    def place(self) -> str:
-        """Where it is, for messages."""
-        return self._database.place
-
-    @property
-    def id(self) -> str:
-        """What tells it from other ledgers; empty where nothing was ever written."""
-        identity = self._database.identity()
-        return identity.ledger if identity else ""
 
     def signing_key(self) -> bytes | None:
         """Return what the addresses that buyers come back to are signed with; None where nothing was ever written."""
@@ -135,7 +97,7 @@ class Ledger:
         :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either
             case nothing is written.
         """
-        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over)
+        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over, now)
         doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
         self._write(doing, planning.plan_once, scope, make, now)
 
@@ -153,12 +115,13 @@ class Ledger:
         months: Collection[str],
         test_mode: bool,
         is_over: Callable[[Run, datetime], bool],
+        now: datetime,
         at_most: int = sys.maxsize,
         catch_up: bool = True,
         take_over: Collection[str] = (),
     ) -> Plan:
         """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
-        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over)
+        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over, now)
         return planning.make_plan(make, scope, self._read(coverage.Reading(), coverage.read_only, scope))
 
     def _scope(
@@ -170,44 +133,18 @@ class Ledger:
         at_most: int,
         catch_up: bool,
         take_over: Collection[str],
+        now: datetime,
     ) -> coverage.Scope:
         """Say who plans what. Which runs hold open purchases and are over is asked before any lock is held."""
         coverage.check_months(months)
-        scope = coverage.Scope(run, tuple(months), test_mode, (), at_most, catch_up, tuple(take_over))
+        scope = coverage.Scope(run, tuple(months), test_mode, (), at_most, catch_up, tuple(take_over), now)
         holders: dict[Run, datetime] = self._read({}, coverage.holders, run, test_mode, scope.dag_ids)
         return replace(scope, dead=tuple(one for one, since in holders.items() if is_over(one, since)))
-
-    def purchase(self, id: int) -> Purchase:
-        """Return a purchase. :raises LedgerError: when there is none with that number."""
-        return self.purchases([id])[0]
-
-    def purchases(self, ids: Collection[int]) -> list[Purchase]:
-        """Return purchases, by number. :raises LedgerError: when there is none with one of these."""
-        with self._database.reading() as connection:
-            if connection is None and ids:
-                raise no_purchase(min(ids), self.place)
-            return find_purchases(connection, ids) if connection else []
-
-    def purchase_of(self, task: Task) -> Purchase | None:
-        """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""
-        return self._read(None, linking.ordered, task)
-
-    def given_up(self, task: Task) -> list[Purchase]:
-        """Return what a task ordered before, and gave up for what it orders now; the latest last."""
-        return self._read([], linking.given_up, task)
 
     def run_costs(self, run: Run, *, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
         """Return what the purchases cost that a run planned, in all and by entity; USD, as quoted last."""
         nothing: tuple[Decimal, Mapping[str, Decimal]] = (Decimal(0), {})
         return self._read(nothing, coverage.run_costs, run, test_mode)
-
-    def payments(self, id: int) -> list[Payment]:
-        """Return the payment ids that were brought for a purchase, in the order that they came."""
-        return self._read([], read_payments, id)
-
-    def waiting(self, id: int) -> list[Task]:
-        """Return the tasks that said that they wait for a purchase's payment."""
-        return self._read([], bringing.waiting, id)
 
     def lines(
         self,
@@ -240,160 +177,3 @@ class Ledger:
         lines: list[PurchaseLine] = self._read([], read)
         # Sorted here: the databases don't agree on the order of letters.
         return sorted(lines, key=lambda line: (line.month, line.entity, line.test_mode, line.line))
-
-    def order(
-        self, task: Task, order: Order, *, test_mode: bool, now: datetime, instead_of: Purchase | None = None
-    ) -> Purchase:
-        """
-        Write down what a task is to buy where no plan says so; what it ordered before, if it did, stays its order.
-
-        :param instead_of: what it ordered before, which is unpaid and to be given up for this.
-        :return: the task's order.
-        :raises LedgerError: when somebody brought a payment for that meanwhile.
-        """
-        doing = f"Ordering for task {task.task_id!r}"
-        return self._write(doing, linking.order_once, task, order, test_mode, now, instead_of)
-
-    def quoted(self, id: int, run: Run, cost_usd: Decimal) -> Purchase:
-        """Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
-        # Whether Carbonmark rounds is not documented: price times quantity in floats has 17 digits.
-        cost = rounded_up(cost_usd)
-        return self._change(id, lambda purchase: transitions.quoted(purchase, run, cost))
-
-    def ask_link(
-        self,
-        id: int,
-        task: Task,
-        request_of: Callable[[int], Mapping[str, Any]],
-        *,
-        conn_id: str,
-        now: datetime,
-    ) -> Link:
-        """
-        Write down what Carbonmark is about to be asked for; only while the purchase is planned.
-
-        :param request_of: makes the request for a link's number; the same number gives the same request.
-        :param conn_id: the connection that it will be asked with.
-        :return: the link to ask for. Its key is that of an earlier try when that sent the same and never saw an answer: a service
-            that honours the key would refuse it with another request.
-        :raises HasLinkError: when the purchase has its link.
-        """
-        doing = f"Asking for the link of purchase {id}"
-        return self._write(doing, linking.ask_link, id, task, request_of, conn_id, now)
-
-    def link_made(
-        self,
-        id: int,
-        run: Run,
-        asked: Link,
-        *,
-        url: str,
-        payment_id: str | None = None,
-        expires_at: datetime | None = None,
-        now: datetime,
-    ) -> Purchase:
-        """
-        Write down the link before it is delivered.
-
-        :param asked: what :meth:`ask_link` returned.
-        :return: the purchase; if it had a link, whoever made it, then with that one: deliver what the purchase says.
-        """
-        answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
-        return self._write(f"Storing the link of purchase {id}", linking.store_link, id, run, asked, answer)
-
-    def awaits(self, id: int, task: Task, *, now: datetime) -> None:
-        """Write down that a task waits for a purchase's payment, to be woken when it comes."""
-        self._write(f"Waiting for the payment of purchase {id}", bringing.say_waits, id, task, now)
-
-    def bring(
-        self,
-        id: int,
-        link: int,
-        payment_id: str,
-        *,
-        source: Source,
-        brought_by: str | None = None,
-        verified: bool,
-        now: datetime,
-    ) -> Brought:
-        """
-        Write down a payment that somebody brought for a link, and what it means for the purchase, in one transaction.
-
-        :param link: the link's number.
-        :param verified: whether Carbonmark said that it is for this link: then, if it is the first, the purchase is paid with it.
-        :raises LedgerError: when the purchase never had such a link.
-        """
-        payment = Payment(
-            payment_id=parse_payment_id(payment_id),
-            link=link,
-            source=source,
-            brought_by=brought_by,
-            brought_at=now,
-            verified_at=now if verified else None,
-        )
-        doing = f"Recording payment {payment_id!r} of purchase {id}"
-        return self._write(doing, bringing.bring, id, payment, now)
-
-    def paid(self, id: int, payment_id: str, *, now: datetime) -> Purchase:
-        """
-        Write down that a purchase's link is paid, as Carbonmark says to a task that follows the payment; the first payment id stays.
-
-        :raises LedgerError: when it is paid with another payment, or the payment is another purchase's.
-        """
-        purchase = self.purchase(id)
-        transitions.paid(purchase, payment_id, now)
-        if purchase.payment_id == payment_id:
-            return purchase
-        number = purchase.link.number if purchase.link else 0
-        brought = self.bring(id, number, payment_id, source=Source.WATCHED, verified=True, now=now)
-        return brought.checked()
-
-    def retired(
-        self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False
-    ) -> Purchase:
-        """
-        Write down a proven retirement.
-
-        :param retirement: what ``CarbonmarkRetirementSensor`` returned.
-        :param announcing: whether the caller is about to tell others, and then says :meth:`announced`. If it never does, a later run
-            takes the purchase up and announces it.
-        :raises LedgerError: when it is of another payment, quantity or mode than the purchase.
-        """
-        purchase = self.purchase(id)
-        if transitions.retired(purchase, retirement, now, announcing=announcing):
-            self.paid(id, str(retirement.get("payment_id")), now=now)
-        return self._change(
-            id, lambda purchase: transitions.retired(purchase, retirement, now, announcing=announcing)
-        )
-
-    def announced(self, id: int) -> Purchase:
-        """Write down that whoever waits for retirements was told of this one."""
-        return self._change(id, transitions.announced)
-
-    def failed(self, id: int, reason: str, *, now: datetime, run: Run | None = None) -> Purchase:
-        """
-        Write down that nothing will come of the purchase; its tonnes are no longer covered.
-
-        :param run: the run that gives up a purchase that has no link; None says that Carbonmark failed a paid one.
-        """
-        return self._change(id, lambda purchase: transitions.failed(purchase, reason, now, run))
-
-    def declined(self, id: int, run: Run, reason: str, *, now: datetime) -> Purchase:
-        """Write down that somebody declined to pay; its tonnes are no longer covered."""
-        return self._change(id, lambda purchase: transitions.declined(purchase, run, reason, now))
-
-    def _change(self, id: int, rule: Callable[[Purchase], transitions.Changes]) -> Purchase:
-        def change(connection: Connection) -> Purchase:
-            purchase = lock_purchase(connection, id)
-            return change_purchase(connection, purchase, rule(purchase))
-
-        return self._write(f"Changing purchase {id}", change)
-
-    def _read(self, otherwise: T, query: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
-        """Return what a query finds; something else where nothing was ever written."""
-        with self._database.reading() as connection:
-            return query(connection, *args) if connection else otherwise
-
-    def _write(self, doing: str, act: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
-        """Act in a transaction of its own."""
-        return self._database.in_transaction(lambda connection: act(connection, *args), doing)

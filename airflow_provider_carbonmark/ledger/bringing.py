@@ -20,7 +20,13 @@ from airflow_provider_carbonmark.ledger.purchase import (
     Purchase,
     Task,
 )
-from airflow_provider_carbonmark.ledger.rows import change_purchase, lock_purchase, task_of, task_values
+from airflow_provider_carbonmark.ledger.rows import (
+    change_purchase,
+    lock_purchase,
+    read_links,
+    task_of,
+    task_values,
+)
 from airflow_provider_carbonmark.ledger.schema import payments, purchases, waits
 from airflow_provider_carbonmark.ledger.transitions import (
     for_a_person,
@@ -103,7 +109,8 @@ def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> B
     meaning = _meaning(purchase, payment, kept, other)
     if meaning is Meaning.FIRST:
         with outrun_if_taken("The payment was recorded for another purchase first"):
-            changes = paid(purchase, payment.payment_id, now)
+            by_number = {link.number: link for link in read_links(connection, id)}
+            changes = paid(purchase, payment.payment_id, by_number[payment.link].cost_usd, now)
             purchase = change_purchase(connection, purchase, changes, payment.link)
     return Brought(purchase, payment, meaning, is_news, other)
 

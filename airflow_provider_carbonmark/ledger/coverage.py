@@ -8,12 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select, union
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select, true, union
 
 from airflow_provider_carbonmark.ledger.columns import AMOUNT_LIMIT
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
 from airflow_provider_carbonmark.ledger.rows import run_values
-from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, purchases
+from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, purchases
 from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need
 
 _LINK_OPEN = OPEN - {State.PLANNED}
@@ -43,6 +43,7 @@ class Scope:
     :param at_most: purchases that the run can carry on.
     :param catch_up: whether what earlier months lack is planned too.
     :param take_over: the DAGs, besides its own, whose purchases it carries on.
+    :param now: when it plans: links that can't be paid any more take nothing off the market.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Scope:
     at_most: int
     catch_up: bool = True
     take_over: tuple[str, ...] = ()
+    now: datetime | None = None
 
     @property
     def dag_ids(self) -> tuple[str, ...]:
@@ -231,9 +233,13 @@ def count(connection: Connection, condition: ColumnElement[bool]) -> int:
 def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -> dict[str, Decimal]:
     # On PostgreSQL two that plan at once don't see each other's: should the supply not do for both, the second quote is refused,
     # and its purchase planned elsewhere.
+    expired = and_(_p.state == State.LINK_MADE, links.c.expires_at <= scope.now)
     query = (
         select(_p.asset_price_source_id, func.sum(_p.quantity_tonnes))
-        .where(_p.state.in_(_UNPAID), _p.test_mode == scope.test_mode, kept)
+        .select_from(purchases.outerjoin(links, links.c.current_of == _p.id))
+        .where(
+            _p.state.in_(_UNPAID), _p.test_mode == scope.test_mode, kept, func.coalesce(not_(expired), true())
+        )
         .group_by(_p.asset_price_source_id)
     )
     return {listing: tonnes for listing, tonnes in connection.execute(query)}

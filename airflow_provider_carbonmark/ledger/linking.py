@@ -1,23 +1,39 @@
-"""What a task orders without a plan, and the links of purchases: never two live ones. Transactions are the caller's."""
+"""
+What a task orders without a plan, and the links of purchases: never two live ones. Transactions are the caller's.
+
+A link that can't be paid any more stays the current one until the next is made. That one is asked for under the next number, which nobody
+sees; when it is made, it takes the place of the other in one transaction.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, and_, insert, update
 
 from airflow_provider_carbonmark.ledger import transitions
 from airflow_provider_carbonmark.ledger.database import outrun_if_taken
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Link, Order, Purchase, Run, State, Task
+from airflow_provider_carbonmark.ledger.purchase import (
+    LedgerError,
+    Link,
+    Order,
+    Purchase,
+    Run,
+    State,
+    Task,
+    with_reference,
+)
 from airflow_provider_carbonmark.ledger.rows import (
     change_purchase,
     find_purchase,
     lock_purchase,
     new_ids,
+    read_links,
     read_payments,
     read_purchases,
     run_values,
@@ -60,6 +76,7 @@ def order_once(
         "id": id,
         "test_mode": test_mode,
         **asdict(order),
+        "retirement_message": with_reference(order.retirement_message, id),
         "state": State.PLANNED,
         "planned_at": now,
         **task_values(task),
@@ -92,30 +109,76 @@ def ask_link(
     task: Task,
     request_of: Callable[[int], Mapping[str, Any]],
     conn_id: str,
+    limits: Mapping[str, Any] | None,
     now: datetime,
 ) -> Link:
-    """Write down what Carbonmark is about to be asked for; what was asked before in the same words keeps its key."""
+    """Write down what Carbonmark is about to be asked for."""
     purchase = lock_purchase(connection, id)
     transitions.link_asked(purchase, task.run)
     known = purchase.link
     number = known.number if known else 1
-    request = dict(request_of(number))
-    if known and (known.request, known.conn_id) == (request, conn_id):
-        return known
     asked = Link(
         number=number,
         url=None,
-        request=request,
+        request=dict(request_of(number)),
         idempotency_key=str(uuid.uuid4()),
         conn_id=conn_id,
         made_by=task,
         asked_at=now,
+        cost_usd=purchase.cost_usd,
+        limits=limits,
     )
-    if known:
-        connection.execute(update(links).where(links.c.current_of == id).values(_as_asked(asked)))
-    else:
-        first = {"purchase_id": id, "number": number, "current_of": id}
-        connection.execute(insert(links).values(first | _as_asked(asked)))
+    return _ask(connection, id, known, asked, current_of=id)
+
+
+def say_unpaid(connection: Connection, id: int, number: int, said_by: str, now: datetime) -> Purchase:
+    """Write down who said that nobody paid the current link, which can't be paid any more; who said so first stays."""
+    purchase = lock_purchase(connection, id)
+    transitions.next_link_asked(purchase, number, now)
+    is_news = links.c.current_of == id, links.c.unpaid_said_at.is_(None)
+    said = {"unpaid_said_by": said_by, "unpaid_said_at": now}
+    connection.execute(update(links).where(*is_news).values(said))
+    return find_purchase(connection, id)
+
+
+def ask_next_link(
+    connection: Connection,
+    id: int,
+    after: int,
+    request_of: Callable[[Link, int], Mapping[str, Any]],
+    cost_usd: Decimal,
+    now: datetime,
+) -> Link:
+    """Write down what Carbonmark is about to be asked for instead of the current link, of which somebody said that nobody paid it."""
+    purchase = lock_purchase(connection, id)
+    current = transitions.next_link_asked(purchase, after, now)
+    if current.unpaid_said_at is None:
+        raise AssertionError(f"Nobody said that link {after} of {purchase} is unpaid")
+    known = next((link for link in read_links(connection, id) if link.number == after + 1), None)
+    asked = Link(
+        number=after + 1,
+        url=None,
+        request=dict(request_of(current, after + 1)),
+        idempotency_key=str(uuid.uuid4()),
+        conn_id=current.conn_id,
+        made_by=current.made_by,
+        asked_at=now,
+        cost_usd=cost_usd,
+        limits=current.limits,
+    )
+    return _ask(connection, id, known, asked, current_of=None)
+
+
+def _ask(connection: Connection, id: int, known: Link | None, asked: Link, current_of: int | None) -> Link:
+    """Write down what is asked; what was asked before in the same words keeps its key, and who asked it when."""
+    is_it = links.c.purchase_id == id, links.c.number == asked.number
+    if known is None:
+        place = {"purchase_id": id, "number": asked.number, "current_of": current_of}
+        connection.execute(insert(links).values(place | _as_asked(asked)))
+        return asked
+    if (known.request, known.conn_id) == (asked.request, asked.conn_id):
+        asked = replace(known, cost_usd=asked.cost_usd, limits=asked.limits)
+    connection.execute(update(links).where(*is_it).values(_as_asked(asked)))
     return asked
 
 
@@ -133,6 +196,25 @@ def store_link(connection: Connection, id: int, run: Run, asked: Link, answer: M
     return change_purchase(connection, purchase, changes)
 
 
+def store_next_link(connection: Connection, id: int, asked: Link, answer: Mapping[str, Any]) -> Purchase:
+    """Write down the link that was made after another, and put it into its place, unless it is not needed any more."""
+    purchase = lock_purchase(connection, id)
+    current = purchase.link
+    is_asked = links.c.purchase_id == id, links.c.number == asked.number
+    if current is None or current.number >= asked.number:
+        return purchase
+    if purchase.state is not State.LINK_MADE:
+        # Paid or declined while it was made: nobody ever sees it.
+        connection.execute(update(links).where(*is_asked).values({**answer, "outcome": "unpaid"}))
+        return purchase
+    # First the one goes, then the other takes its place: the database lets no two be current.
+    given_up = update(links).where(links.c.current_of == id)
+    connection.execute(given_up.values(current_of=None, outcome="unpaid"))
+    made = {**_as_asked(asked), **answer, "current_of": id}
+    connection.execute(update(links).where(*is_asked).values(made))
+    return change_purchase(connection, purchase, {"cost_usd": asked.cost_usd})
+
+
 def _as_asked(link: Link) -> dict[str, Any]:
-    names = ("request", "idempotency_key", "conn_id", "asked_at")
+    names = ("request", "idempotency_key", "conn_id", "asked_at", "cost_usd", "limits")
     return {name: getattr(link, name) for name in names} | task_values(link.made_by)

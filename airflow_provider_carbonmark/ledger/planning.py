@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from airflow_provider_carbonmark.ledger import coverage
 from airflow_provider_carbonmark.ledger.columns import rounded_up
 from airflow_provider_carbonmark.ledger.database import OutrunError
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, State
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, State, with_reference
 from airflow_provider_carbonmark.ledger.rows import in_batches, new_ids, read_purchases, run_values
 from airflow_provider_carbonmark.ledger.schema import allocations, purchases
 
@@ -170,6 +170,7 @@ def _purchase(id: int, scope: Scope, planned: PlannedPurchase, now: datetime) ->
         "id": id,
         "test_mode": scope.test_mode,
         **{name: value for name, value in vars(planned).items() if name != "shares"},
+        "retirement_message": with_reference(planned.retirement_message, id),
         "state": State.PLANNED,
         "planned_at": now,
         **run_values(scope.run),

@@ -20,6 +20,16 @@ from airflow_provider_carbonmark.ledger.values import spans
 #: The longest name of a deployment: four of these names make a key that MySQL still takes.
 LONGEST_DEPLOYMENT: Final = 100
 
+#: How many links one purchase can have.
+MOST_LINKS: Final = 20
+
+#: Stands for the purchase's reference in a message, until the purchase has its number.
+REFERENCE: Final = "{reference}"
+# Crockford's base 32: no letter of it is taken for a digit.
+_REFERENCE_DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Any number below 10^15.
+_REFERENCE_LENGTH: Final = 10
+
 #: How many payment ids that Carbonmark has not confirmed are kept for one link: its holder could bring any number of them.
 MOST_UNVERIFIED: Final = 20
 
@@ -34,6 +44,10 @@ class HandledElsewhereError(LedgerError):
 
 class HasLinkError(LedgerError):
     """A purchase is to get a link, and has got one meanwhile: deliver that."""
+
+
+class NoNextLinkError(LedgerError):
+    """A purchase gets no other link now; the message says why, for people who know nothing of the ledger."""
 
 
 class State(StrEnum):
@@ -111,9 +125,12 @@ class Link:
     :param made_by: the task that asked.
     :param asked_at: when.
     :param made_at: when its answer was stored.
-    :param expires_at: until when it can be paid; None where the service doesn't tell.
+    :param expires_at: until when it can be paid; None for one that can be paid for ever.
     :param payment_id: its payment, where the service tells it with the page.
-    :param outcome: ``paid``, ``declined`` or ``failed``; None while it is open.
+    :param cost_usd: what was quoted for it, USD; None where nobody asked.
+    :param limits: what it could cost at most, as its task said.
+    :param outcome: ``paid``, ``declined``, ``failed`` or ``unpaid``; None while it is open.
+    :param unpaid_said_by: who said that nobody paid it, so that the next one could be made; with ``unpaid_said_at``.
     """
 
     number: int
@@ -126,7 +143,15 @@ class Link:
     made_at: datetime | None = None
     expires_at: datetime | None = None
     payment_id: str | None = None
+    cost_usd: Decimal | None = None
+    limits: Mapping[str, Any] | None = None
     outcome: str | None = None
+    unpaid_said_by: str | None = None
+    unpaid_said_at: datetime | None = None
+
+    def can_be_paid(self, now: datetime) -> bool:
+        """Tell whether somebody can still pay there."""
+        return self.url is not None and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +198,20 @@ class Order:
     quantity_tonnes: Decimal
     beneficiary_name: str
     retirement_message: str
+
+
+def reference_of(id: int) -> str:
+    """Return a purchase's reference: ten digits and capital letters that no other purchase has."""
+    digits = ""
+    for _ in range(_REFERENCE_LENGTH):
+        id, digit = divmod(id, len(_REFERENCE_DIGITS))
+        digits = _REFERENCE_DIGITS[digit] + digits
+    return digits
+
+
+def with_reference(message: str, id: int) -> str:
+    """Return a purchase's message, with its reference where that is to be."""
+    return message.replace(REFERENCE, reference_of(id))
 
 
 #: What tasks hand on of a purchase, beside its number, its state and whom it is for.
@@ -236,6 +275,7 @@ class Purchase(_Progress):
     :param cost_usd: USD with fees, as planned, then as quoted; None where neither was.
     :param to_announce: whether it is retired, and Airflow's asset was not seen to be updated with that yet.
     :param task_id: the task that ordered it, where no plan did; with ``map_index``.
+    :param reminded_at: when somebody was reminded of it last.
     :param handled_since: when it became its handler's.
     :param link: its current link, asked for or made.
     :param allocations: whom it is for; none where no plan says.
@@ -249,6 +289,7 @@ class Purchase(_Progress):
     beneficiary_name: str
     retirement_message: str
     to_announce: bool = False
+    reminded_at: datetime | None = None
     task_id: str | None = None
     map_index: int | None = None
     handled_since: datetime
@@ -269,6 +310,11 @@ class Purchase(_Progress):
         entities = {share.entity for share in self.allocations}
         name = next(iter(entities)) if len(entities) == 1 else f"{len(entities)} entities"
         return f"{name}, {', '.join(spans({share.month for share in self.allocations}))}"
+
+    @property
+    def reference(self) -> str:
+        """What tells it, in a message, from others that ask for just the same."""
+        return reference_of(self.id)
 
     @property
     def has_link(self) -> bool:

@@ -201,6 +201,12 @@ def _share_cost(connection: Connection, purchase: Purchase, cost_usd: Decimal) -
         connection.execute(one, costs)
 
 
+def read_links(connection: Connection, purchase: int) -> list[Link]:
+    """Return the links of a purchase, asked for or made, by number."""
+    query = select(links).where(links.c.purchase_id == purchase).order_by(links.c.number)
+    return [_value(Link, row, made_by=task_of(row)) for row in connection.execute(query).mappings()]
+
+
 def read_payments(connection: Connection, purchase: int) -> list[Payment]:
     """Return what was brought for a purchase, in the order that it came."""
     c = payments.c

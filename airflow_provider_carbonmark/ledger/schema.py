@@ -95,6 +95,8 @@ purchases = Table(
     Column("transaction_hash", Text),
     Column("explorer_url", Text),
     Column("to_announce", Boolean, nullable=False, server_default=false()),
+    # When somebody was reminded of it last.
+    Column("reminded_at", UtcTime),
     *_run(),
     # The task that ordered it, where no plan did; and its key, as long as that order is the task's latest.
     Column("task_id", String(255)),
@@ -176,7 +178,13 @@ links = Table(
     Column("made_at", UtcTime),
     Column("expires_at", UtcTime),
     Column("payment_id", String(255)),
+    # What was quoted for it, and what it could cost at most.
+    Column("cost_usd", Amount),
+    Column("limits", JsonText),
     Column("outcome", String(16)),
+    # Who said that nobody paid it, and when.
+    Column("unpaid_said_by", Text),
+    Column("unpaid_said_at", UtcTime),
     PrimaryKeyConstraint("purchase_id", "number", name="carbonmark_link_once"),
     **_IN_MYSQL,
 )

@@ -6,6 +6,7 @@ said                  of a purchase that is                               become
 ====================  ==================================================  ================
 quoted, link asked    planned                                             planned
 link_made             planned                                             link_made
+next link asked       link_made, with a link that can't be paid           link_made
 declined              link_made                                           declined
 failed, a decision    planned                                             failed
 failed, a fact        paid                                                paid_not_retired
@@ -15,8 +16,8 @@ retired               link_made, paid, paid_not_retired; declined         retire
 announced             any                                                 the same
 ====================  ==================================================  ================
 
-Nothing to change (an empty mapping) means that the same was said before; anything that is not in the table raises. The first four
-are decisions: only the run that handles the purchase may take them. Facts happened at Carbonmark, so anybody may tell them, late or
+Nothing to change (an empty mapping) means that the same was said before; anything that is not in the table raises. Those on a link or
+its end, but for the next link, are decisions: only the run that handles the purchase may take them. Facts happened at Carbonmark, so anybody may tell them, late or
 out of order: a link that was declined here can still be paid there.
 """
 
@@ -31,9 +32,12 @@ from typing import Any
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
 from airflow_provider_carbonmark.ledger.purchase import (
+    MOST_LINKS,
     HandledElsewhereError,
     HasLinkError,
     LedgerError,
+    Link,
+    NoNextLinkError,
     Purchase,
     Run,
     State,
@@ -45,6 +49,13 @@ Changes = Mapping[str, Any]
 
 _NOTHING: Changes = {}
 _HAS_LINK = (State.LINK_MADE, State.PAID, State.RETIRED)
+_NO_LINK_ANY_MORE = {
+    State.PAID: "A payment has arrived, so nobody has to pay any more",
+    State.PAID_NOT_RETIRED: "It is paid, though nothing is retired yet, and must not be paid again",
+    State.RETIRED: "It is paid and retired, so nobody has to pay any more",
+    State.DECLINED: "Somebody decided not to pay, so it is not to be paid any more",
+    State.FAILED: "It can't be bought any more",
+}
 
 
 def quoted(purchase: Purchase, run: Run, cost_usd: Decimal) -> Changes:
@@ -74,6 +85,36 @@ def link_made(purchase: Purchase, run: Run) -> Changes:
     return {"state": State.LINK_MADE}
 
 
+def next_link_asked(purchase: Purchase, after: int, now: datetime) -> Link:
+    """Return the link that another is to follow. :raises NoNextLinkError: when none may. :raises HasLinkError: when one does."""
+    link = purchase.link
+    if purchase.state is not State.LINK_MADE or link is None:
+        raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, "There is no link yet"))
+    if link.number > after:
+        raise HasLinkError(f"{purchase} has its next link: deliver that")
+    if link.can_be_paid(now):
+        until = f"until {link.expires_at:%Y-%m-%d %H:%M} UTC" if link.expires_at else "at any time"
+        raise NoNextLinkError(f"The payment page can be used {until}, so there is no other")
+    if link.number >= MOST_LINKS:
+        raise NoNextLinkError(
+            f"There were {MOST_LINKS} payment pages for this purchase, and there are no more"
+        )
+    return link
+
+
+def requoted(purchase: Purchase, cost_usd: Decimal) -> Changes:
+    """Take what the next link would cost; without effect where there is to be none."""
+    is_news = purchase.state is State.LINK_MADE and purchase.cost_usd != cost_usd
+    return {"cost_usd": cost_usd} if is_news else _NOTHING
+
+
+def out_of_stock(purchase: Purchase, reason: str, now: datetime) -> Changes:
+    """End what nobody paid, as somebody said, and what can't be bought any more."""
+    if purchase.state is not State.LINK_MADE or not (purchase.link and purchase.link.unpaid_said_at):
+        raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, "Nobody said that it is unpaid"))
+    return {"state": State.FAILED, "reason": reason, "failed_at": now}
+
+
 def declined(purchase: Purchase, run: Run, reason: str, now: datetime) -> Changes:
     _must_handle(purchase, run)
     if purchase.state is State.DECLINED:
@@ -98,11 +139,13 @@ def failed(purchase: Purchase, reason: str, now: datetime, run: Run | None) -> C
     return {"state": State.FAILED, "reason": reason, "failed_at": now}
 
 
-def paid(purchase: Purchase, payment_id: str, now: datetime) -> Changes:
+def paid(purchase: Purchase, payment_id: str, cost_usd: Decimal | None, now: datetime) -> Changes:
+    """Take a payment for a link, which may be one of the earlier ones, and what that one was to cost."""
     parse_payment_id(payment_id)
     must_have_link(purchase, "be paid")
     if purchase.payment_id is None:
-        return {"state": State.PAID, "payment_id": payment_id, "paid_at": now}
+        cost = {} if cost_usd is None else {"cost_usd": cost_usd}
+        return {"state": State.PAID, "payment_id": payment_id, "paid_at": now, **cost}
     must_be_its_payment(purchase, payment_id)
     return _NOTHING
 

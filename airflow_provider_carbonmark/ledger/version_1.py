@@ -13,7 +13,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Inspector,
     Integer,
     MetaData,
     RowMapping,
@@ -29,6 +28,7 @@ from sqlalchemy import (
 from airflow_provider_carbonmark.ledger.columns import Amount, JsonText, StateName, UtcTime
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
+from airflow_provider_carbonmark.ledger.version_2 import add_columns
 
 _ROWS_AT_ONCE: Final = 1_000
 
@@ -58,19 +58,10 @@ def put_aside(connection: Connection) -> None:
     """Give the old table its new name, and the version's table what it lacks; without effect where that was done, or nothing is there."""
     inspector = inspect(connection)
     # The version's table first, which the processes of version 1 look into first as well: so no two wait for each other.
-    if has := _columns(inspector, versions.name):
-        for column in (versions.c.ledger, versions.c.signing_key):
-            if column.name not in has:
-                kind = column.type.compile(dialect=connection.dialect)
-                connection.execute(text(f"ALTER TABLE {versions.name} ADD COLUMN {column.name} {kind}"))
-    if "entity" in _columns(inspector, purchases.name):
+    add_columns(connection, (versions.c.ledger, versions.c.signing_key))
+    has_purchases = inspector.has_table(purchases.name)
+    if has_purchases and "entity" in {each["name"] for each in inspector.get_columns(purchases.name)}:
         connection.execute(text(f"ALTER TABLE {purchases.name} RENAME TO {_old.name}"))
-
-
-def _columns(inspector: Inspector, table: str) -> set[str]:
-    return (
-        {column["name"] for column in inspector.get_columns(table)} if inspector.has_table(table) else set()
-    )
 
 
 def carry_over(connection: Connection, deployment: str) -> None:

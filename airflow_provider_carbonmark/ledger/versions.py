@@ -17,12 +17,12 @@ from typing import Final
 from sqlalchemy import Connection, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_carbonmark.ledger import version_1
+from airflow_provider_carbonmark.ledger import version_1, version_2
 from airflow_provider_carbonmark.ledger.columns import MYSQL
 from airflow_provider_carbonmark.ledger.purchase import LedgerError
 from airflow_provider_carbonmark.ledger.schema import metadata, purchases, versions
 
-LATEST: Final = 2
+LATEST: Final = 3
 
 # Names the lock that processes take while they make the tables: any number that nobody else uses.
 _LOCK: Final = 0x6361726264
@@ -64,7 +64,7 @@ def identity(connection: Connection) -> Identity | None:
                 f"Table {versions.name} is empty and {purchases.name} is not: restore the ledger"
             )
         return None
-    if found["version"] not in (1, LATEST):
+    if not 1 <= found["version"] <= LATEST:
         raise LedgerError(
             f"Table {versions.name} says {found['version']} where this version of airflow-provider-carbonmark knows up to {LATEST}: "
             "install the version that made the ledger, or a newer one"
@@ -86,16 +86,21 @@ def make_tables(connection: Connection, deployment: str) -> Identity:
         if found is None or found.version != LATEST:
             # Where version 1 was cut off while it made its tables, they are put aside as well.
             version_1.put_aside(connection)
+            version_2.add_columns(connection)
             inspector = inspect(connection)
             half_made = [table for table in metadata.sorted_tables if inspector.has_table(table.name)]
             metadata.create_all(connection)
             for index in (index for table in half_made for index in table.indexes):
                 index.create(connection, checkfirst=True)
-            latest = Identity(LATEST, str(uuid.uuid4()), secrets.token_bytes(32))
+            known = found or Identity(LATEST)
+            key = known.signing_key or secrets.token_bytes(32)
+            latest = Identity(LATEST, known.ledger or str(uuid.uuid4()), key)
             if found is None:
                 _say_version(connection, latest)
             else:
-                version_1.carry_over(connection, deployment)
+                if found.version == 1:
+                    version_1.carry_over(connection, deployment)
+                version_2.carry_over(connection)
                 connection.execute(update(versions).values(_row(latest)))
             found = latest
         connection.commit()

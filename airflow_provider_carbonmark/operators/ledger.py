@@ -138,6 +138,7 @@ class CarbonmarkPlanOperator(BaseOperator):
             "at_most": conf.getint("core", "max_map_length", fallback=1024),
             "catch_up": parse_flag(self.catch_up, "catch_up"),
             "take_over": parse_names(self.take_over_from, "take_over_from"),
+            "now": pendulum.now("UTC"),
         }
         make = self._planner(context, emissions, hook)
         told = {"months": sorted(about["months"]), "test_mode": hook.test_mode, "preview": False}
@@ -148,7 +149,7 @@ class CarbonmarkPlanOperator(BaseOperator):
             context["ti"].xcom_push(PREVIEW_KEY, [_shown(purchase) for purchase in plan.purchases])
             context["ti"].xcom_push(PLANNED_KEY, told | {"preview": True, "purchases": []})
             return []
-        purchases = ledger.plan(make, **about, now=pendulum.now("UTC"))
+        purchases = ledger.plan(make, **about)
         for purchase in purchases:
             self.log.info("%s: %s t, %s", purchase, purchase.quantity_tonnes, purchase.state)
         others = self._covered_by_others(ledger, emissions, about)

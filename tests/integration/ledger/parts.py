@@ -158,7 +158,9 @@ def preview(
     is_over: Callable[[Run, datetime], bool] = nobody,
     **other: Any,
 ) -> Plan:
-    return ledger.preview(make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **other)
+    return ledger.preview(
+        make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **{"now": NOW} | other
+    )
 
 
 def order(ledger: Ledger, of: Task, wanted: Order = ORDER, **other: Any) -> Purchase:

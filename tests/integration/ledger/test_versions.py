@@ -17,7 +17,7 @@ from airflow_provider_carbonmark.ledger.schema import metadata
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.ledger.versions import LATEST
 from tests.integration.ledger import version_1
-from tests.integration.ledger.parts import LATER, Buyer, Rival, buying, line, nobody, on_commit, plan
+from tests.integration.ledger.parts import LATER, NOW, Buyer, Rival, buying, line, nobody, on_commit, plan
 
 if TYPE_CHECKING:
     from tests.integration.ledger.conftest import Kill
@@ -173,7 +173,7 @@ def preview_as(ledger: Ledger, said: dict[str, Any]) -> dict[str, Any]:
 
     run = Run(said["dag_id"], "run-9", DEPLOYMENT)
     about: dict[str, Any] = {name: said[name] for name in ("months", "test_mode")}
-    ledger.preview(make, run=run, is_over=is_over, **about)
+    ledger.preview(make, run=run, is_over=is_over, now=NOW, **about)
     (coverage,) = told
     return said | {
         "holders": holders,

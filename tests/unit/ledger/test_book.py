@@ -74,7 +74,7 @@ def test_only_a_write_makes_the_file_and_its_directories(tmp_path: Path) -> None
     path = tmp_path / "new" / "place" / "ledger.db"
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     ledger = Ledger(engine)
-    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": is_over}
+    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": is_over, "now": NOW}
     assert ledger.preview(lambda coverage: Plan((LINE,)), **about).purchases == (LINE,)
     assert ledger.lines() == []
     with pytest.raises(LedgerError, match="no purchase 1"):
@@ -182,7 +182,7 @@ def test_numbers_are_whole_in_sqlite(ledger: Ledger, path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("UPDATE carbonmark_ledger_version SET version = 3", f"says 3 where .* knows up to {LATEST}"),
+        ("UPDATE carbonmark_ledger_version SET version = 4", f"says 4 where .* knows up to {LATEST}"),
         ("UPDATE carbonmark_ledger_version SET version = 0", f"says 0 where .* knows up to {LATEST}"),
         ("DELETE FROM carbonmark_ledger_version", "is empty and carbonmark_purchases is not"),
     ],

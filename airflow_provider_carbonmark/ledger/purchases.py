@@ -1,0 +1,313 @@
+"""
+What is known and said of single purchases: each write one transaction, which first locks the purchase.
+
+:mod:`~airflow_provider_carbonmark.ledger.book` says what a crash in the middle of each leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
+from airflow_provider_carbonmark.ledger import bringing, linking, transitions
+from airflow_provider_carbonmark.ledger.columns import rounded_up
+from airflow_provider_carbonmark.ledger.database import Database
+from airflow_provider_carbonmark.ledger.purchase import Link, Order, Payment, Purchase, Run, Source, Task
+from airflow_provider_carbonmark.ledger.rows import (
+    change_purchase,
+    find_purchases,
+    lock_purchase,
+    no_purchase,
+    read_links,
+    read_payments,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Connection, Engine
+
+    from airflow_provider_carbonmark.ledger.bringing import Brought
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Purchases:
+    """
+    The purchases in a ledger.
+
+    :param engine: as for :class:`~airflow_provider_carbonmark.ledger.book.Ledger`.
+    :param deployment: likewise.
+    """
+
+    def __init__(self, engine: Engine, deployment: str = "") -> None:
+        self._database = Database(engine, deployment)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self._database.place
+
+    @property
+    def id(self) -> str:
+        """What tells it from other ledgers; empty where nothing was ever written."""
+        identity = self._database.identity()
+        return identity.ledger if identity else ""
+
+    def purchase(self, id: int) -> Purchase:
+        """Return a purchase. :raises LedgerError: when there is none with that number."""
+        return self.purchases([id])[0]
+
+    def purchases(self, ids: Collection[int]) -> list[Purchase]:
+        """Return purchases, by number. :raises LedgerError: when there is none with one of these."""
+        with self._database.reading() as connection:
+            if connection is None and ids:
+                raise no_purchase(min(ids), self.place)
+            return find_purchases(connection, ids) if connection else []
+
+    def purchase_of(self, task: Task) -> Purchase | None:
+        """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""
+        return self._read(None, linking.ordered, task)
+
+    def given_up(self, task: Task) -> list[Purchase]:
+        """Return what a task ordered before, and gave up for what it orders now; the latest last."""
+        return self._read([], linking.given_up, task)
+
+    def links(self, id: int) -> list[Link]:
+        """Return the links of a purchase, by number; one beyond the current is asked for, or was not needed."""
+        return self._read([], read_links, id)
+
+    def payments(self, id: int) -> list[Payment]:
+        """Return the payment ids that were brought for a purchase, in the order that they came."""
+        return self._read([], read_payments, id)
+
+    def waiting(self, id: int) -> list[Task]:
+        """Return the tasks that said that they wait for a purchase's payment."""
+        return self._read([], bringing.waiting, id)
+
+    def order(
+        self, task: Task, order: Order, *, test_mode: bool, now: datetime, instead_of: Purchase | None = None
+    ) -> Purchase:
+        """
+        Write down what a task is to buy where no plan says so; what it ordered before, if it did, stays its order.
+
+        :param instead_of: what it ordered before, which is unpaid and to be given up for this.
+        :return: the task's order.
+        :raises LedgerError: when somebody brought a payment for that meanwhile.
+        """
+        doing = f"Ordering for task {task.task_id!r}"
+        return self._write(doing, linking.order_once, task, order, test_mode, now, instead_of)
+
+    def quoted(self, id: int, run: Run, cost_usd: Decimal) -> Purchase:
+        """Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
+        # Whether Carbonmark rounds is not documented: price times quantity in floats has 17 digits.
+        cost = rounded_up(cost_usd)
+        return self._change(id, lambda purchase: transitions.quoted(purchase, run, cost))
+
+    def ask_link(
+        self,
+        id: int,
+        task: Task,
+        request_of: Callable[[int], Mapping[str, Any]],
+        *,
+        conn_id: str,
+        limits: Mapping[str, Any] | None = None,
+        now: datetime,
+    ) -> Link:
+        """
+        Write down what Carbonmark is about to be asked for; only while the purchase is planned.
+
+        :param request_of: makes the request for a link's number; the same number gives the same request.
+        :param conn_id: the connection that it will be asked with.
+        :param limits: what this and each link after it may cost, plain JSON.
+        :return: the link to ask for. Its key is that of an earlier try when that sent the same and never saw an answer: a service
+            that honours the key would refuse it with another request.
+        :raises HasLinkError: when the purchase has its link.
+        """
+        doing = f"Asking for the link of purchase {id}"
+        return self._write(doing, linking.ask_link, id, task, request_of, conn_id, limits, now)
+
+    def link_made(
+        self,
+        id: int,
+        run: Run,
+        asked: Link,
+        *,
+        url: str,
+        payment_id: str | None = None,
+        expires_at: datetime | None = None,
+        now: datetime,
+    ) -> Purchase:
+        """
+        Write down the link before it is delivered.
+
+        :param asked: what :meth:`ask_link` returned.
+        :return: the purchase; if it had a link, whoever made it, then with that one: deliver what the purchase says.
+        """
+        answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
+        return self._write(f"Storing the link of purchase {id}", linking.store_link, id, run, asked, answer)
+
+    def say_unpaid(self, id: int, number: int, *, said_by: str, now: datetime) -> Purchase:
+        """
+        Write down that somebody said that nobody paid the current link, which can't be paid any more.
+
+        :param number: that link's number.
+        :raises NoNextLinkError: when it can be paid, is paid, or is not to be paid.
+        :raises HasLinkError: when another link followed.
+        """
+        doing = f"Writing down what was said of purchase {id}"
+        return self._write(doing, linking.say_unpaid, id, number, said_by, now)
+
+    def requoted(self, id: int, cost_usd: Decimal) -> Purchase:
+        """Write down what the purchase's next link would cost, USD, rounded up to 10^-9."""
+        cost = rounded_up(cost_usd)
+        return self._change(id, lambda purchase: transitions.requoted(purchase, cost))
+
+    def ask_next_link(
+        self,
+        id: int,
+        after: int,
+        request_of: Callable[[Link, int], Mapping[str, Any]],
+        *,
+        cost_usd: Decimal,
+        now: datetime,
+    ) -> Link:
+        """
+        Write down what Carbonmark is about to be asked for in place of the current link.
+
+        :param after: the current link's number, of which somebody said that nobody paid it.
+        :param request_of: makes the request of that link and the next one's number; the same gives the same.
+        :return: the link to ask for; one that was asked for in the same words keeps its key, as in :meth:`ask_link`.
+        :raises NoNextLinkError: as :meth:`say_unpaid`.
+        :raises HasLinkError: likewise.
+        """
+        doing = f"Asking for link {after + 1} of purchase {id}"
+        cost = rounded_up(cost_usd)
+        return self._write(doing, linking.ask_next_link, id, after, request_of, cost, now)
+
+    def next_link_made(
+        self,
+        id: int,
+        asked: Link,
+        *,
+        url: str,
+        payment_id: str | None = None,
+        expires_at: datetime | None = None,
+        now: datetime,
+    ) -> Purchase:
+        """
+        Put the next link into the place of the current one, before anybody sees it.
+
+        :param asked: what :meth:`ask_next_link` returned.
+        :return: the purchase; lead people only to the link that it says. It keeps the one it has where it was paid or declined
+            meanwhile, or has its next link from somebody else.
+        """
+        answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
+        return self._write(
+            f"Storing link {asked.number} of purchase {id}", linking.store_next_link, id, asked, answer
+        )
+
+    def out_of_stock(self, id: int, reason: str, *, now: datetime) -> Purchase:
+        """Write down that what nobody paid, as somebody said, can't be bought any more; its tonnes are no longer covered."""
+        return self._change(id, lambda purchase: transitions.out_of_stock(purchase, reason, now))
+
+    def awaits(self, id: int, task: Task, *, now: datetime) -> None:
+        """Write down that a task waits for a purchase's payment, to be woken when it comes."""
+        self._write(f"Waiting for the payment of purchase {id}", bringing.say_waits, id, task, now)
+
+    def bring(
+        self,
+        id: int,
+        link: int,
+        payment_id: str,
+        *,
+        source: Source,
+        brought_by: str | None = None,
+        verified: bool,
+        now: datetime,
+    ) -> Brought:
+        """
+        Write down a payment that somebody brought for a link, and what it means for the purchase, in one transaction.
+
+        :param link: the link's number.
+        :param verified: whether Carbonmark said that it is for this link: then, if it is the first, the purchase is paid with it.
+        :raises LedgerError: when the purchase never had such a link.
+        """
+        payment = Payment(
+            payment_id=parse_payment_id(payment_id),
+            link=link,
+            source=source,
+            brought_by=brought_by,
+            brought_at=now,
+            verified_at=now if verified else None,
+        )
+        doing = f"Recording payment {payment_id!r} of purchase {id}"
+        return self._write(doing, bringing.bring, id, payment, now)
+
+    def paid(self, id: int, payment_id: str, *, now: datetime) -> Purchase:
+        """
+        Write down that a purchase's link is paid, as Carbonmark says to a task that follows the payment; the first payment id stays.
+
+        :raises LedgerError: when it is paid with another payment, or the payment is another purchase's.
+        """
+        purchase = self.purchase(id)
+        transitions.paid(purchase, payment_id, None, now)
+        if purchase.payment_id == payment_id:
+            return purchase
+        number = purchase.link.number if purchase.link else 0
+        brought = self.bring(id, number, payment_id, source=Source.WATCHED, verified=True, now=now)
+        return brought.checked()
+
+    def retired(
+        self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False
+    ) -> Purchase:
+        """
+        Write down a proven retirement.
+
+        :param retirement: what ``CarbonmarkRetirementSensor`` returned.
+        :param announcing: whether the caller is about to tell others, and then says :meth:`announced`. If it never does, a later run
+            takes the purchase up and announces it.
+        :raises LedgerError: when it is of another payment, quantity or mode than the purchase.
+        """
+        purchase = self.purchase(id)
+        if transitions.retired(purchase, retirement, now, announcing=announcing):
+            self.paid(id, str(retirement.get("payment_id")), now=now)
+        return self._change(
+            id, lambda purchase: transitions.retired(purchase, retirement, now, announcing=announcing)
+        )
+
+    def announced(self, id: int) -> Purchase:
+        """Write down that whoever waits for retirements was told of this one."""
+        return self._change(id, transitions.announced)
+
+    def failed(self, id: int, reason: str, *, now: datetime, run: Run | None = None) -> Purchase:
+        """
+        Write down that nothing will come of the purchase; its tonnes are no longer covered.
+
+        :param run: the run that gives up a purchase that has no link; None says that Carbonmark failed a paid one.
+        """
+        return self._change(id, lambda purchase: transitions.failed(purchase, reason, now, run))
+
+    def declined(self, id: int, run: Run, reason: str, *, now: datetime) -> Purchase:
+        """Write down that somebody declined to pay; its tonnes are no longer covered."""
+        return self._change(id, lambda purchase: transitions.declined(purchase, run, reason, now))
+
+    def _change(self, id: int, rule: Callable[[Purchase], transitions.Changes]) -> Purchase:
+        def change(connection: Connection) -> Purchase:
+            purchase = lock_purchase(connection, id)
+            return change_purchase(connection, purchase, rule(purchase))
+
+        return self._write(f"Changing purchase {id}", change)
+
+    def _read(self, otherwise: T, query: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
+        """Return what a query finds; something else where nothing was ever written."""
+        with self._database.reading() as connection:
+            return query(connection, *args) if connection else otherwise
+
+    def _write(self, doing: str, act: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
+        """Act in a transaction of its own."""
+        return self._database.in_transaction(lambda connection: act(connection, *args), doing)
