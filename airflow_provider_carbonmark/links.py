@@ -27,10 +27,10 @@ class _AddressLink(BaseOperatorLink):
 
 
 class CheckoutLink(_AddressLink):
-    """Opens the payment page that the task made."""
+    """Opens what the task made: the address in this Airflow that can be paid as long as the purchase is open, else the payment page."""
 
     name = "Open checkout"
-    attribute = "checkout_url"
+    attribute = "pay_url"
 
 
 class RetirementLink(_AddressLink):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import task_group
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseNotifier
 
     from airflow_provider_carbonmark.operators.ledger import CarbonmarkPlanOperator
-
-RETIREMENT_TIMEOUT = timedelta(days=7)
 
 
 def purchase(
@@ -100,7 +97,6 @@ def _chain(
         payment_id=paid,
         checkout=made,
         deferrable=True,
-        timeout=RETIREMENT_TIMEOUT.total_seconds(),
         **of_each,
         **of_retirement,
     )

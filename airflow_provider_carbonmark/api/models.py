@@ -127,7 +127,10 @@ class Checkout(_Wire):
     payment_id: Lenient[PaymentId] = Field(
         None, validation_alias=AliasChoices("payment_id", AliasPath("payment", "id"))
     )
-    expires_at: Lenient[Moment] = Field(None, validation_alias=AliasChoices("expires_at", "expiry"))
+    # assumed, all of them; epoch seconds (as Stripe writes it) or ISO 8601.
+    expires_at: Lenient[Moment] = Field(
+        None, validation_alias=AliasChoices("expires_at", "expires_on", "expiresAt", "expiry")
+    )
 
 
 def _beside_retirement(*names: str) -> AliasChoices:
@@ -176,6 +179,17 @@ class Payment(_Wire):
     asset_price_source_id: Lenient[str] = Field(None, validation_alias=_bought("asset_price_source_id"))
     beneficiary_name: Lenient[str] = Field(None, validation_alias=_bought("beneficiary_name"))
     retirement_message: Lenient[str] = Field(None, validation_alias=_bought("retirement_message"))
+    # assumed: told at all. When the payment was made, or its page.
+    created_at: Lenient[Moment] = Field(
+        None,
+        validation_alias=AliasChoices(
+            "created_at",
+            "createdAt",
+            "paid_at",
+            AliasPath("payment", "created_at"),
+            AliasPath("payment", "paid_at"),
+        ),
+    )
     retired_at: Lenient[Moment] = Field(
         None, validation_alias=_beside_retirement("retired_at", "completed_at")
     )

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -43,6 +44,12 @@ UNPAID_STATES: tuple[str, ...] = (
     "CANCELED",
 )
 
+# doc (Stripe): a page is complete, and its payment unpaid, while a method confirms that takes days; or it waits for its buyer's bank.
+UNDER_WAY_STATES: tuple[str, ...] = ("COMPLETE", "PROCESSING", "REQUIRES_ACTION")
+
+#: How far apart the clocks of Carbonmark and of a worker may be: one that is set to a wrong zone's time, or to summer's, is an hour off.
+CLOCKS_APART = timedelta(hours=2)
+
 # seen: the beneficiary, and words from the text, of the one retirement that every test order points at.
 PLACEHOLDER_BENEFICIARY = "Developer Tester"
 _PLACEHOLDER_TEXT = re.compile(r"\bTEST[\s_-]*MODE\b", re.IGNORECASE)
@@ -57,6 +64,8 @@ class Outcome(StrEnum):
     WAITING = "waiting"
     RETIRED = "retired"
     FAILED = "failed"
+    #: Nothing was taken for it, and nothing is retired: it can be paid again.
+    PAYMENT_FAILED = "payment_failed"
     NOT_AS_ASKED = "not_as_asked"
     #: Nobody can tell: Carbonmark refuses to say, or doesn't know the payment. It may well be real.
     UNTOLD = "untold"
@@ -71,12 +80,14 @@ class RetirementRequest:
     :param quantity_tonnes: how many tonnes.
     :param asset_price_source_id: which listing to buy.
     :param retirement_message: the public message.
+    :param since: when it was first asked for: no payment for it is older.
     """
 
     beneficiary_name: str | None
     quantity_tonnes: Decimal | None
     asset_price_source_id: str | None
     retirement_message: str | None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,9 @@ def judge(
         if _is_one_of(status, failed_states):
             said = f", with the message {_show(payment.failure)}" if payment.failure else ""
             reason = f"The status of the {subject} is {_show(status)}{said}."
-            return _failed_verdict(reason, payment, asked, is_ours)
+            is_payments = payment.retirement_status is None
+            outcome = Outcome.PAYMENT_FAILED if is_payments else Outcome.FAILED
+            return _failed_verdict(outcome, reason, payment, asked, is_ours)
     if not _is_one_of(payment.retirement_status, success_states):
         return Verdict(Outcome.WAITING, _waiting_reason(payment))
     proof = _proof(payment)
@@ -137,7 +150,7 @@ def is_unpaid(payment: Payment) -> bool:
 
     :param payment: the payment as the service tells it.
     """
-    return payment.retirement_status is None and _is_one_of(payment.payment_status, UNPAID_STATES)
+    return _is_in(payment, UNPAID_STATES)
 
 
 def is_not_paid(payment: Payment) -> bool:
@@ -146,9 +159,17 @@ def is_not_paid(payment: Payment) -> bool:
 
     :param payment: the payment as the service tells it.
     """
-    return payment.retirement_status is None and _is_one_of(
-        payment.payment_status, (*UNPAID_STATES, *DEFAULT_FAILED_STATES)
-    )
+    return _is_in(payment, (*UNPAID_STATES, *DEFAULT_FAILED_STATES))
+
+
+def _is_in(payment: Payment, states: Collection[str]) -> bool:
+    """Tell whether a payment is in one of some states, none of which says that it is under way."""
+    if payment.retirement_status is not None or not _is_one_of(payment.payment_status, states):
+        return False
+    inner = payment.answer.get("payment")
+    places = (payment.answer, inner if isinstance(inner, dict) else {})
+    words = (place.get(name) for place in places for name in ("status", "payment_status"))
+    return not any(_is_one_of(word, UNDER_WAY_STATES) for word in words if isinstance(word, str))
 
 
 def describes(payment: Payment, asked: RetirementRequest) -> bool | None:
@@ -174,7 +195,9 @@ def _waiting_reason(payment: Payment) -> str:
     return f"The retirement's status is {_show(payment.retirement_status)}; {paid}."
 
 
-def _failed_verdict(reason: str, payment: Payment, asked: RetirementRequest | None, is_ours: bool) -> Verdict:
+def _failed_verdict(
+    outcome: Outcome, reason: str, payment: Payment, asked: RetirementRequest | None, is_ours: bool
+) -> Verdict:
     """Tell our payment from one whose id was typed wrong: what became of that says nothing of ours."""
     is_described = True if asked is None else describes(payment, asked)
     if asked is not None and is_described is False:
@@ -185,7 +208,7 @@ def _failed_verdict(reason: str, payment: Payment, asked: RetirementRequest | No
             Outcome.UNTOLD,
             f"{reason} Nothing says that it is the payment of this purchase: check the payment id, and at Carbonmark what became of it.",
         )
-    return Verdict(Outcome.FAILED, reason)
+    return Verdict(outcome, reason)
 
 
 def _placeholder_verdict(test_mode: bool) -> Verdict:
@@ -216,6 +239,8 @@ def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], lis
         ("quantity in tonnes", asked.quantity_tonnes, payment.quantity_tonnes, Decimal),
         # The hexadecimal part of a source id may come in either case.
         ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, str.lower),
+        # From month to month, all the rest may be alike.
+        ("message", asked.retirement_message, payment.retirement_message, _bare_name),
     )
     differences, missing = [], []
     for what, wanted, got, bare in comparisons:
@@ -225,8 +250,11 @@ def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], lis
             missing.append(what)
         elif bare(wanted) != bare(got):
             differences.append(f"its {what} is {_show(got)} instead of {_show(wanted)}")
-    # Name and quantity are what tells our retirement from the placeholder; the source may stay untold.
-    return differences, [what for what in missing if what != "asset price source"]
+    for what, told in (("payment", payment.created_at), ("retirement", payment.retired_at)):
+        if asked.since and told and told < asked.since - CLOCKS_APART:
+            differences.append(f"its {what} is of {told:%Y-%m-%d %H:%M} UTC, before there was a link")
+    # Name and quantity are what tells our retirement from the placeholder; the rest may stay untold.
+    return differences, [what for what in missing if what in ("beneficiary name", "quantity in tonnes")]
 
 
 def _is_one_of(status: str | None, states: Collection[str]) -> bool:

@@ -9,7 +9,9 @@ from email.utils import parsedate_to_datetime
 
 from airflow_provider_carbonmark.api.errors import (
     CarbonmarkError,
+    NotFoundError,
     RateLimitedError,
+    RequestRefusedError,
     ServiceError,
     StatusError,
     TransportError,
@@ -87,6 +89,14 @@ def is_passing(error: CarbonmarkError) -> bool:
     if isinstance(error, StatusError):
         return isinstance(error, (RateLimitedError, ServiceError)) or error.status in RETRIED_STATUSES
     return isinstance(error, (TransportError, UnreadableAnswerError))
+
+
+def refuses_the_listing(error: BaseException | None) -> bool:
+    """Tell whether Carbonmark itself says that what is asked for can't be bought, and won't say otherwise later."""
+    # Its errors name themselves (seen); a bare 404 is some server's on the way.
+    if not isinstance(error, (NotFoundError, RequestRefusedError)):
+        return False
+    return error.code is not None and not is_passing(error)
 
 
 def full_jitter(bounds: tuple[float, float]) -> float:

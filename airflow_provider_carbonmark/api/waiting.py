@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ class WaitTerms:
         }
         if self.asked and self.asked.quantity_tonnes is not None:
             terms["asked"]["quantity_tonnes"] = f"{self.asked.quantity_tonnes:f}"
+        if self.asked and self.asked.since:
+            terms["asked"]["since"] = self.asked.since.isoformat()
         return terms
 
     @classmethod
@@ -67,10 +70,12 @@ class WaitTerms:
         """Return the terms that :meth:`to_json` wrote."""
         asked = terms["asked"]
         if asked is not None:
-            quantity = asked["quantity_tonnes"]
-            asked = RetirementRequest(
-                **asked | {"quantity_tonnes": None if quantity is None else Decimal(quantity)}
-            )
+            quantity, since = asked["quantity_tonnes"], asked["since"]
+            exact = {
+                "quantity_tonnes": None if quantity is None else Decimal(quantity),
+                "since": None if since is None else datetime.fromisoformat(since),
+            }
+            asked = RetirementRequest(**asked | exact)
         states = {name: tuple(terms[name]) for name in ("success_states", "failed_states")}
         return cls(**{**terms, "asked": asked, **states})
 

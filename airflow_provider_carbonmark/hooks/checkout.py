@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -16,18 +17,24 @@ from airflow_provider_carbonmark.api.retirement import RetirementRequest
 from airflow_provider_carbonmark.ledger.purchase import LedgerError
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.models import Checkout
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
 
 PURCHASE_KEY: Final = "purchase"
 DEFAULT_LINK_HOURS: Final = 24
 LONGEST_LINK_HOURS: Final = 8760
+# doc: a Payment Link of Stripe's can be paid for ever, and again; a page that it makes for one checkout for a day at most.
+_FOR_EVER: Final = "buy.stripe.com"
 _NEEDED = (PURCHASE_KEY, "checkout_url", "quantity_tonnes", "beneficiary_name")
 _REMEDY = "Pass the output of CarbonmarkCreateCheckoutOperator"
 
 
-def checkout_of(purchase: Purchase) -> dict[str, Any]:
+def checkout_of(ledger: Ledger, purchase: Purchase) -> dict[str, Any]:
     """Return what the task that made a purchase's link delivers, whichever try or run made it."""
+    # Imported late: a DAG file doesn't need it.
+    from airflow_provider_carbonmark.hooks.return_url import pay_url
+
     link = purchase.link
     if link is None or link.url is None:
         raise AssertionError(f"{purchase} has no link to deliver")
@@ -35,8 +42,7 @@ def checkout_of(purchase: Purchase) -> dict[str, Any]:
         PURCHASE_KEY: purchase.id,
         "ledger": purchase.ledger,
         "checkout_url": link.url,
-        # The address in this Airflow that can always be paid comes with issue 7; until then nobody knows one.
-        "pay_url": None,
+        "pay_url": pay_url(ledger, purchase.id),
         "expires_at": link.expires_at.isoformat() if link.expires_at else None,
         "payment_id": link.payment_id,
         "asset_price_source_id": purchase.asset_price_source_id,
@@ -94,9 +100,20 @@ def find_purchase(ledger: Ledger, handed_on: Any, field: str = "checkout") -> Pu
     return ledger.purchase(number)
 
 
-def asked_for(purchase: Purchase) -> RetirementRequest:
-    """Return what a retirement has to describe to be the purchase's."""
-    return RetirementRequest(**vars(purchase.order))
+def asked_for(purchase: Purchase, links: Sequence[Link] = ()) -> RetirementRequest:
+    """
+    Return what a payment or a retirement has to describe to be the purchase's.
+
+    :param links: its links: no payment for it is older than the first.
+    """
+    return RetirementRequest(**vars(purchase.order), since=links[0].asked_at if links else None)
+
+
+def good_until(page: Checkout, now: datetime) -> datetime | None:
+    """Return until when a payment page that was just made can be paid; None for one that can be for ever."""
+    if urlsplit(page.url).hostname == _FOR_EVER:
+        return None
+    return page.expires_at or now + link_lifetime()
 
 
 def link_lifetime() -> timedelta:

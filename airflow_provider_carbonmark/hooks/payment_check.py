@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, NotFoundError
+from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.api.retirement import describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.checkout import asked_for
+from airflow_provider_carbonmark.hooks.return_url import tell_server
+from airflow_provider_carbonmark.ledger.purchase import Source, State
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import ClientSettings
-    from airflow_provider_carbonmark.api.models import Payment
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.api.models import Payment as PaymentAnswer
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase
 
 # Seconds for the whole request: a person waits for the answer.
 LONGEST_CHECK = 10.0
+_WITH_REFERENCE = re.compile(r"(\S+)\s+([0-9A-Za-z]{10})")
 
 
 class Finding(StrEnum):
@@ -28,15 +37,75 @@ class Finding(StrEnum):
     OTHER = "it is for something else"
     NOT_PAID = "it doesn't exist yet, or isn't paid"
     OUT_OF_REACH = "Carbonmark can't be asked"
+    HELD = "it may be for several purchases, and nothing says for which"
 
 
-def check_payment(settings: ClientSettings, payment_id: str, purchase: Purchase) -> tuple[Finding, str]:
+@dataclass(frozen=True)
+class Checked:
     """
-    Ask Carbonmark once; return what it says, and the same in words for the log.
+    What Carbonmark says, and the same in words for the log.
+
+    :param told: its answer, where there is one.
+    """
+
+    finding: Finding
+    why: str
+    told: PaymentAnswer | None = None
+
+
+def parse_typed(text: str) -> tuple[str, str]:
+    """
+    Read what a person typed: a payment id, and the reference of the purchase that it is for, or empty.
+
+    :raises InvalidInputError: when it is no payment id.
+    """
+    typed = _WITH_REFERENCE.fullmatch(text.strip())
+    payment_id, reference = typed.groups() if typed else (text.strip(), "")
+    return parse_payment_id(payment_id), reference.upper()
+
+
+def take_payment(
+    ledger: Ledger, purchase: Purchase, payment: Payment, settings: ClientSettings, reference: str = ""
+) -> Checked:
+    """
+    Write down a payment that was brought for a purchase, ask Carbonmark what it is for, and write that down.
+
+    :param settings: of the connection that the link was made with.
+    :param reference: of the purchase that a person says it is for; may be empty.
+    """
+    bring = partial(
+        ledger.bring,
+        purchase.id,
+        payment.link,
+        payment.payment_id,
+        source=payment.source,
+        brought_by=payment.brought_by,
+    )
+    # Before anything else: whoever dies from here on leaves it to the next.
+    brought = bring(verified=False, now=datetime.now(UTC))
+    if brought.other is None:
+        links = ledger.links(purchase.id)
+        checked = check_payment(settings, payment.payment_id, purchase, links, payment.link)
+        if payment.source is Source.ENTERED:
+            checked = find_its_purchase(ledger, checked, payment, purchase, reference)
+        if checked.finding is not Finding.THIS_PURCHASE:
+            return checked
+        brought = bring(verified=True, now=datetime.now(UTC))
+    # Two purchases may ask for just the same, and the ledger knows whose the payment is.
+    return Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
+
+
+def check_payment(
+    settings: ClientSettings, payment_id: str, purchase: Purchase, links: Sequence[Link], number: int
+) -> Checked:
+    """
+    Ask Carbonmark once.
 
     :param settings: of the connection that the link was made with.
     :param payment_id: the payment, whoever says so.
     :param purchase: the purchase that it is said to be for.
+    :param links: its links.
+    :param number: of the link that it is said to be for.
     """
     # Imported late: a DAG file needs no client.
     from airflow_provider_carbonmark.api.client import CarbonmarkClient
@@ -49,19 +118,77 @@ def check_payment(settings: ClientSettings, payment_id: str, purchase: Purchase)
         # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
         stranger = isinstance(error, NotFoundError) and error.code is None
         out_of_reach = stranger or is_passing(error) or isinstance(error, AccessDeniedError)
-        return Finding.OUT_OF_REACH if out_of_reach else Finding.NOT_PAID, str(error)
-    finding = _judge(payment, payment_id, purchase)
-    return finding, finding.value
+        return Checked(Finding.OUT_OF_REACH if out_of_reach else Finding.NOT_PAID, str(error))
+    finding = _judge(payment, payment_id, purchase, links, number)
+    return Checked(finding, finding.value, payment)
 
 
-def _judge(payment: Payment, payment_id: str, purchase: Purchase) -> Finding:
+def find_its_purchase(
+    ledger: Ledger, checked: Checked, payment: Payment, purchase: Purchase, reference: str = ""
+) -> Checked:
+    """
+    Look whether a payment that a person typed under one purchase is another's: then it is brought there, and what waits for it is told.
+
+    From month to month, listing, tonnes and beneficiary are alike. What agrees with several that are to be paid, and tells no message,
+    is held until the person says which one it is for.
+
+    :param checked: what Carbonmark says of it.
+    :param payment: as it was brought.
+    :param reference: of the purchase that the person says it is for; may be empty.
+    """
+    if checked.told is None or checked.finding is Finding.NOT_PAID:
+        return checked
+    is_its_own = checked.finding is Finding.THIS_PURCHASE
+    others = _others_it_may_be_for(ledger, checked.told, purchase)
+    if is_its_own:
+        others = [each for each in others if each.state is State.LINK_MADE]
+        if not others or reference == purchase.reference:
+            return checked
+    if said := [each for each in others if each.reference == reference]:
+        others = said
+    if not others:
+        return checked
+    if is_its_own and not said or len(others) > 1:
+        names = [purchase, *others] if is_its_own else others
+        which = "; ".join(f"{each}: enter {payment.payment_id} {each.reference}" for each in names)
+        return Checked(
+            Finding.HELD,
+            f"{Finding.HELD}. Say which one, by its reference after the id: {which}",
+            checked.told,
+        )
+    other = others[0]
+    brought = ledger.bring(
+        other.id,
+        other.link.number if other.link else 0,
+        payment.payment_id,
+        source=payment.source,
+        brought_by=payment.brought_by,
+        verified=True,
+        now=datetime.now(UTC),
+    )
+    tell_server(ledger, brought.purchase, payment.payment_id)
+    return Checked(Finding.OTHER, f"it is the payment of {other}, and was brought there", checked.told)
+
+
+def _others_it_may_be_for(ledger: Ledger, told: PaymentAnswer, purchase: Purchase) -> list[Purchase]:
+    """Return the other purchases without a payment that a payment describes, as far as it tells of itself."""
+    names = ("quantity_tonnes", "asset_price_source_id")
+    alike = ledger.payable_like({name: getattr(told, name) for name in names}, test_mode=purchase.test_mode)
+    others = (each for each in alike if each.id != purchase.id)
+    return [each for each in others if describes(told, asked_for(each, ledger.links(each.id)))]
+
+
+def _judge(
+    payment: PaymentAnswer, payment_id: str, purchase: Purchase, links: Sequence[Link], number: int
+) -> Finding:
     if is_not_paid(payment):
         return Finding.NOT_PAID
     # assumed: the service may tell the payment's id when it makes the link; then no other payment is the link's.
-    told = purchase.link.payment_id if purchase.link else None
-    if told and told != payment_id:
+    told = {link.number: link.payment_id for link in links if link.payment_id}
+    is_told = payment_id in told.values()
+    if number in told and not is_told:
         return Finding.OTHER
-    described = describes(payment, asked_for(purchase))
+    described = describes(payment, asked_for(purchase, links))
     if described is False:
         return Finding.OTHER
-    return Finding.THIS_PURCHASE if described or told else Finding.UNTOLD
+    return Finding.THIS_PURCHASE if described or is_told else Finding.UNTOLD

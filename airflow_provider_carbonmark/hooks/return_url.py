@@ -1,16 +1,19 @@
 """
-The addresses under which buyers come back to this Airflow, and the part of them that nobody can make up.
+The addresses of this Airflow that buyers go to, pay at and come back to, and the part of them that nobody can make up.
 
-A token names the purchase, the number of its link and the connection that the link was made with, signed with the ledger's key. It
-holds no time, so the same link always has the same address: a try that asks Carbonmark again asks the same. Until when it is good, the
-ledger tells. The app that reads it is open to the world, so reading costs little whatever comes, and a token has exactly one spelling.
+A token is signed with the ledger's key. That of a return URL names the purchase, the number of its link and the connection that the link was
+made with; that of the pay address names the purchase. It holds no time, so the same link always has the same address: a try that asks
+Carbonmark again asks the same. Until when it is good, the ledger tells. The app that reads it is open to the world, so reading costs
+little whatever comes, and a token has exactly one spelling.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,13 +26,18 @@ if TYPE_CHECKING:
     from itsdangerous import URLSafeSerializer
 
     from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+log = logging.getLogger(__name__)
 
 #: Where Airflow's API server serves what buyers come back to.
 PREFIX: Final = "/carbonmark"
 DEFAULT_TOKEN_DAYS: Final = 60
 LONGEST_TOKEN_DAYS: Final = 3650
 
-_SALT = b"airflow-provider-carbonmark.return-url"
+_RETURN = b"airflow-provider-carbonmark.return-url"
+_PAY = b"airflow-provider-carbonmark.pay-url"
+_TELLING_SECONDS: Final = 15.0
 # Bounds the work for a token that isn't ours (its payload may be compressed), and fits into any browser's address.
 MAX_LENGTH: Final = 1000
 _TOKEN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_LENGTH}}}")
@@ -48,6 +56,33 @@ class Token:
     conn_id: str
 
 
+def pay_url(ledger: Ledger, purchase: int) -> str | None:
+    """Return the address at which a purchase can be paid as long as it is open; None where this Airflow's own address isn't known."""
+    try:
+        base = _base_url()
+    except InvalidInputError:
+        return None
+    return f"{base}{pay_path(purchase, _key(ledger))}"
+
+
+def pay_path(purchase: int, key: bytes) -> str:
+    """Return the same below the address of this Airflow."""
+    return f"{PREFIX}/pay/{_serializer(key, _PAY).dumps(purchase)!s}"
+
+
+def next_urls(ledger: Ledger, token: Token, before: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Return ``success_url`` and ``cancel_url`` for the link after another.
+
+    :param token: of that other link.
+    :param before: what Carbonmark was asked for with that one. Addresses that a DAG's author gave stay as they are.
+    """
+    key = _key(ledger)
+    old, new = (sign(each, key) for each in (token, replace(token, link=token.link + 1)))
+    names = ("success_url", "cancel_url")
+    return {name: re.sub(f"/{re.escape(old)}$", f"/{new}", str(before[name])) for name in names}
+
+
 def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
     """
     Return ``success_url`` and ``cancel_url`` for a link.
@@ -58,14 +93,33 @@ def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
     :raises InvalidInputError: Airflow's own address isn't known, or the links' lifetime is configured wrongly.
     """
     lifetime()  # what buyers will be refused by, said here where somebody can mend it
-    key = ledger.signing_key()
-    if key is None:
-        raise AssertionError("A ledger that has a purchase has a key")
-    base, text = _base_url(), sign(token, key)
+    base, text = _base_url(), sign(token, _key(ledger))
     return {
         "success_url": f"{base}{PREFIX}/return/{text}",
         "cancel_url": f"{base}{PREFIX}/cancelled/{text}",
     }
+
+
+def tell_server(ledger: Ledger, purchase: Purchase, payment_id: str) -> None:
+    """
+    Tell this Airflow's API server that a purchase is paid, as its buyer's browser would, so that what is parked for it goes on.
+
+    A task can't answer another's request by itself. What can't be told finds the payment in the ledger when it is next run.
+    """
+    # Imported late: a DAG file doesn't need it.
+    import httpx
+
+    link = purchase.link
+    if link is None:
+        return
+    try:
+        urls = return_urls(ledger, Token(purchase.id, link.number, link.conn_id))
+        httpx.get(f"{urls['success_url']}/{payment_id}", timeout=_TELLING_SECONDS).raise_for_status()
+    except (InvalidInputError, httpx.HTTPError) as error:
+        log.warning(
+            "%s is paid with %s, but the API server could not be told (%s): clear the task that waits for it",
+            *(purchase, payment_id, error),
+        )
 
 
 def lifetime() -> timedelta:
@@ -88,7 +142,7 @@ def sign(token: Token, key: bytes) -> str:
 
     :raises InvalidInputError: the connection's id is too long.
     """
-    text = str(_serializer(key).dumps(astuple(token)))
+    text = str(_serializer(key, _RETURN).dumps(astuple(token)))
     if len(text) > MAX_LENGTH:
         raise InvalidInputError(
             "carbonmark_conn_id",
@@ -106,6 +160,26 @@ def read(text: str, key: bytes) -> Token:
     :param text: the token, from anybody.
     :raises InvalidTokenError: whatever is wrong with it.
     """
+    match _payload(text, key, _RETURN):
+        case [int(purchase), int(link), str(conn_id)]:
+            return Token(purchase, link, conn_id)
+    raise InvalidTokenError
+
+
+def read_pay(text: str, key: bytes) -> int:
+    """
+    Return which purchase a pay address is for, once its signature is checked.
+
+    :param text: the token, from anybody.
+    :raises InvalidTokenError: whatever is wrong with it.
+    """
+    purchase = _payload(text, key, _PAY)
+    if not isinstance(purchase, int):
+        raise InvalidTokenError
+    return purchase
+
+
+def _payload(text: str, key: bytes, salt: bytes) -> Any:
     from itsdangerous import BadData
     from itsdangerous.encoding import base64_decode, base64_encode
 
@@ -116,21 +190,24 @@ def read(text: str, key: bytes) -> Token:
         # Base64 has several spellings for the same bytes.
         if base64_encode(base64_decode(signature)).decode() != signature:
             raise InvalidTokenError
-        payload: Any = _serializer(key).loads(text)
+        return _serializer(key, salt).loads(text)
     except BadData:
         raise InvalidTokenError from None
-    match payload:
-        case [int(purchase), int(link), str(conn_id)]:
-            return Token(purchase, link, conn_id)
-    raise InvalidTokenError
 
 
-def _serializer(key: bytes) -> URLSafeSerializer:
+def _key(ledger: Ledger) -> bytes:
+    key = ledger.signing_key()
+    if key is None:
+        raise AssertionError("A ledger that has a purchase has a key")
+    return key
+
+
+def _serializer(key: bytes, salt: bytes) -> URLSafeSerializer:
     # Imported late here and above: every Airflow process imports the plugin, which needs the prefix alone.
     from itsdangerous import URLSafeSerializer
 
     strong = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-    return URLSafeSerializer(key, salt=_SALT, signer_kwargs=strong)
+    return URLSafeSerializer(key, salt=salt, signer_kwargs=strong)
 
 
 def _base_url() -> str:

@@ -6,11 +6,13 @@ Transactions are the caller's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
 from airflow_provider_carbonmark.ledger.database import outrun_if_taken
 from airflow_provider_carbonmark.ledger.purchase import (
@@ -18,12 +20,14 @@ from airflow_provider_carbonmark.ledger.purchase import (
     LedgerError,
     Payment,
     Purchase,
+    State,
     Task,
 )
 from airflow_provider_carbonmark.ledger.rows import (
     change_purchase,
     lock_purchase,
     read_links,
+    read_purchases,
     task_of,
     task_values,
 )
@@ -34,6 +38,9 @@ from airflow_provider_carbonmark.ledger.transitions import (
     must_have_link,
     paid,
 )
+
+#: What may be paid, though nobody is to pay some of it any more.
+_PAYABLE: Final = (State.LINK_MADE, State.DECLINED, State.FAILED)
 
 
 class Meaning(StrEnum):
@@ -160,6 +167,14 @@ def _unverified(connection: Connection, purchase: Purchase, payment: Payment) ->
         payments.c.verified_at.is_(None),
     )
     return connection.scalar(query) or 0
+
+
+def payable_like(connection: Connection, payment: Mapping[str, Any], test_mode: bool) -> list[Purchase]:
+    """Return the purchases with links and without a payment that ask for what a payment tells of itself, by number."""
+    c = purchases.c
+    told = [c[name] == value for name, value in payment.items() if value is not None]
+    payable = c.state.in_(_PAYABLE), c.payment_id.is_(None), c.test_mode == test_mode
+    return [each for each in read_purchases(connection, and_(*payable, *told)) if each.has_link]
 
 
 def say_waits(connection: Connection, id: int, task: Task, now: datetime) -> None:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from airflow_provider_carbonmark.ledger.values import spans
+from airflow_provider_carbonmark.ledger.values import REFERENCE, spans
 
 #: The longest name of a deployment: four of these names make a key that MySQL still takes.
 LONGEST_DEPLOYMENT: Final = 100
@@ -23,8 +23,6 @@ LONGEST_DEPLOYMENT: Final = 100
 #: How many links one purchase can have.
 MOST_LINKS: Final = 20
 
-#: Stands for the purchase's reference in a message, until the purchase has its number.
-REFERENCE: Final = "{reference}"
 # Crockford's base 32: no letter of it is taken for a digit.
 _REFERENCE_DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # Any number below 10^15.

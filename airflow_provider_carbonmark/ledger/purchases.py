@@ -81,6 +81,14 @@ class Purchases:
         """Return the links of a purchase, by number; one beyond the current is asked for, or was not needed."""
         return self._read([], read_links, id)
 
+    def payable_like(self, payment: Mapping[str, Any], *, test_mode: bool) -> list[Purchase]:
+        """
+        Return the purchases with links and without a payment that ask for what a payment tells of itself.
+
+        :param payment: ``quantity_tonnes`` and ``asset_price_source_id``, each as far as it is told.
+        """
+        return self._read([], bringing.payable_like, payment, test_mode)
+
     def payments(self, id: int) -> list[Payment]:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
         return self._read([], read_payments, id)
@@ -211,9 +219,9 @@ class Purchases:
             f"Storing link {asked.number} of purchase {id}", linking.store_next_link, id, asked, answer
         )
 
-    def out_of_stock(self, id: int, reason: str, *, now: datetime) -> Purchase:
+    def ends_unpaid(self, id: int, reason: str, *, now: datetime) -> Purchase:
         """Write down that what nobody paid, as somebody said, can't be bought any more; its tonnes are no longer covered."""
-        return self._change(id, lambda purchase: transitions.out_of_stock(purchase, reason, now))
+        return self._change(id, lambda purchase: transitions.ends_unpaid(purchase, reason, now))
 
     def awaits(self, id: int, task: Task, *, now: datetime) -> None:
         """Write down that a task waits for a purchase's payment, to be woken when it comes."""
@@ -258,9 +266,15 @@ class Purchases:
         transitions.paid(purchase, payment_id, None, now)
         if purchase.payment_id == payment_id:
             return purchase
-        number = purchase.link.number if purchase.link else 0
+        current = purchase.link.number if purchase.link else 0
+        of_links = (each.link for each in self.payments(id) if each.payment_id == payment_id)
+        number = next(of_links, current)
         brought = self.bring(id, number, payment_id, source=Source.WATCHED, verified=True, now=now)
         return brought.checked()
+
+    def payment_failed(self, id: int, payment_id: str) -> Purchase:
+        """Write down that the payment that a purchase was paid with failed after all: it is to be paid as before."""
+        return self._change(id, lambda purchase: transitions.payment_failed(purchase, payment_id))
 
     def retired(
         self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False

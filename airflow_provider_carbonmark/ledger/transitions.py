@@ -11,6 +11,7 @@ declined              link_made                                           declin
 failed, a decision    planned                                             failed
 failed, a fact        paid                                                paid_not_retired
 paid                  link_made; declined or failed, with a link          paid
+payment failed        paid                                                link_made
 retired               link_made, paid, paid_not_retired; declined         retired
                       or failed, with a link
 announced             any                                                 the same
@@ -108,7 +109,7 @@ def requoted(purchase: Purchase, cost_usd: Decimal) -> Changes:
     return {"cost_usd": cost_usd} if is_news else _NOTHING
 
 
-def out_of_stock(purchase: Purchase, reason: str, now: datetime) -> Changes:
+def ends_unpaid(purchase: Purchase, reason: str, now: datetime) -> Changes:
     """End what nobody paid, as somebody said, and what can't be bought any more."""
     if purchase.state is not State.LINK_MADE or not (purchase.link and purchase.link.unpaid_said_at):
         raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, "Nobody said that it is unpaid"))
@@ -148,6 +149,13 @@ def paid(purchase: Purchase, payment_id: str, cost_usd: Decimal | None, now: dat
         return {"state": State.PAID, "payment_id": payment_id, "paid_at": now, **cost}
     must_be_its_payment(purchase, payment_id)
     return _NOTHING
+
+
+def payment_failed(purchase: Purchase, payment_id: str) -> Changes:
+    """Take back a payment that failed after all: nothing was taken for it, so the purchase can be paid as before."""
+    if purchase.state is not State.PAID or purchase.payment_id != payment_id:
+        return _NOTHING
+    return {"state": State.LINK_MADE, "payment_id": None, "paid_at": None}
 
 
 def retired(purchase: Purchase, retirement: Mapping[str, Any], now: datetime, *, announcing: bool) -> Changes:

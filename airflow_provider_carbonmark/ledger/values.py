@@ -11,6 +11,8 @@ from typing import Final
 _EXACT = Context(prec=60)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _USD_STEP = Decimal("1E-9")
+#: Stands for the purchase's reference in a message, until the purchase has its number.
+REFERENCE: Final = "{reference}"
 #: What the reason begins with of what is too little to be paid, and is left to a later plan.
 CARRIED_OVER: Final = "carried over"
 

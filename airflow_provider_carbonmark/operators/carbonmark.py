@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.runs import task_of
-from airflow_provider_carbonmark.ledger.purchase import Order
+from airflow_provider_carbonmark.ledger.purchase import Order, with_reference
 from airflow_provider_carbonmark.links import CheckoutLink
 from airflow_provider_carbonmark.operators.linking import (
     LinkTerms,
@@ -115,14 +115,16 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
     into the ledger and wakes the task that waits for it.
 
     Returns (XCom, plain JSON): ``purchase``, its number in the ledger, and ``ledger``, which ledger that is; ``checkout_url``;
-    ``pay_url`` (null until there is one); ``expires_at`` (ISO 8601, UTC; null unless the service tells); ``payment_id`` (null unless
+    ``pay_url``, the address in this Airflow that can be paid as long as the purchase is open (null where this Airflow's address isn't
+    known); ``expires_at``, until when the payment page can be paid (ISO 8601, UTC; null for ever); ``payment_id`` (null unless
     the service tells); ``asset_price_source_id``, ``quantity_tonnes`` (decimal string), ``beneficiary_name``,
     ``retirement_message``, ``test_mode``.
 
     :param asset_price_source_id: the listing, as in the market API's ``sourceId``. (templated)
     :param quantity_tonnes: tonnes in steps of 0.001, as a Decimal, an int or a decimal string. (templated)
     :param beneficiary_name: on whose behalf the credits are retired; public, at most 255 characters. (templated)
-    :param retirement_message: why; public, at most 500 characters. (templated)
+    :param retirement_message: why; public, at most 500 characters; ``{reference}`` stands for what tells the purchase from others that
+        ask for just the same. (templated)
     :param success_url: where the buyer lands after paying, if not in this Airflow; Carbonmark appends ``/<payment id>``. (templated)
     :param cancel_url: where the buyer lands after leaving the page unpaid, if not in this Airflow. (templated)
     :param metadata: more to send as the checkout's metadata. (templated)
@@ -161,14 +163,14 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         self.cancel_url = cancel_url
         self.metadata = metadata
         self.max_cost = max_cost
-        self.checkout_url: str | None = None
+        self.pay_url: str | None = None
         self.cost_usd: Decimal | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         with keeping_books() as ledger:
             terms = self._terms()
             purchase = self._ordered(context, ledger, terms)
-            return self._deliver(make_link(context, ledger, purchase, terms))
+            return self._deliver(ledger, make_link(context, ledger, purchase, terms))
 
     def _terms(self, limits: Limits | Callable[[Context], Limits] | None = None) -> LinkTerms:
         price = PriceTerms(self.max_cost, limits)
@@ -198,12 +200,12 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
                 return known
         return ledger.order(task, order, test_mode=test_mode, now=pendulum.now("UTC"), instead_of=known)
 
-    def _deliver(self, purchase: Purchase) -> dict[str, Any]:
-        checkout = checkout_of(purchase)
-        self.checkout_url = checkout["checkout_url"]
+    def _deliver(self, ledger: Ledger, purchase: Purchase) -> dict[str, Any]:
+        checkout = checkout_of(ledger, purchase)
+        self.pay_url = checkout["pay_url"] or checkout["checkout_url"]
         # Shown in Airflow as the name of a mapped task.
         self.quantity_tonnes, self.cost_usd = purchase.quantity_tonnes, purchase.cost_usd
-        self.log.info("%s: pay at %s", purchase, self.checkout_url)
+        self.log.info("%s: pay at %s", purchase, self.pay_url)
         if purchase.payment_id:
             self.log.info("It is paid: %s", purchase.payment_id)
         return checkout
@@ -211,8 +213,9 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
 
 def _changes(known: Purchase, order: Order, terms: LinkTerms) -> list[str]:
     """Return what a task is given otherwise than when it ordered, in words."""
-    before, after = vars(known.order), vars(order)
-    before, after = before | {"test_mode": known.test_mode}, after | {"test_mode": terms.hook.test_mode}
+    message = with_reference(order.retirement_message, known.id)
+    before = vars(known.order) | {"test_mode": known.test_mode}
+    after = vars(order) | {"retirement_message": message, "test_mode": terms.hook.test_mode}
     # How the link was asked for counts once it is made: what was only asked can be asked anew.
     if known.has_link and known.link:
         before |= {"carbonmark_conn_id": known.link.conn_id, "metadata": known.link.request.get("metadata")}

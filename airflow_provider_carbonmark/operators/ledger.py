@@ -294,7 +294,7 @@ class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
             if not purchase.has_link:
                 _check_mode(purchase, self.hook)
                 purchase = make_link(context, ledger, purchase, self._terms(self.limits))
-            return self._deliver(purchase)
+            return self._deliver(ledger, purchase)
 
 
 class CarbonmarkRecordRetirementOperator(BaseOperator):

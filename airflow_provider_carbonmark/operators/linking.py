@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retirement import is_unpaid
+from airflow_provider_carbonmark.hooks.checkout import good_until
 from airflow_provider_carbonmark.hooks.runs import task_of
 from airflow_provider_carbonmark.ledger.purchase import HasLinkError
 from airflow_provider_carbonmark.operators.pricing import PriceTerms
@@ -85,12 +86,13 @@ def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkT
         return purchase
     try:
         # By every try: what was asked an hour ago is no price any more.
-        terms.price.check(context, ledger, purchase, terms.hook)
+        limits = terms.price.check(context, ledger, purchase, terms.hook)
         asked = ledger.ask_link(
             purchase.id,
             task,
             lambda number: terms.request(ledger, purchase, number),
             conn_id=conn_id,
+            limits=limits,
             now=pendulum.now("UTC"),
         )
     except HasLinkError as overtaken:
@@ -98,14 +100,15 @@ def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkT
         log.info("%s", overtaken)
         return ledger.purchase(purchase.id)
     page = terms.hook.create_checkout(**asked.request, idempotency_key=asked.idempotency_key)
+    now = pendulum.now("UTC")
     return ledger.link_made(
         purchase.id,
         task.run,
         asked,
         url=page.url,
         payment_id=page.payment_id,
-        expires_at=page.expires_at,
-        now=pendulum.now("UTC"),
+        expires_at=good_until(page, now),
+        now=now,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -21,14 +20,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.definitions.param import ParamsDict
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_payment_id
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
-from airflow_provider_carbonmark.hooks.checkout import find_purchase, parse_checkout
+from airflow_provider_carbonmark.hooks.checkout import checkout_of, find_purchase, parse_checkout
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
-from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
+from airflow_provider_carbonmark.hooks.payment_check import Finding, parse_typed, take_payment
 from airflow_provider_carbonmark.hooks.runs import run_of, task_of
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Payment, Source
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, NoNextLinkError, Payment, Source
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -36,11 +34,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
+    from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 PAID = "I have paid"
 DECLINE = "Decline"
+NEW_LINK = "Make a new link"
 
 # seen (3.3.2): when the answer comes within a second or two of parking, the scheduler takes the end of the worker process that parked
 # the task for the end of the one that resumes it ("state mismatch"), and fails this try.
@@ -52,7 +52,7 @@ PARKING = (TaskDeferred, getattr(airflow.sdk.exceptions, "TaskAwaitingInput", Ta
 #: The field of the form in which a person enters a payment id.
 PAYMENT_KEY = "payment_id"
 
-_SURELY_WRONG = frozenset({Finding.OTHER, Finding.NOT_PAID})
+_SURELY_WRONG = frozenset({Finding.OTHER, Finding.NOT_PAID, Finding.HELD})
 # What rules an id out, by how it came. One that was typed, and of which Carbonmark says too little, a person had better look at again.
 _RETURNED = {Source.RETURNED: _SURELY_WRONG}
 _ENTERED = {Source.ENTERED: _SURELY_WRONG}
@@ -66,7 +66,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     The task goes on by itself when the buyer's browser comes back to the return URL of the link, whether that happens before,
     while or after it waits. Where the browser can't reach Airflow, a person enters the payment id in the form. An answer without a
     usable id, or with that of a payment for something else, is asked for again; the ledger keeps the id for the tries and runs that
-    come after.
+    come after. An id that is typed here and is another open purchase's is brought to that one. Once the payment page can't be used any
+    more, a person who says that nobody paid there gets another one, by the pay address or by the form, and the task parks again.
 
     Returns (XCom): the payment id, a string. A payment that the ledger knows counts, whatever the form says.
 
@@ -111,7 +112,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         super().__init__(
             subject=subject or "",
             body=body,
-            options=[PAID, DECLINE],
+            options=[PAID, DECLINE, NEW_LINK],
             params=form,
             notifiers=notifiers,
             assigned_users=assigned_users,
@@ -123,6 +124,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         self.checkout = checkout
         self.carbonmark_conn_id = carbonmark_conn_id
         self.on_declined = on_declined
+        # What a person is told when the form is shown again.
+        self._word = ""
 
     def execute(self, context: Context) -> str | None:
         """
@@ -132,19 +135,18 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         for it. So this says that it waits, asks, then looks for a payment, and only then parks: one of the two always sees the other.
         """
         with keeping_books() as ledger:
-            self.checkout = checkout = parse_checkout(self.checkout)
-            purchase = find_purchase(ledger, checkout)
+            purchase = find_purchase(ledger, parse_checkout(self.checkout))
+            # By the ledger: another link may have followed the one that the upstream task made.
+            self.checkout = checkout = checkout_of(ledger, purchase)
             if purchase.payment_id is None:
                 ledger.awaits(purchase.id, task_of(context), now=pendulum.now("UTC"))
             if payment_id := self._known(ledger, purchase.id, _TO_ASK):
                 return payment_id
             entered = [each for each in ledger.payments(purchase.id) if each.source is Source.ENTERED]
-        # What no plan buys anew may be paid after all, by somebody who clears this task.
-        if purchase.state in ("declined", "failed") and purchase.allocations:
-            raise AirflowSkipException(f"{purchase} is {purchase.state}: {purchase.reason}")
+        _refuse_if_over(purchase)
         self.subject = self.subject or default_subject(checkout)
         claimed = entered[-1].payment_id if entered else None
-        self.body = self.body or default_body(checkout, purchase.cost_usd, claimed)
+        self.body = self.body or default_body(checkout, purchase.cost_usd, claimed, self._word)
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
         try:
             super().execute(context)
@@ -163,10 +165,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             payment_id = self._known(ledger, purchase.id, _RETURNED)
         if payment_id and "error" in event:
             return payment_id
+        if not payment_id:
+            _refuse_if_over(purchase)
         answer = super().execute_complete(context, event)
         user = (answer["responded_by_user"] or {}).get("name", "nobody")
         entered = _entered_text(answer["params_input"].get(PAYMENT_KEY))
-        declined = answer["chosen_options"] == [DECLINE]
+        chosen = answer["chosen_options"]
+        declined = chosen == [DECLINE]
         if payment_id:
             if declined or entered not in ("", payment_id):
                 self.log.warning("%s answered otherwise, but %s was paid.", user, payment_id)
@@ -174,7 +179,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         with keeping_books() as ledger:
             if declined:
                 return self._declined(context, ledger, purchase, user)
-            if payment_id := self._entered(ledger, purchase, entered, user):
+            if chosen == [NEW_LINK]:
+                self._make_next_link(ledger, purchase, user)
+            elif payment_id := self._entered(ledger, purchase, entered, user):
                 return payment_id
         return self.execute(context)
 
@@ -222,14 +229,29 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 break
         return possible
 
-    def _entered(self, ledger: Ledger, purchase: Purchase, entered: str, user: str) -> str | None:
-        """Take an id that a person entered; None when it has to be asked for again."""
+    def _make_next_link(self, ledger: Ledger, purchase: Purchase, user: str) -> None:
+        """Make the next link, since a person says that nobody paid the one there is; or say why there is none."""
+        from airflow_provider_carbonmark.hooks.next_link import make_next_link
+
+        def settings_of(conn_id: str) -> ClientSettings:
+            return CarbonmarkHook(conn_id).connection.settings
+
+        number = purchase.link.number if purchase.link else 0
         try:
-            payment_id = parse_payment_id(entered)
+            make_next_link(ledger, purchase.id, number, settings_of, said_by=user)
+        except (NoNextLinkError, CarbonmarkError) as refusal:
+            self.log.warning("%s asked for a new link, and there is none: %s", user, refusal)
+            self._word = f"There is no new link. {refusal}"
+
+    def _entered(self, ledger: Ledger, purchase: Purchase, entered: str, user: str) -> str | None:
+        """Take an id that a person entered, with a purchase's reference after it or without; None when it has to be asked for again."""
+        try:
+            payment_id, reference = parse_typed(entered)
         except InvalidInputError as error:
             self.log.warning(
                 "%s has paid but gave no usable payment id, so it is asked for again. %s", user, error
             )
+            self._word = "Enter the payment id, too."
             return None
         self.log.info("%s entered payment %s.", user, payment_id)
         brought_before = {(each.payment_id, each.source) for each in ledger.payments(purchase.id)}
@@ -240,36 +262,28 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             brought_by=user,
             brought_at=pendulum.now("UTC"),
         )
-        finding, why = self._check(ledger, purchase, payment)
+        finding, why = self._check(ledger, purchase, payment, reference)
         # What a person says may be paid a moment ago, and not be there yet; what a browser brought is ruled out by now.
         is_late = finding is Finding.NOT_PAID and (payment_id, Source.RETURNED) in brought_before
-        if finding is Finding.OTHER or is_late:
+        if finding in (Finding.OTHER, Finding.HELD) or is_late:
             self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
+            self._word = f"Payment {payment_id} was entered: {why}"
             return None
         return payment_id
 
-    def _check(self, ledger: Ledger, purchase: Purchase, payment: Payment) -> tuple[Finding, str]:
-        """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment."""
-        bring = partial(
-            ledger.bring,
-            purchase.id,
-            payment.link,
-            payment.payment_id,
-            source=payment.source,
-            brought_by=payment.brought_by,
-        )
-        # Before anything else: a run that dies from here on leaves it to the next.
-        brought = bring(verified=False, now=pendulum.now("UTC"))
-        if brought.other is None:
-            conn_id = purchase.link.conn_id if purchase.link else None
-            with failing_without_retry():
-                settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
-            finding, why = check_payment(settings, payment.payment_id, purchase)
-            if finding is not Finding.THIS_PURCHASE:
-                return finding, why
-            brought = bring(verified=True, now=pendulum.now("UTC"))
-        # Two purchases may ask for just the same, and the ledger knows whose the payment is.
-        return Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why
+    def _check(
+        self, ledger: Ledger, purchase: Purchase, payment: Payment, reference: str = ""
+    ) -> tuple[Finding, str]:
+        """
+        Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment, or another open one's.
+
+        :param reference: of the purchase that a person says it is for.
+        """
+        conn_id = purchase.link.conn_id if purchase.link else None
+        with failing_without_retry():
+            settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
+        checked = take_payment(ledger, purchase, payment, settings, reference)
+        return checked.finding, checked.why
 
     def _declined(self, context: Context, ledger: Ledger, purchase: Purchase, user: str) -> str:
         if payment_id := self._known(ledger, purchase.id, _ENTERED):
@@ -293,13 +307,27 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 
+def _refuse_if_over(purchase: Purchase) -> None:
+    """End what nothing comes of any more."""
+    if purchase.state not in ("declined", "failed"):
+        return
+    if purchase.allocations:
+        raise AirflowSkipException(f"{purchase} is {purchase.state}: {purchase.reason}")
+    # What no plan buys anew may be paid after all where it was declined, by somebody who clears this task.
+    if purchase.state == "failed":
+        raise AirflowFailException(f"{purchase} is {purchase.state}: {purchase.reason}. Start a new run")
+
+
 def default_subject(checkout: Mapping[str, Any]) -> str:
     """Return a headline such as "Pay for 12.345 t CO2e, Acme EMEA"; plain text."""
     return f"Pay for {_tonnes(checkout)}, {checkout['beneficiary_name']}"
 
 
 def default_body(
-    checkout: Mapping[str, Any], cost_usd: Decimal | None = None, claimed_payment_id: str | None = None
+    checkout: Mapping[str, Any],
+    cost_usd: Decimal | None = None,
+    claimed_payment_id: str | None = None,
+    word: str = "",
 ) -> str:
     """
     Return what a person needs to decide and to pay, as Markdown.
@@ -307,17 +335,21 @@ def default_body(
     :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned.
     :param cost_usd: what it costs, USD; None where nobody asked.
     :param claimed_payment_id: the payment id that was entered before, without Carbonmark confirming it.
+    :param word: what came of the last answer.
     """
-    message = checkout.get("retirement_message")
+    message, pay_url = checkout.get("retirement_message"), checkout.get("pay_url")
+    address = quote(pay_url or checkout["checkout_url"], safe=_URL_CHARACTERS)
     lines = [
+        *([f"**{_escaped(word)}**", ""] if word else []),
         # The address in angle brackets may hold any character but these.
-        f"[**Open the payment page**](<{quote(checkout['checkout_url'], safe=_URL_CHARACTERS)}>)",
+        f"[**Open the payment page**](<{address}>)",
         "",
         f"- Amount: {_tonnes(checkout)}",
         f"- Cost: {cost_usd:f} USD" if cost_usd else None,
         f"- Beneficiary: {_escaped(checkout['beneficiary_name'])}",
         f"- Message: {_escaped(message)}" if message else None,
         "- Test mode: nothing is retired" if checkout.get("test_mode") else None,
+        _until(checkout["expires_at"], bool(pay_url)) if checkout.get("expires_at") else None,
         f"- Payment {_escaped(claimed_payment_id)} was entered before, but Carbonmark doesn’t say that it is for this link. Don’t pay "
         "again if you have paid: enter the payment id once more."
         if claimed_payment_id
@@ -327,6 +359,15 @@ def default_body(
         f"the payment id, which is the last part of the address it was sent to, and choose “{PAID}”.",
     ]
     return "\n".join(line for line in lines if line is not None)
+
+
+def _until(expires_at: str, has_pay_url: bool) -> str:
+    when = f"{pendulum.parse(expires_at):YYYY-MM-DD HH:mm} UTC"
+    if has_pay_url:
+        return f"- The payment page can be used until {when}; after that, the same address leads to a new one"
+    return (
+        f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”"
+    )
 
 
 _URL_CHARACTERS = "%/:?#[]@!$&'()*+,;=~"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_carbonmark.api.errors import NotFoundError, RequestRefusedError
 from airflow_provider_carbonmark.api.inputs import parse_money
+from airflow_provider_carbonmark.api.retries import refuses_the_listing
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.runs import run_of
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
     from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.limits import Limits
     from airflow_provider_carbonmark.ledger.purchase import Purchase
-    from airflow_provider_carbonmark.planning import Limits
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,13 @@ class PriceTerms:
     max_cost: Decimal | str | int | None = None
     limits: Limits | Callable[[Context], Limits] | None = None
 
-    def check(self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> None:
+    def check(
+        self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook
+    ) -> Mapping[str, str]:
         """
         Ask what the purchase costs now, write that into the ledger, and refuse what is too dear.
+
+        :return: what this and each later link of it may cost, for the ledger.
 
         A listing that can't fill what was planned fails the purchase, and so does a cost below the least that can be paid: its tonnes
         are missing again, and planned anew. One that is too dear stays planned.
@@ -61,7 +65,7 @@ class PriceTerms:
             raise AirflowSkipException(f"{purchase} gets no link, {reason}")
         ledger.quoted(purchase.id, run_of(context), cost)
         log.info("%s costs %s USD.", purchase, cost)
-        self._hold_against_limits(context, ledger, purchase, cost)
+        return self._hold_against_limits(context, ledger, purchase, cost)
 
     def _ask(self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> Decimal:
         try:
@@ -71,21 +75,23 @@ class PriceTerms:
                     quantity_tonnes=purchase.quantity_tonnes,
                 )
         except AirflowFailException as failure:
-            if purchase.allocations and _is_refusal_of_the_listing(failure.__cause__):
+            if purchase.allocations and refuses_the_listing(failure.__cause__):
                 ledger.failed(purchase.id, str(failure), now=pendulum.now("UTC"), run=run_of(context))
             raise
         return quote.cost_usd
 
     def _hold_against_limits(
         self, context: Context, ledger: Ledger, purchase: Purchase, cost: Decimal
-    ) -> None:
+    ) -> Mapping[str, str]:
+        # Imported late: a DAG file needs none of it.
+        from airflow_provider_carbonmark.ledger.limits import limits_as_json, limits_passed
+
         with failing_without_retry():
             limit = parse_max_cost(self.max_cost)
         refuse_above(limit, cost, f"{purchase} costs")
         # The price was written down before this: of two links that together pass a limit, neither slips through.
-        if limits := self.limits(context) if callable(self.limits) else self.limits:
-            from airflow_provider_carbonmark.planning.limits import limits_passed
-
+        limits = self.limits(context) if callable(self.limits) else self.limits
+        if limits:
             of_run, by_entity = ledger.run_costs(run_of(context), test_mode=purchase.test_mode)
             entities = {share.entity for share in purchase.allocations}
             its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
@@ -94,6 +100,7 @@ class PriceTerms:
                     f"{purchase} gets no link, since what this run buys costs too much now: {passed}. Raise the limit and clear this "
                     "task, or start a new run once this one is over, which plans anew."
                 )
+        return limits_as_json(limit, limits)
 
 
 def parse_max_cost(value: object) -> Decimal | None:
@@ -111,8 +118,3 @@ def refuse_above(max_cost: Decimal | None, cost: Decimal, what: str) -> None:
         raise AirflowFailException(
             f"{what} {cost} USD, more than max_cost, {max_cost} USD. Raise max_cost, or choose a cheaper listing."
         )
-
-
-def _is_refusal_of_the_listing(cause: BaseException | None) -> bool:
-    # Carbonmark's errors name themselves (seen); a bare 404 is some server's on the way.
-    return isinstance(cause, (NotFoundError, RequestRefusedError)) and cause.code is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from string import Formatter
@@ -10,7 +10,7 @@ from typing import Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import MAX_BENEFICIARY_NAME, MAX_RETIREMENT_MESSAGE, parse_text
-from airflow_provider_carbonmark.ledger.values import spans
+from airflow_provider_carbonmark.ledger.values import REFERENCE, spans
 
 _EXACT = Context(prec=60)
 #: What tells purchases apart, and what speaks of a whole purchase.
@@ -25,7 +25,8 @@ class Dedication:
     What the certificates will say: texts with fields.
 
     ``{entity}`` and ``{month}`` tell apart: what they make different texts of is bought apart, everything else together. ``{months}``,
-    ``{emitted_tonnes}`` and ``{quantity_tonnes}`` speak of the whole purchase.
+    ``{emitted_tonnes}`` and ``{quantity_tonnes}`` speak of the whole purchase. ``{reference}``, in the message, is what tells a purchase
+    from others that ask for just the same; the ledger puts it there with the purchase's number.
 
     :param beneficiary_name: such as ``Example Corp`` or ``Example Corp, {entity}``.
     :param retirement_message: such as ``Emissions of {months}: {emitted_tonnes} t CO2e``.
@@ -36,14 +37,14 @@ class Dedication:
     retirement_message: str
 
     def __post_init__(self) -> None:
-        for name, template in vars(self).items():
-            _check_fields(template, name)
+        _check_fields(self.beneficiary_name, "beneficiary_name", _FIELDS)
+        _check_fields(self.retirement_message, "retirement_message", (*_FIELDS, "reference"))
         # Too long for the shortest facts is too long for all.
         self.of("x", "2026-10", ["2026-10"], Decimal(1), Decimal(1))
 
     def apart(self, entity: str, month: str) -> tuple[str, str]:
         """Give what is the same for all that is bought together: the texts, as far as an entity and a month decide them."""
-        as_is = {field: f"{{{field}}}" for field in _OF_PURCHASE}
+        as_is = {field: f"{{{field}}}" for field in (*_OF_PURCHASE, "reference")}
         facts = as_is | {"entity": entity, "month": month}
         return self.beneficiary_name.format(**facts), self.retirement_message.format(**facts)
 
@@ -68,6 +69,7 @@ class Dedication:
             "months": ", ".join(spans(months)),
             "emitted_tonnes": f"{emitted_tonnes.normalize(_EXACT):f}",
             "quantity_tonnes": f"{quantity_tonnes.normalize(_EXACT):f}",
+            "reference": REFERENCE,
         }
         return (
             parse_text(self.beneficiary_name.format(**facts), "beneficiary_name", MAX_BENEFICIARY_NAME),
@@ -75,9 +77,9 @@ class Dedication:
         )
 
 
-def _check_fields(template: object, name: str) -> None:
+def _check_fields(template: object, name: str, known: Sequence[str]) -> None:
     """Let nothing through but the plain fields: a person who starts a run may write the template."""
-    remedy = f"Use {', '.join(f'{{{field}}}' for field in _FIELDS)}, and write {{{{ and }}}} for braces"
+    remedy = f"Use {', '.join(f'{{{field}}}' for field in known)}, and write {{{{ and }}}} for braces"
     if not isinstance(template, str):
         raise InvalidInputError(name, "is not text", value=template, remedy=remedy)
     try:
@@ -85,7 +87,7 @@ def _check_fields(template: object, name: str) -> None:
     except ValueError:
         raise InvalidInputError(name, "has a single brace", value=template, remedy=remedy) from None
     for _, field, layout, conversion in parts:
-        if field is not None and field not in _FIELDS:
+        if field is not None and field not in known:
             raise InvalidInputError(name, f"has the unknown field {field!r}", value=template, remedy=remedy)
         if layout or conversion:
             raise InvalidInputError(name, f"lays {field} out", value=template, remedy=remedy)

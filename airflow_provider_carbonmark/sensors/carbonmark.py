@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,12 +44,15 @@ from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.api.models import Payment
     from airflow_provider_carbonmark.ledger.book import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
+TIMEOUT_AFTER = timedelta(days=30)
 # The triggerer keeps the deadline itself. Should no triggerer run, the scheduler ends the wait so much later.
 TRIGGER_TIMEOUT_GRACE = timedelta(minutes=5)
 
@@ -77,7 +81,8 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
     :param failed_states: words on either status that mean it never will be.
     :param allow_test_mode: whether something that retired nothing may succeed; the result still says ``test_mode``.
         A template may render it as ``true`` or ``false``. (templated)
-    :param timeout: seconds from the first poll until the task fails, the same in every mode.
+    :param timeout: seconds, or a timedelta, from the first poll until the task fails, the same in every mode: 30 days when not given,
+        since some methods of payment confirm after 14 (doc, Stripe).
     :param soft_fail: skip the task where it would fail.
     """
 
@@ -97,6 +102,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         success_states: Sequence[str] = DEFAULT_SUCCESS_STATES,
         failed_states: Sequence[str] = DEFAULT_FAILED_STATES,
         allow_test_mode: bool | str = False,
+        timeout: float | timedelta = TIMEOUT_AFTER,
         **kwargs: Any,
     ) -> None:
         first, longest = _parse_pause(poke_interval, "poke_interval"), _parse_pause(max_wait, "max_wait")
@@ -107,7 +113,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                 value=(first, longest),
                 remedy="Raise max_wait too",
             )
-        super().__init__(poke_interval=first, max_wait=longest, **kwargs)
+        super().__init__(poke_interval=first, max_wait=longest, timeout=timeout, **kwargs)
         self._longest_pause = longest
         self.payment_id = payment_id
         self.checkout = checkout
@@ -134,11 +140,12 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
             asset_price_source_id=checkout.get("asset_price_source_id"),
             retirement_message=checkout.get("retirement_message"),
+            since=self._linked.since,
         )
         return WaitTerms(
             payment_id=payment_id,
             asked=asked or None,
-            is_ours=checkout is not None and _is_known(checkout, payment_id),
+            is_ours=payment_id in self._linked.payments,
             test_mode=bool(checkout and checkout.get("test_mode")),
             allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
             success_states=tuple(self.success_states),
@@ -201,7 +208,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(
                 f"Payment {self.payment_id!r} had no proven retirement within {self.timeout:g} s. Last seen: {event['reason']}"
             )
-        if outcome in (Outcome.FAILED, Outcome.NOT_AS_ASKED, Outcome.UNTOLD):
+        if outcome in (Outcome.FAILED, Outcome.PAYMENT_FAILED, Outcome.NOT_AS_ASKED, Outcome.UNTOLD):
             raise self._ended(outcome, event["reason"])
         raise ValueError(f"The trigger fired an event that this sensor doesn't know: {event!r}")
 
@@ -209,27 +216,37 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """
         Return what fails the task. What Carbonmark gave up is over for the ledger too, and its tonnes are bought anew.
 
-        A retirement of something else isn't, nor what nobody can tell: somebody may have paid, and a person has to look at it.
+        A payment that failed leaves the purchase to be paid as before. A retirement of something else is not the end, nor what nobody can tell: somebody may have paid, and a person has to look at it.
         """
-        if outcome == Outcome.FAILED and self._is_of_ledger:
+        if outcome in (Outcome.FAILED, Outcome.PAYMENT_FAILED) and self._is_of_ledger:
             with keeping_books() as ledger:
-                failed = ledger.failed(self._paid_in(ledger).id, reason, now=pendulum.now("UTC"))
-            reason = f"{reason} {failed.todo}".rstrip()
+                if outcome == Outcome.FAILED:
+                    failed = ledger.failed(self._paid_in(ledger).id, reason, now=pendulum.now("UTC"))
+                    reason = f"{reason} {failed.todo}".rstrip()
+                else:
+                    number = find_purchase(ledger, self._checkout).id
+                    ledger.payment_failed(number, self.payment_id)
+                    reason = f"{reason} Nothing was taken, and it can be paid as before: clear the task that awaits the payment."
         return AirflowFailException(reason)
 
     @cached_property
     def _checkout(self) -> Mapping[str, Any] | None:
         if self.checkout is None:
             return None
-        checkout = parse_checkout(self.checkout, ("beneficiary_name", "quantity_tonnes"))
-        if (told := checkout.get("payment_id")) and told != self.payment_id:
+        return parse_checkout(self.checkout, ("beneficiary_name", "quantity_tonnes"))
+
+    @cached_property
+    def _linked(self) -> _Linked:
+        """What is known of the payments for what is waited for. :raises InvalidInputError: when this one is not among them."""
+        linked = _Linked.of(self._checkout or {})
+        if linked.are_all and linked.payments and self.payment_id not in linked.payments:
             raise InvalidInputError(
                 "payment_id",
-                f"is not the payment of this checkout, which is {told!r}",
+                f"is not the payment of this checkout, which is {' or '.join(map(repr, sorted(linked.payments)))}",
                 value=self.payment_id,
                 remedy="Pass the checkout that the payment was made for",
             )
-        return checkout
+        return linked
 
     @property
     def _is_of_ledger(self) -> bool:
@@ -297,11 +314,27 @@ def _parse_pause(value: object, field: str) -> float:
     return seconds
 
 
-def _is_known(checkout: Mapping[str, Any], payment_id: str) -> bool:
-    """Tell whether Carbonmark said before that a payment is the checkout's: when it made the link, or to the ledger."""
-    if checkout.get("payment_id") == payment_id:
-        return True
-    if PURCHASE_KEY not in checkout:
-        return False
-    with keeping_books() as ledger:
-        return find_purchase(ledger, checkout).payment_id == payment_id
+@dataclass(frozen=True)
+class _Linked:
+    """
+    What is known of the payments for a checkout.
+
+    :param since: when its first link was asked for; None where the ledger doesn't know of it.
+    :param payments: those that Carbonmark said are its own: when it made a link, or to the ledger.
+    :param are_all: whether it said so of each link.
+    """
+
+    since: datetime | None = None
+    payments: Collection[str] = ()
+    are_all: bool = True
+
+    @classmethod
+    def of(cls, checkout: Mapping[str, Any]) -> _Linked:
+        if PURCHASE_KEY not in checkout:
+            return cls(payments={told} if (told := checkout.get("payment_id")) else ())
+        with keeping_books() as ledger:
+            purchase = find_purchase(ledger, checkout)
+            links = ledger.links(purchase.id)
+        told = [link.payment_id for link in links if link.url]
+        known = {each for each in (*told, purchase.payment_id) if each}
+        return cls(links[0].asked_at if links else None, known, all(told))

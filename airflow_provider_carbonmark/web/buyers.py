@@ -1,7 +1,7 @@
 """
-The return URL over HTTP: what buyers' browsers come back to, open to the world.
+What buyers' browsers go to and come back to, over HTTP, open to the world.
 
-Two addresses, pages without scripts or anything from elsewhere, and no word about the deployment behind them.
+Three addresses, pages without scripts or anything from elsewhere, and no word about the deployment behind them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
+from airflow_provider_carbonmark.hooks.return_url import PREFIX
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
+from airflow_provider_carbonmark.web import access
+from airflow_provider_carbonmark.web.desk import Desk, Limits
+from airflow_provider_carbonmark.web.paying import Lead, PayVisits, Said, Sight
 from airflow_provider_carbonmark.web.place import HEADERS
-from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Limits, Page, Visit, Visits
+from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Page, Visit, Visits
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # A page that can't say yet what became of the payment looks again: as long as the sensor would wait for an unknown payment.
 LOOK_AGAIN_SECONDS = 10
@@ -30,9 +38,24 @@ MAX_LOOKS = 30
 _TEMPLATES = templates("airflow_provider_carbonmark.web", "templates/buyers")
 _STYLE = _TEMPLATES.get_template("style.css").render()
 
+_LONGEST_FORM = 4096
+
 _HEADERS = HEADERS | {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{hash_of(_STYLE)}'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
+}
+_PAY_HEADERS = _HEADERS | {
+    # A form's policy holds for where it leads, too, and a payment page may be anywhere.
+    "Content-Security-Policy": _HEADERS["Content-Security-Policy"].replace(
+        "form-action 'none'", "form-action 'self' https: http:"
+    ),
+    # With no-referrer, browsers don't say which page a form is from.
+    "Referrer-Policy": "same-origin",
+}
+_PAY_STATUS = {
+    Page.UNKNOWN_LINK: HTTPStatus.NOT_FOUND,
+    Page.ELSEWHERE: HTTPStatus.FORBIDDEN,
+    Page.LATER: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -40,9 +63,10 @@ def create_app(limits: Limits | None = None) -> FastAPI:
     """Return the app, to be mounted at ``/carbonmark``."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     limits = limits or Limits()
-    visits = Visits(limits)
+    desk = Desk(limits)
+    visits, pay_visits = Visits(desk), PayVisits(desk)
 
-    async def within_its_time(visit: Awaitable[Visit], in_trouble: Page) -> Visit:
+    async def within_its_time(visit: Awaitable[T], in_trouble: T) -> T:
         try:
             async with asyncio.timeout(limits.page):
                 return await visit
@@ -50,26 +74,87 @@ def create_app(limits: Limits | None = None) -> FastAPI:
             log.debug("A buyer's page gave up waiting")
         except Exception as error:
             log.debug("A buyer's page has nothing to tell: %r", error)
-        return Visit(in_trouble)
+        return in_trouble
 
     @app.get("/return/{token}/{payment_id}")
     async def returned(request: Request, token: str, payment_id: str) -> Response:
         if _is_only_looking_ahead(request):
             return _not_now()
-        visit = await within_its_time(visits.returned(token, payment_id), Page.UNCHECKED)
+        visit = await within_its_time(visits.returned(token, payment_id), Visit(Page.UNCHECKED))
         return _page(request, visit, payment_id)
 
     @app.get("/cancelled/{token}")
     async def cancelled(request: Request, token: str) -> Response:
         if _is_only_looking_ahead(request):
             return _not_now()
-        return _page(request, await within_its_time(visits.cancelled(token), Page.CANCELLED))
+        visit = await within_its_time(visits.cancelled(token), Visit(Page.CANCELLED))
+        can_pay = visit.purchase and visit.page is Page.CANCELLED and visit.purchase.state is State.LINK_MADE
+        way_back = desk.key.pay_path(visit.purchase.id) if visit.purchase and can_pay else None
+        return _page(request, visit, way_back=way_back)
+
+    @app.get("/pay/{token}")
+    async def looked(token: str) -> Response:
+        async def look() -> Sight | Page | None:
+            id = await pay_visits.purchase(token)
+            return None if id is None else await pay_visits.look(id)
+
+        return _pay_page(await within_its_time(look(), Page.LATER), token)
+
+    @app.post("/pay/{token}")
+    async def said(request: Request, token: str) -> Response:
+        async def say() -> Sight | Lead | Page | None:
+            id = await pay_visits.purchase(token)
+            if id is None:
+                return None
+            if not _is_from_its_own_page(request):
+                return Page.ELSEWHERE
+            form = await _form(request)
+            return await pay_visits.say(id, form, await access.name_of(request))
+
+        return _pay_page(await within_its_time(say(), Page.LATER), token)
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> Response:
         return _page(request, UNKNOWN_LINK, status=error.status_code)
 
     return app
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Read a form of ours; what is longer than any of ours counts as empty."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_FORM:
+            return {}
+    return dict(parse_qsl(body.decode("utf-8", "replace")))
+
+
+def _is_from_its_own_page(request: Request) -> bool:
+    """Tell whether a form was sent from the page that it is on. Every browser of today says where it is from."""
+    if site := request.headers.get("sec-fetch-site"):
+        # "none" is the person themselves, reloading the page.
+        return site in ("same-origin", "none")
+    # Browsers tell the above only to https and localhost; to others they tell the page's origin.
+    origin = urlsplit(request.headers.get("origin", ""))
+    return bool(origin.netloc) and origin.netloc == request.headers.get("host")
+
+
+def _pay_page(seen: Sight | Lead | Page | None, token: str) -> Response:
+    if isinstance(seen, Lead):
+        # To the page itself by its last part, since an Airflow may be below a path.
+        return RedirectResponse(seen.url or token, HTTPStatus.SEE_OTHER, headers=_PAY_HEADERS)
+    page, sight = (Page.PAY, seen) if isinstance(seen, Sight) else (seen or Page.UNKNOWN_LINK, None)
+    html = _TEMPLATES.get_template(f"{page}.html").render(
+        style=_STYLE,
+        purchase=sight.purchase if sight else None,
+        sight=sight,
+        said=Said,
+        certificate=sight and web_address(sight.purchase.certificate_url),
+        payment_id=None,
+        told=True,
+    )
+    return HTMLResponse(writable(html), _PAY_STATUS.get(page, HTTPStatus.OK), headers=_PAY_HEADERS)
 
 
 def _is_only_looking_ahead(request: Request) -> bool:
@@ -87,7 +172,11 @@ def _not_now() -> Response:
 
 
 def _page(
-    request: Request, visit: Visit, payment_id: str | None = None, status: int | None = None
+    request: Request,
+    visit: Visit,
+    payment_id: str | None = None,
+    status: int | None = None,
+    way_back: str | None = None,
 ) -> Response:
     headers = dict(_HEADERS)
     looks_again = False
@@ -98,7 +187,8 @@ def _page(
     html = _TEMPLATES.get_template(f"{visit.page}.html").render(
         style=_STYLE,
         purchase=visit.purchase,
-        way_back=_way_back(visit),
+        # As seen from the page, since an Airflow may be below a path.
+        way_back=way_back and f"..{way_back.removeprefix(PREFIX)}",
         # A second payment's number is for nobody's eyes, and the first is not this buyer's business.
         payment_id=None if visit.page is Page.ALREADY_RECORDED else payment_id,
         recorded=visit.recorded,
@@ -107,14 +197,6 @@ def _page(
     )
     known = HTTPStatus.NOT_FOUND if visit.page is Page.UNKNOWN_LINK else HTTPStatus.OK
     return HTMLResponse(writable(html), status_code=status or known, headers=headers)
-
-
-def _way_back(visit: Visit) -> str | None:
-    """Return the payment page, as long as somebody may still pay there."""
-    purchase = visit.purchase
-    if visit.page is not Page.CANCELLED or purchase is None or purchase.state is not State.LINK_MADE:
-        return None
-    return web_address(purchase.link.url) if purchase.link else None
 
 
 def _looks(request: Request) -> int:

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token, read
+from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token, pay_path, read, read_pay
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class NoKeyError(Exception):
@@ -39,12 +42,23 @@ class LedgerKey:
 
     async def token(self, text: str) -> Token:
         """
-        Return what a token says.
+        Return what a return URL's token says.
 
         :param text: the token, from anybody.
         :raises InvalidTokenError: when it is none of this ledger's.
         :raises NoKeyError: when the ledger can't be asked.
         """
+        return await self._checked(text, read)
+
+    async def purchase(self, text: str) -> int:
+        """Return which purchase a pay address's token names; otherwise as :meth:`token`."""
+        return await self._checked(text, read_pay)
+
+    def pay_path(self, purchase: int) -> str | None:
+        """Return where a purchase can be paid, below this Airflow's address; None before any token was checked."""
+        return None if self._key is None else pay_path(purchase, self._key)
+
+    async def _checked(self, text: str, read: Callable[[str, bytes], T]) -> T:
         if self._key is not None:
             try:
                 return read(text, self._key)

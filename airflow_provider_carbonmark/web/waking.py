@@ -39,15 +39,16 @@ class Waker:
     def __init__(self) -> None:
         self._told: set[type[Exception]] = set()
 
-    def wake(self, tasks: Iterable[Task], payment_id: str) -> bool:
+    def wake(self, tasks: Iterable[Task], payment_id: str | None) -> bool:
         """
         Answer every open request of these tasks.
 
+        :param payment_id: the payment; None where there is none to wait for any more.
         :return: whether all could be woken that are parked.
         """
         return all([self._wake(task, payment_id) for task in tasks])
 
-    def _wake(self, task: Task, payment_id: str) -> bool:
+    def _wake(self, task: Task, payment_id: str | None) -> bool:
         try:
             _answer(task, payment_id)
         except Exception as error:
@@ -55,9 +56,9 @@ class Waker:
             return False
         return True
 
-    def failed(self, waiting: object, payment_id: str, error: Exception) -> None:
+    def failed(self, waiting: object, payment_id: str | None, error: Exception) -> None:
         """
-        Say in the log that a payment is recorded, but what waits for it goes on only when it is next run.
+        Say in the log that what happened is recorded, but what waits for it goes on only when it is next run.
 
         Once: what is wrong with one is wrong with all of them, mostly.
         """
@@ -65,13 +66,13 @@ class Waker:
         self._told.add(type(error))
         log.log(
             logging.ERROR if is_news else logging.INFO,
-            "Payment %s is in the ledger, but what waits for it can't be woken and goes on when it is next run: clear it. It is %s",
-            *(payment_id, waiting),
+            "%s is in the ledger, but what waits for it can't be woken and goes on when it is next run: clear it. It is %s",
+            *(f"Payment {payment_id}" if payment_id else "That nobody has to pay any more", waiting),
             exc_info=error if is_news else None,
         )
 
 
-def _answer(task: Task, payment_id: str) -> None:
+def _answer(task: Task, payment_id: str | None) -> None:
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.retries import run_with_db_retries
@@ -113,7 +114,7 @@ def _answer(task: Task, payment_id: str) -> None:
             )
 
 
-def _as_airflow_does(session: Any, task: Task, request: Any, payment_id: str) -> None:
+def _as_airflow_does(session: Any, task: Task, request: Any, payment_id: str | None) -> None:
     """Call what Airflow's own API calls when a person answers."""
     from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
     from airflow.api_fastapi.core_api.routes.public.hitl import update_hitl_detail

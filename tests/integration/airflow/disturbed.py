@@ -54,7 +54,7 @@ def buy_each(
     for number in count():
         run = disturb(dag_run, number)
         checkout = run("checkout", number)
-        assert checkout == checkout_of(ledger.purchase(checkout["purchase"]))
+        assert checkout == checkout_of(ledger, ledger.purchase(checkout["purchase"]))
         run.park(number)
         # What the return URL could not ask about is for the task to ask about.
         payment_id = buyer.pay(checkout, verified=False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, UnreadableAnswerError
+from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.ledger.purchase import Run, State, Task
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from tests.integration.airflow.conftest import KEY
@@ -28,8 +30,8 @@ def test_the_result_is_plain_json_with_exactly_these_keys(ledger, checkout_opera
         "purchase": purchase.id,
         "ledger": ledger.id,
         "checkout_url": f"{sandbox.url}/pay/{checkout.id}",
-        "pay_url": None,
-        "expires_at": None,
+        "pay_url": pay_url(ledger, purchase.id),
+        "expires_at": purchase.link.expires_at.isoformat(),
         "payment_id": None,
         "asset_price_source_id": listing.source_id,
         "quantity_tonnes": "1.234",
@@ -38,6 +40,7 @@ def test_the_result_is_plain_json_with_exactly_these_keys(ledger, checkout_opera
         "test_mode": False,
     }
     assert (purchase.state, purchase.allocations) == (State.LINK_MADE, ())
+    assert purchase.link.expires_at - purchase.link.made_at == timedelta(hours=24)
 
 
 def test_the_payment_id_is_passed_on_when_the_service_tells_it(checkout_operator, sandbox):

@@ -28,8 +28,8 @@ def run(ledger, checkout_operator):
         operator = checkout_operator(**changes)
         with watching(reach):
             checkout = operator.execute(make_context(run_id=run_id, map_index=map_index))
-        assert CheckoutLink().get_link(operator, ti_key=None) == checkout["checkout_url"]
-        assert checkout == checkout_of(ledger.purchase(checkout["purchase"]))
+        assert CheckoutLink().get_link(operator, ti_key=None) == checkout["pay_url"]
+        assert checkout == checkout_of(ledger, ledger.purchase(checkout["purchase"]))
         return checkout
 
     return run
@@ -58,7 +58,7 @@ def test_a_retry_and_a_clear_get_the_same_link_paid_or_not(run, ledger, sandbox,
     first = run()
     logged()
     assert run() == first
-    assert first["checkout_url"] in logged()
+    assert first["pay_url"] in logged()
     bring(ledger, first, verified=True)
     assert run() == first
     assert "It is paid: pay_1" in logged()

@@ -56,7 +56,7 @@ def test_a_declined_purchase_is_left_alone_and_its_tonnes_are_planned_anew(
     (line,) = ledger.lines()
     assert (line.state, line.payment_id) == (State.DECLINED, None)
     assert "ada declined to pay for 1.234 t" in line.reason
-    assert dag_run.link() == checkout_of(ledger.purchase(line.purchase))
+    assert dag_run.link() == checkout_of(ledger, ledger.purchase(line.purchase))
     with pytest.raises(AirflowSkipException, match="is declined: ada declined"):
         dag_run.run("payment")
     first, second = dag_run.plan()

@@ -32,7 +32,7 @@ def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledge
     assert page.order.metadata.retirement_message == f"Emissions of web in {MONTH}: 1.234 t CO2e"
     assert (checkout["purchase"], checkout["ledger"]) == (number, ledger.id)
     made = ledger.purchase(number)
-    assert (made.state, checkout_of(made)) == (State.LINK_MADE, checkout)
+    assert (made.state, checkout_of(ledger, made)) == (State.LINK_MADE, checkout)
     assert (made.link.url, made.link.conn_id) == (checkout["checkout_url"], "carbonmark_default")
     assert made.link.made_by == dag_run.task("checkout")
 

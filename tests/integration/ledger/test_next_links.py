@@ -187,9 +187,9 @@ def test_what_is_out_of_stock_is_planned_anew_once_somebody_said_that_nobody_pai
     ledger: Ledger, linked: Purchase
 ) -> None:
     with pytest.raises(NoNextLinkError, match="Nobody said"):
-        ledger.out_of_stock(linked.id, "sold out", now=EXPIRED)
+        ledger.ends_unpaid(linked.id, "sold out", now=EXPIRED)
     ledger.say_unpaid(linked.id, 1, said_by="Ada", now=EXPIRED)
-    assert ledger.out_of_stock(linked.id, "sold out", now=EXPIRED).state is State.FAILED
+    assert ledger.ends_unpaid(linked.id, "sold out", now=EXPIRED).state is State.FAILED
     anew = plan(ledger, lambda known: buying(*map(_of, known.abandoned))(known), SECOND, months=["2026-11"])
     (lacking,) = anew
     assert lacking.quantity_tonnes == linked.quantity_tonnes

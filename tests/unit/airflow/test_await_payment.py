@@ -23,6 +23,7 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.purchase import Order, Run, Source, Task
 from airflow_provider_carbonmark.operators.payment import (
     DECLINE,
+    NEW_LINK,
     PAID,
     PARKING,
     PAYMENT_KEY,
@@ -63,7 +64,7 @@ class Waiting:
         task = Task(RUN, task_id, 2)
         id = self.ledger.order(task, ORDER, test_mode=False, now=NOW).id
         asked = self.ledger.ask_link(id, task, lambda number: {}, conn_id="carbonmark_default", now=NOW)
-        return checkout_of(self.ledger.link_made(id, RUN, asked, url=url, now=NOW))
+        return checkout_of(self.ledger, self.ledger.link_made(id, RUN, asked, url=url, now=NOW))
 
     def context(self) -> Any:
         ti = SimpleNamespace(id="ti", dag_id=RUN.dag_id, run_id=RUN.run_id, task_id="await", map_index=2)
@@ -203,7 +204,7 @@ def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(wai
     assert request["subject"] == "Pay for 12.345 t CO2e, Acme EMEA"
     for told in ("https://pay.example.com/cs_1?a=b#c", "12.345 t", "Acme EMEA", "October"):
         assert told in request["body"]
-    assert request["options"] == [PAID, DECLINE]
+    assert request["options"] == [PAID, DECLINE, NEW_LINK]
     assert request["multiple"] is False
     assert request["params"][PAYMENT_KEY]["schema"]["type"] == ["null", "string", "object"]
     assert request["params"][PAYMENT_KEY]["value"] is None

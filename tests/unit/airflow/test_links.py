@@ -10,7 +10,7 @@ from airflow_provider_carbonmark import links
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 
-LINKS = [(links.CheckoutLink(), "checkout_url"), (links.RetirementLink(), "certificate_url")]
+LINKS = [(links.CheckoutLink(), "pay_url"), (links.RetirementLink(), "certificate_url")]
 TI_KEY = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=3, try_number=1)
 
 

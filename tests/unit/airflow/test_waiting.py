@@ -97,7 +97,7 @@ def test_waits_that_began_together_do_not_stay_together():
         (RequestRefusedError("400", status=400), 0, Outcome.UNTOLD),
         (InvalidInputError("host", "is wrong", remedy="Mend it"), 0, Outcome.UNTOLD),
         (Payment(payment_status="PAID"), 0, Outcome.WAITING),
-        (Payment(payment_status="REFUNDED"), 0, Outcome.FAILED),
+        (Payment(payment_status="REFUNDED"), 0, Outcome.PAYMENT_FAILED),
     ],
 )
 def test_trouble_is_waited_out_and_what_cannot_mend_ends_the_wait(answer, waited, outcome):

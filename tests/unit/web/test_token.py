@@ -13,6 +13,7 @@ from itsdangerous import URLSafeSerializer
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.return_url import (
+    _RETURN,
     MAX_LENGTH,
     InvalidTokenError,
     Token,
@@ -94,7 +95,7 @@ def test_a_token_of_another_ledger_is_refused():
     ids=repr,
 )
 def test_a_payload_that_is_none_of_ours_is_refused(payload):
-    assert refused(_serializer(KEY).dumps(payload))
+    assert refused(_serializer(KEY, _RETURN).dumps(payload))
 
 
 def test_what_something_else_signed_with_the_same_key_is_refused():

@@ -26,7 +26,7 @@ with warnings.catch_warnings():
 from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
 from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
-from airflow_provider_carbonmark.web.visits import Limits
+from airflow_provider_carbonmark.web.desk import Limits
 
 if TYPE_CHECKING:
     import httpx

@@ -8,7 +8,7 @@ from airflow.configuration import conf
 
 from airflow_provider_carbonmark.hooks.return_url import Token, sign
 from airflow_provider_carbonmark.ledger.purchase import Source, State
-from airflow_provider_carbonmark.web import visits
+from airflow_provider_carbonmark.web import desk, visits
 from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     ALREADY,
@@ -163,8 +163,8 @@ def july(make_link):
 
 @pytest.fixture
 def august(make_link):
-    """A link for just the same tonnes, listing and beneficiary as that of July."""
-    return make_link(run_id="august", retirement_message="Cloud emissions of August 2026")
+    """A link for just the same as that of July."""
+    return make_link(run_id="august")
 
 
 def test_one_payment_counts_for_one_link(july, august, buyer, caplog):
@@ -234,9 +234,9 @@ def test_a_ledger_that_is_away_makes_the_page_look_again_and_leads_nobody_who_le
 def test_killed_before_the_record_or_after_it_the_next_visit_says_it_again(link, buyer, monkeypatch):
     waiting = WaitingTask(link).ask().park()
     url = buyer.pay(link)
-    for step, is_recorded in (("_bring", False), ("_waiting", True)):
+    for module, step, is_recorded in ((visits, "_bring", False), (desk, "_waiting", True)):
         with monkeypatch.context() as dying:
-            dying.setattr(visits, step, lambda *arguments, **more: 1 / 0)
+            dying.setattr(module, step, lambda *arguments, **more: 1 / 0)
             buyer.go(url)
         assert bool(link.paid_with) is is_recorded
         assert waiting.answer is None

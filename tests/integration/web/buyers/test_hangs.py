@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.web import visits, waking
-from airflow_provider_carbonmark.web.visits import Limits
+from airflow_provider_carbonmark.web import desk, visits, waking
+from airflow_provider_carbonmark.web.desk import Limits
 from tests.integration.web.buyers.parts import (
     ALREADY,
     CANCELLED,
@@ -158,7 +158,7 @@ def test_who_waits_is_woken_though_the_page_did_not_wait_for_that(link, buyer, m
         answered.set()
 
     monkeypatch.setattr(waking, "_answer", answer)
-    monkeypatch.setattr(visits, "_waiting", gate.close(visits._waiting))
+    monkeypatch.setattr(desk, "_waiting", gate.close(desk._waiting))
     assert "goes on the next time it runs" in soon(url).text
     gate.open()
     assert answered.wait(60)
@@ -188,7 +188,7 @@ def test_strangers_are_turned_away_while_everything_hangs_and_take_nobody_s_plac
     assert title(buyer.leave(link)) == CANCELLED
     base, _, payment_id = url.rpartition("/")
     with monkeypatch.context() as hanging:
-        hanging.setattr(visits, "_find", gate.close(visits._find))
+        hanging.setattr(desk, "_find", gate.close(desk._find))
         assert title(soon(url)) == UNCHECKED
         threads = threading.active_count()
         for number in range(100):

@@ -1,0 +1,149 @@
+"""
+The link after one that can't be paid any more: by the pay address, and by the form of the task that waits.
+
+A link without a return is paid or not, and nobody can ask. So somebody has to say that nobody paid it; the ledger keeps who did.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_carbonmark.api.errors import CarbonmarkError
+from airflow_provider_carbonmark.api.retries import NO_RETRIES, refuses_the_listing
+from airflow_provider_carbonmark.hooks.checkout import good_until
+from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
+from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
+from airflow_provider_carbonmark.hooks.return_url import Token, next_urls
+from airflow_provider_carbonmark.ledger.limits import limits_from_json, limits_passed
+from airflow_provider_carbonmark.ledger.purchase import HasLinkError, NoNextLinkError
+from airflow_provider_carbonmark.ledger.values import too_little
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.api.client import ClientSettings
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
+
+log = logging.getLogger(__name__)
+
+
+def make_next_link(
+    ledger: Ledger, id: int, after: int, settings_of: Callable[[str], ClientSettings], said_by: str
+) -> Purchase:
+    """
+    Make a purchase's next link, because somebody says that nobody paid the current one.
+
+    :param after: the number of that link.
+    :param settings_of: how to reach Carbonmark by a connection's id.
+    :param said_by: who says so.
+    :return: the purchase with its current link, whoever made it.
+    :raises NoNextLinkError: when there is none to be made; says why, in words for whoever wants to pay.
+    :raises CarbonmarkError: when Carbonmark can't be asked.
+    """
+    try:
+        purchase = ledger.say_unpaid(id, after, said_by=said_by, now=_now())
+        link = purchase.link
+        if link is None:
+            raise AssertionError(f"{purchase} has no link that another could follow")
+        log.info("%s says that nobody paid %s at %s", said_by, purchase, link.url)
+        settings = settings_of(link.conn_id)
+        _rule_out(ledger, purchase, settings)
+        return _follow(ledger, purchase, link, settings)
+    except HasLinkError as overtaken:
+        log.info("%s", overtaken)
+        return ledger.purchase(id)
+
+
+def _follow(ledger: Ledger, purchase: Purchase, link: Link, settings: ClientSettings) -> Purchase:
+    # Imported late: a DAG file needs no client.
+    from airflow_provider_carbonmark.api.client import CarbonmarkClient
+
+    def request_of(current: Link, number: int) -> Mapping[str, Any]:
+        token = Token(purchase.id, current.number, current.conn_id)
+        return {**current.request, **next_urls(ledger, token, current.request)}
+
+    # Whoever waits for it can ask again.
+    with CarbonmarkClient(settings, retries=NO_RETRIES) as client:
+        try:
+            quote = client.create_quote(
+                asset_price_source_id=purchase.asset_price_source_id,
+                quantity_tonnes=purchase.quantity_tonnes,
+            )
+            _hold_against_limits(ledger, purchase, link, quote.cost_usd)
+            cost, now = quote.cost_usd, _now()
+            asked = ledger.ask_next_link(purchase.id, link.number, request_of, cost_usd=cost, now=now)
+            page = client.create_checkout(**asked.request, idempotency_key=asked.idempotency_key)
+        except CarbonmarkError as error:
+            if not refuses_the_listing(error):
+                raise
+            _end(ledger, purchase, f"Nobody paid it, and it can't be bought any more: {error}")
+            raise NoNextLinkError("What was to be bought is not for sale any more") from error
+    made = ledger.next_link_made(
+        purchase.id,
+        asked,
+        url=page.url,
+        payment_id=page.payment_id,
+        expires_at=good_until(page, _now()),
+        now=_now(),
+    )
+    log.info("%s: pay at %s", made, made.link and made.link.url)
+    return made
+
+
+def _rule_out(ledger: Ledger, purchase: Purchase, settings: ClientSettings) -> None:
+    """Ask again about what was brought and could not be confirmed: with it in doubt, nobody knows whether it is paid."""
+    links = ledger.links(purchase.id)
+    for brought in ledger.payments(purchase.id):
+        if brought.verified_at is not None:
+            continue
+        checked = check_payment(settings, brought.payment_id, purchase, links, brought.link)
+        if checked.finding is Finding.THIS_PURCHASE:
+            ledger.bring(
+                purchase.id,
+                brought.link,
+                brought.payment_id,
+                source=brought.source,
+                brought_by=brought.brought_by,
+                verified=True,
+                now=_now(),
+            )
+        elif checked.finding in (Finding.UNTOLD, Finding.OUT_OF_REACH):
+            raise NoNextLinkError(
+                f"Payment {brought.payment_id} was brought for it on {brought.brought_at:%Y-%m-%d %H:%M} UTC, and nobody can say yet "
+                "whether it is for this. Ask Carbonmark what it is for"
+            )
+
+
+def _hold_against_limits(ledger: Ledger, purchase: Purchase, link: Link, cost: Decimal) -> None:
+    if cost < (least := minimum_payment_usd()):
+        _end(ledger, purchase, too_little(cost, least))
+        raise NoNextLinkError(f"It costs {cost:f} USD now, which is less than can be paid")
+    # Written down before it is held against the limits: of two that together pass one, neither slips through.
+    ledger.requoted(purchase.id, cost)
+    most, limits = limits_from_json(link.limits or {})
+    too_dear = ""
+    if most is not None and cost > most:
+        too_dear = f"the most that it may cost is {most:f} USD"
+    elif limits:
+        of_run, by_entity = ledger.run_costs(purchase.run, test_mode=purchase.test_mode)
+        entities = {share.entity for share in purchase.allocations}
+        its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
+        if passed := limits_passed(limits, of_run, its_own):
+            log.warning("%s gets no other link: %s", purchase, passed)
+            too_dear = "together with what else is bought that is more than may be spent"
+    if too_dear:
+        if link.cost_usd is not None:
+            ledger.requoted(purchase.id, link.cost_usd)
+        raise NoNextLinkError(f"It would cost {cost:f} USD now, and {too_dear}")
+
+
+def _end(ledger: Ledger, purchase: Purchase, reason: str) -> None:
+    ended = ledger.ends_unpaid(purchase.id, reason, now=_now())
+    log.warning("%s is %s: %s", ended, ended.state, reason)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,203 @@
+"""
+What all visits of buyers share: who may say what, what the ledger and Carbonmark say of it, who is woken.
+
+Runs in the API server, called by anybody. Nothing is looked up before a token's signature holds. Whatever hangs, a visit goes on to its end
+when its page has given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.return_url import lifetime
+from airflow_provider_carbonmark.hooks.runs import deployment
+from airflow_provider_carbonmark.ledger.purchase import LedgerError
+from airflow_provider_carbonmark.web import waking
+from airflow_provider_carbonmark.web.ledger_key import LedgerKey
+from airflow_provider_carbonmark.web.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from airflow_provider_carbonmark.hooks.return_url import Token
+    from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase, Source, Task
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Buyers at once. They have threads of their own, so that a slow Carbonmark doesn't hold up Airflow's API, nor those who need the ledger.
+_AT_ONCE: Final = 10
+_HANGING: Final = 40
+# Visits that may wait for what hangs. Each is of somebody with a link of ours; the same visit again waits for the first.
+_MOST_UNDER_WAY: Final = 500
+_MOST_REMEMBERED: Final = 1000
+
+
+class TooManyVisitsError(Exception):
+    """More buyers wait for what hangs than are let in."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    How long something may take, in seconds.
+
+    :param page: until a buyer is shown a page.
+    :param check: until Carbonmark counts as out of reach.
+    :param waking: until the page says that nobody was told.
+    :param hanging: until a thread counts as hanging, and makes room for another.
+    :param key_again: between two readings of the ledger's key, where there is one.
+    :param key_retry: the same, where there is none.
+    """
+
+    page: float = 13.0
+    check: float = 8.0
+    waking: float = 3.0
+    hanging: float = 15.0
+    key_again: float = 60.0
+    key_retry: float = 2.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    A purchase as the ledger has it.
+
+    :param links: its links, by number.
+    :param brought: the payments that were brought for it, in the order that they came.
+    """
+
+    purchase: Purchase
+    links: list[Link]
+    brought: list[Payment]
+
+    def unverified(self, *, besides: str = "", source: Source | None = None) -> list[Payment]:
+        """Return the payments that nobody could check."""
+        return [
+            each
+            for each in self.brought
+            if each.verified_at is None and each.payment_id != besides and source in (None, each.source)
+        ]
+
+
+class Desk:
+    """Where buyers are served. Belongs to one event loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.ledger, self.carbonmark, self._airflow = (
+            Threads(_AT_ONCE, hanging=_HANGING, seconds=limits.hanging) for _ in range(3)
+        )
+        self.key = LedgerKey(
+            lambda: self.ledger.run(_signing_key), again=limits.key_again, retry=limits.key_retry
+        )
+        self._waker = waking.Waker()
+        self._turned_away: set[Hashable] = set()
+        self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
+        self._being_woken: set[asyncio.Task[bool]] = set()
+
+    async def to_its_end(self, key: Hashable, visit: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """
+        Wait for a visit, which goes on when nobody waits any more, and which the same buyer's next look joins.
+
+        :param key: what tells it from other visits.
+        :raises TooManyVisitsError: when too many are under way.
+        """
+        under_way = self._under_way.get(key)
+        if under_way is None:
+            if len(self._under_way) >= _MOST_UNDER_WAY:
+                raise TooManyVisitsError
+            under_way = self._under_way[key] = asyncio.create_task(visit())
+            under_way.add_done_callback(partial(self._ended, key))
+        found: T = await asyncio.shield(under_way)
+        return found
+
+    def _ended(self, key: Hashable, visit: asyncio.Task[Any]) -> None:
+        del self._under_way[key]
+        if not visit.cancelled() and (error := visit.exception()):
+            log.error("A buyer's visit to %s could not be handled", key, exc_info=error)
+
+    async def find(self, purchase: int, token: Token | None = None) -> Found | None:
+        """
+        Return a purchase; None, and a line in the log, when its buyer can't be let in.
+
+        :param token: of the return URL that the buyer came to; None for the pay address.
+        """
+        try:
+            return await self.ledger.run(partial(_find, purchase, token))
+        except (LedgerError, InvalidInputError) as refusal:
+            # The token is ours, so somebody may have paid; whoever has it can come as often as they like.
+            key = token or purchase
+            is_news = key not in self._turned_away and len(self._turned_away) < _MOST_REMEMBERED
+            if is_news:
+                self._turned_away.add(key)
+            level = logging.WARNING if is_news else logging.DEBUG
+            log.log(level, "A buyer came to %s and is turned away: %s", key, refusal)
+            return None
+
+    async def wake(self, purchase: Purchase, payment_id: str | None) -> bool:
+        """
+        Wake every task of this Airflow that waits for a purchase; return whether none is left that could not be.
+
+        :param payment_id: the payment; None where the purchase has ended without one.
+        """
+
+        def wake() -> bool:
+            try:
+                return self._waker.wake(_waiting(purchase.id), payment_id)
+            except Exception as error:
+                self._waker.failed(purchase, payment_id, error)
+                return False
+
+        # It goes on when the page waits no longer: nobody else may ever wake them.
+        under_way = asyncio.create_task(self._airflow.run(wake))
+        self._being_woken.add(under_way)
+        under_way.add_done_callback(self._being_woken.discard)
+        try:
+            async with asyncio.timeout(self.limits.waking):
+                return await asyncio.shield(under_way)
+        except TimeoutError as error:
+            self._waker.failed(purchase, payment_id, error)
+            return False
+
+
+def _signing_key() -> bytes | None:
+    with open_ledger() as ledger:
+        return ledger.signing_key()
+
+
+def _find(id: int, token: Token | None) -> Found:
+    """
+    Return a purchase of ours.
+
+    :raises LedgerError: when there is none, or its buyer comes too late.
+    """
+    with open_ledger() as ledger:
+        purchase = ledger.purchase(id)
+        links, brought = ledger.links(id), ledger.payments(id)
+    if token is None:
+        begun = purchase.retired_at or purchase.failed_at or purchase.declined_at
+    else:
+        link = next((each for each in links if each.number == token.link), None)
+        if link is None or link.conn_id != token.conn_id:
+            raise LedgerError(f"{purchase} has no such link of this connection")
+        # Not what a worker's clock said of the time when the token was made: that may be ahead.
+        begun = link.asked_at
+    if begun and datetime.now(UTC) > (ended := begun + lifetime()):
+        raise LedgerError(f"the time of {purchase} ended at {ended} ([carbonmark] return_token_days)")
+    return Found(purchase, links, brought)
+
+
+def _waiting(purchase: int) -> list[Task]:
+    """Return the tasks of this Airflow that wait; those of another one look into the ledger themselves."""
+    with open_ledger() as ledger:
+        return [task for task in ledger.waiting(purchase) if task.run.deployment == deployment()]

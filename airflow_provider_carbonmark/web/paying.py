@@ -1,0 +1,224 @@
+"""
+What the pay address shows, and what whoever comes there says: that they want to pay, that nobody has, or that they have.
+
+Looking changes nothing: mail scanners and prefetches come first. Only what is said makes the next link, one at most for the time that a link
+can be paid; and whoever says so is in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.markup import web_address
+from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.next_link import make_next_link
+from airflow_provider_carbonmark.hooks.payment_check import Finding, parse_typed, take_payment
+from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError
+from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment, Source, State
+from airflow_provider_carbonmark.web import waking
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.hooks.payment_check import Checked
+    from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
+    from airflow_provider_carbonmark.web.desk import Desk, Found
+
+log = logging.getLogger(__name__)
+
+#: Who says something without being signed in.
+SOMEBODY: Final = "somebody who had the pay address"
+
+
+class Said(StrEnum):
+    """What somebody may say at the pay address."""
+
+    PAY = "pay"
+    NOBODY_PAID = "nobody-paid"
+    I_PAID = "i-paid"
+
+
+class Stands(StrEnum):
+    """Where a purchase stands, for whoever comes to pay it."""
+
+    NO_LINK = "no_link"
+    TO_BE_PAID = "to_be_paid"
+    IS_IT_PAID = "is_it_paid"
+    NOTED = "noted"
+    PAID = "paid"
+    RETIRED = "retired"
+    PAID_NOT_RETIRED = "paid_not_retired"
+    CLOSED = "closed"
+
+    @classmethod
+    def of(cls, found: Found, now: datetime) -> Stands:
+        purchase, link = found.purchase, found.purchase.link
+        if purchase.state is State.LINK_MADE and link:
+            if found.unverified():
+                return cls.NOTED
+            return cls.TO_BE_PAID if link.can_be_paid(now) else cls.IS_IT_PAID
+        of_state = {
+            State.PLANNED: cls.NO_LINK,
+            State.PAID: cls.PAID,
+            State.RETIRED: cls.RETIRED,
+            State.PAID_NOT_RETIRED: cls.PAID_NOT_RETIRED,
+        }
+        return of_state.get(purchase.state, cls.CLOSED)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """
+    What somebody gets to see.
+
+    :param word: what came of what they said; empty where nothing is to be told.
+    """
+
+    purchase: Purchase
+    stands: Stands
+    word: str = ""
+
+    @property
+    def link(self) -> Link | None:
+        return self.purchase.link
+
+
+@dataclass(frozen=True)
+class Lead:
+    """
+    Where somebody is led.
+
+    :param url: an address; None for the page that they came from.
+    """
+
+    url: str | None = None
+
+
+class PayVisits:
+    """Handles what comes to pay addresses. What it returns is None for strangers."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def purchase(self, token_text: str) -> int | None:
+        """
+        Return which purchase a token names.
+
+        :param token_text: the token, from anybody.
+        :raises NoKeyError: when nobody can tell.
+        """
+        try:
+            return await self._desk.key.purchase(token_text)
+        except InvalidTokenError:
+            # Anybody can cause this, as often as they like: not a line in the log.
+            return None
+
+    async def look(self, id: int) -> Sight | None:
+        """Return what there is to see. Changes nothing, and asks nobody but the ledger."""
+        return await self._desk.to_its_end(("look", id), lambda: self._look(id))
+
+    async def say(self, id: int, form: Mapping[str, str], said_by: str | None) -> Sight | Lead | None:
+        """
+        Take what somebody says.
+
+        :param form: what they sent: ``said``, with ``link`` or ``payment_id``.
+        :param said_by: who is signed in; None for nobody.
+        """
+        said = form.get("said")
+        number = form.get("link", "")
+        if said == Said.PAY:
+            return await self._desk.to_its_end((said, id), lambda: self._pay(id))
+        if said == Said.NOBODY_PAID and number.isascii() and number.isdigit() and len(number) < 4:
+            key = (said, id, int(number))
+            return await self._desk.to_its_end(key, lambda: self._next(id, int(number), said_by or SOMEBODY))
+        if said == Said.I_PAID:
+            typed = form.get("payment_id", "").strip()
+            return await self._desk.to_its_end(
+                (said, id, typed), lambda: self._paid(id, typed, said_by or SOMEBODY)
+            )
+        return await self._look(id)
+
+    async def _look(self, id: int, word: str = "") -> Sight | None:
+        found = await self._desk.find(id)
+        if found is None:
+            return None
+        return Sight(found.purchase, Stands.of(found, datetime.now(UTC)), word)
+
+    async def _pay(self, id: int) -> Sight | Lead | None:
+        sight = await self._look(id)
+        return _to_payment_page(sight) or sight if sight else None
+
+    async def _next(self, id: int, number: int, said_by: str) -> Sight | Lead | None:
+        if await self._desk.find(id) is None:
+            return None
+        try:
+            await self._desk.carbonmark.run(partial(_next_link, id, number, said_by))
+        except NoNextLinkError as refusal:
+            sight = await self._look(id, f"{refusal}.")
+            if sight and sight.stands is Stands.CLOSED:
+                await self._desk.wake(sight.purchase, None)
+            return sight
+        except CarbonmarkError as error:
+            log.warning("Somebody asked for the next link of purchase %d: %s", id, error)
+            return await self._look(id, "A new payment page can’t be made right now. Please try again later.")
+        return await self._pay(id)
+
+    async def _paid(self, id: int, typed: str, said_by: str) -> Sight | Lead | None:
+        found = await self._desk.find(id)
+        if found is None:
+            return None
+        try:
+            payment_id, reference = parse_typed(typed)
+        except InvalidInputError:
+            return await self._look(id, "That is no payment number.")
+        purchase = found.purchase
+        if purchase.link is None:
+            return await self._look(id)
+        payment = Payment(
+            payment_id=payment_id,
+            link=purchase.link.number,
+            source=Source.ENTERED,
+            brought_by=said_by,
+            brought_at=datetime.now(UTC),
+        )
+        take = partial(_take, purchase, payment, reference)
+        async with asyncio.timeout(self._desk.limits.hanging):
+            checked = await self._desk.carbonmark.run(take)
+        log.info("%s brought payment %s for %s: %s", said_by, payment_id, purchase, checked.why)
+        if checked.finding is Finding.THIS_PURCHASE:
+            await self._desk.wake(purchase, payment_id)
+            return Lead()
+        return await self._look(id, _WORDS[checked.finding])
+
+
+# Without a word on other purchases: whoever has the address may know of this one only.
+_WORDS: Final = {
+    Finding.OTHER: "That payment is for something else. If it is for another purchase of yours, it has been noted there.",
+    Finding.HELD: "That payment may be for this or for another purchase. Write this one’s reference after the number if it is for this one.",
+    Finding.NOT_PAID: "There is no such payment yet. Look at the number again, or come back in a few minutes.",
+    Finding.UNTOLD: "The payment has been noted, and will be checked.",
+    Finding.OUT_OF_REACH: "The payment has been noted, and will be checked.",
+}
+
+
+def _to_payment_page(sight: Sight) -> Lead | None:
+    link = sight.link
+    url = web_address(link.url) if link and sight.stands is Stands.TO_BE_PAID else None
+    return Lead(url) if url else None
+
+
+def _next_link(id: int, number: int, said_by: str) -> Purchase:
+    with open_ledger() as ledger:
+        return make_next_link(ledger, id, number, waking.settings_of, said_by)
+
+
+def _take(purchase: Purchase, payment: Payment, reference: str) -> Checked:
+    settings = waking.settings_of(purchase.link.conn_id if purchase.link else "")
+    with open_ledger() as ledger:
+        return take_payment(ledger, purchase, payment, settings, reference)
