@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from airflow_provider_carbonmark.sandbox.cards import Outcome
+from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.market import Listing
@@ -161,19 +161,33 @@ PLACEHOLDER = Retirement(
 @dataclass
 class Payment:
     """
-    A paid checkout.
+    What a buyer paid, or will have paid once it is confirmed.
 
-    :param outcome: how its retirement ends.
+    :param card: whether it confirms late, and whether the browser comes back.
+    :param outcome: how it ends: the card's, unless test mode or a control call makes it another.
     :param switches: as they were when it was paid: how long its steps take.
-    :param payment_status: a word to say instead of ``PAID``, set by a control call.
+    :param payment_status: a word to say instead of the usual one, set by a control call.
     :param retirement_status: likewise for the retirement.
     """
 
     paid_at: datetime
+    card: Card
     outcome: Outcome
     switches: Switches
     payment_status: str | None = None
     retirement_status: str | None = None
+
+    @property
+    def confirmed_at(self) -> datetime:
+        """When the money is there, or turns out not to come."""
+        late = self.switches.processing_seconds if self.card.confirms_late else 0
+        return self.paid_at + timedelta(seconds=late)
+
+    def status(self, now: datetime) -> str:
+        """Return ``PROCESSING``, ``PAID`` or ``FAILED``, before any respelling."""
+        if now < self.confirmed_at:
+            return "PROCESSING"
+        return "FAILED" if self.outcome is Outcome.UNPAID else "PAID"
 
 
 @dataclass
@@ -217,9 +231,9 @@ class Checkout:
             beneficiary_name=metadata.beneficiary_name,
             retirement_message=metadata.retirement_message,
         )
-        if payment is None or payment.outcome is Outcome.STUCK:
+        if payment is None or payment.status(now) != "PAID" or payment.outcome is Outcome.STUCK:
             return asked
-        elapsed, takes = (now - payment.paid_at).total_seconds(), payment.switches.retirement_seconds
+        elapsed, takes = (now - payment.confirmed_at).total_seconds(), payment.switches.retirement_seconds
         if elapsed < takes / 3:
             return asked
         if elapsed < takes:
@@ -231,7 +245,9 @@ class Checkout:
             return replace(asked, status="FAILED", message=message)
         if payment.outcome is Outcome.PLACEHOLDER:
             return PLACEHOLDER
-        done = replace(asked, status="COMPLETED", completed_at=payment.paid_at + timedelta(seconds=takes))
+        done = replace(
+            asked, status="COMPLETED", completed_at=payment.confirmed_at + timedelta(seconds=takes)
+        )
         if payment.outcome is Outcome.NO_PROOF or elapsed < takes + payment.switches.proof_seconds:
             return done
         if payment.outcome is Outcome.SOMETHING_ELSE:

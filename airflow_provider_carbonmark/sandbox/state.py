@@ -13,7 +13,7 @@ from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
-from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired, too_cheap
 from airflow_provider_carbonmark.sandbox.market import Listing, open_market, plain
 from airflow_provider_carbonmark.sandbox.records import (
     PLACEHOLDER,
@@ -160,6 +160,11 @@ class SandboxState:
     def is_expired(self, checkout: Checkout) -> bool:
         return checkout.payment is None and self.now() >= checkout.expires_at
 
+    def can_be_paid(self, checkout: Checkout) -> bool:
+        """Return whether a page that was opened in time leads to a payment now (unknown: whether Carbonmark's may, late)."""
+        late = timedelta(seconds=self.switches.late_payment_seconds)
+        return checkout.payment is None and self.now() < checkout.expires_at + late
+
     def pay(self, checkout_id: str, card: Card) -> Payment:
         """
         Pay a checkout, once: a second payment gets the first one back.
@@ -171,7 +176,7 @@ class SandboxState:
             checkout = self.find_checkout(checkout_id)
             if checkout.payment is not None:
                 return checkout.payment
-            if self.is_expired(checkout):
+            if not self.can_be_paid(checkout):
                 raise expired()
             listing, quantity = checkout.listing, checkout.order.quantity
             if quantity > listing.liquid_supply:
@@ -188,7 +193,7 @@ class SandboxState:
             listing.liquid_supply -= taken
             if checkout.test_mode and outcome is Outcome.RETIRED:
                 outcome = Outcome.PLACEHOLDER
-            checkout.payment = Payment(self.now(), outcome, self.switches)
+            checkout.payment = Payment(self.now(), card, outcome, self.switches)
             return checkout.payment
 
     def view_payment(self, payment_id: str) -> PaymentView:
@@ -262,7 +267,7 @@ class SandboxState:
                     {
                         "id": checkout.id,
                         "payment_id": checkout.payment_id,
-                        "is_paid": checkout.payment is not None,
+                        "is_paid": self._view(checkout).payment_status == "PAID",
                         "is_expired": self.is_expired(checkout),
                         "test_mode": checkout.test_mode,
                         "amount_usd": checkout.amount,
@@ -282,8 +287,11 @@ class SandboxState:
         if payment is None:
             status = "EXPIRED" if self.is_expired(checkout) else "AWAITING_PAYMENT"
             return PaymentView(checkout, status, None, retirement)
-        retirement_status = payment.retirement_status or retirement.status
-        return PaymentView(checkout, payment.payment_status or "PAID", retirement_status, retirement)
+        status = payment.status(self.now())
+        begun = retirement.status if status == "PAID" else None
+        return PaymentView(
+            checkout, payment.payment_status or status, payment.retirement_status or begun, retirement
+        )
 
     def _sellable(self, source_id: str, quantity: Decimal) -> Listing:
         listing = self.listings.get(source_id)
@@ -316,7 +324,7 @@ class SandboxState:
         if listing.is_puro:
             order.check_consumption()
         now = self.now()
-        return Checkout(
+        checkout = Checkout(
             id=f"cs_{uuid.uuid4().hex}",
             order=order,
             listing=listing,
@@ -327,3 +335,7 @@ class SandboxState:
             payment_id=f"pay_{uuid.uuid4().hex}",
             payment_announced=self.switches.checkout_layout == "rich",
         )
+        least = Decimal(str(self.switches.minimum_charge_usd))
+        if checkout.amount < least:
+            raise too_cheap(checkout.amount, least)
+        return checkout

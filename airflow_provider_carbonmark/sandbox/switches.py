@@ -83,6 +83,11 @@ class Switches(BaseModel):
         description="Seconds from payment to retirement: SUBMITTED in the first third, then COMMITTED, then"
         " COMPLETED. 0 retires at once. Holds for later payments.",
     )
+    processing_seconds: Seconds = Field(
+        default=5.0,
+        description="Seconds for which the payment of a card that confirms late is PROCESSING (in Stripe's words a"
+        " Checkout Session is complete and unpaid meanwhile: see status_words). Holds for later payments.",
+    )
     proof_seconds: Seconds = Field(
         default=0.0, description="Seconds between COMPLETED and its proof. Holds for later payments."
     )
@@ -93,14 +98,26 @@ class Switches(BaseModel):
     checkout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=86_400.0, description="Seconds a checkout can be paid. Holds for later checkouts."
     )
+    late_payment_seconds: Seconds = Field(
+        default=0.0,
+        description="Seconds after its expiry for which a payment page that was opened before can still be paid; after"
+        " them it charges nothing, and doesn't say so. What really happens at Carbonmark is unknown.",
+    )
     require_key: bool = Field(default=True, description="Ask for a bearer key everywhere but at GET /prices.")
     honour_idempotency_key: bool = Field(
         default=True, description="Answer a repeated Idempotency-Key with the checkout it made before."
     )
-    checkout_layout: Literal["url", "rich"] = Field(
+    minimum_charge_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="Least that can be paid: a checkout of less is refused (doc: Stripe takes no less than 0.50).",
+    )
+    checkout_layout: Literal["url", "expiry", "rich"] = Field(
         default="url",
-        description="What POST /checkout answers: only the URL, or also the checkout's id, the payment's id and the"
-        " expiry.",
+        description="What POST /checkout answers: only the URL; also the expiry; or also the checkout's id, the"
+        " payment's id and the expiry.",
+    )
+    expiry_field: Literal["expires_at", "expires_on", "expiresAt"] = Field(
+        default="expires_at", description="What POST /checkout calls the expiry where it tells it."
     )
     prices_layout: Literal["array", "items"] = Field(
         default="array", description='What GET /prices answers: an array, or {"items": […]}.'
