@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, expired
 from airflow_provider_carbonmark.sandbox.records import PLACEHOLDER, Checkout, Payment
 
 TEMPLATES = Path(__file__).with_name("templates")
-PAGES = ("/pay/", "/retirements/", "/transactions/", "/returned/", "/cancelled")
+PAGES = ("/pay/", "/retirements/id/", "/transactions/", "/returned/", "/cancelled")
 HEADERS = {
     # form-action holds for the redirects after a form too, and the buyer's own site may redirect anywhere.
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none';"
@@ -135,17 +135,16 @@ async def pay(
 
 @router.get("/retirements/id/{certificate_id}", summary="Certificate of a retirement")
 async def certificate(certificate_id: str, state: State) -> Response:
-    retirement = state.find_retirement(certificate_id)
-    listing = state.listings.get(retirement.asset_price_source_id)
+    retirement, _, listing = state.find_retirement(certificate_id)
     return page(
-        "certificate.html", retirement=retirement, listing=listing, is_placeholder=retirement == PLACEHOLDER
+        "certificate.html", retirement=retirement, listing=listing, is_placeholder=retirement is PLACEHOLDER
     )
 
 
 @router.get("/transactions/{chain_id}/{transaction_hash}", summary="Stand-in for a block explorer")
 async def transaction(chain_id: int, transaction_hash: str, state: State) -> Response:
-    retirement = state.find_retirement(f"{chain_id}-{transaction_hash}-0")
-    return page("transaction.html", retirement=retirement)
+    proven = state.find_retirement(f"{chain_id}-{transaction_hash}-0")
+    return page("transaction.html", retirement=proven.retirement)
 
 
 @router.get("/returned/{payment_id}", summary="Stand-in for the buyer's own site, after paying")

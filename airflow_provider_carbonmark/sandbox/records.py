@@ -109,14 +109,20 @@ class Transaction:
 
     :param chain_id: 137 is Polygon, 8453 is Base.
     :param hash: ``0x`` and 64 hexadecimal digits.
+    :param index: which retirement of the transaction.
     """
 
     chain_id: int
     hash: str
+    index: int = 0
+
+    @property
+    def retirement_id(self) -> str:
+        return f"{self.chain_id}-{self.hash}-{self.index}"
 
     @property
     def certificate_path(self) -> str:
-        return f"/retirements/id/{self.chain_id}-{self.hash}-0"
+        return f"/retirements/id/{self.retirement_id}"
 
     @property
     def explorer_path(self) -> str:
@@ -143,6 +149,9 @@ class Retirement:
     transaction: Transaction | None = None
     completed_at: datetime | None = None
     message: str | None = None
+
+    def of_somebody_else(self) -> Retirement:
+        return replace(self, beneficiary_name="Somebody Else Ltd.", quantity_tonnes=self.quantity_tonnes + 1)
 
 
 # seen: what every test-mode order in the world links to. Block and hash are made up, the wording is paraphrased.
@@ -251,10 +260,21 @@ class Checkout:
         if payment.outcome is Outcome.NO_PROOF or elapsed < takes + payment.switches.proof_seconds:
             return done
         if payment.outcome is Outcome.SOMETHING_ELSE:
-            done = replace(
-                done, beneficiary_name="Somebody Else Ltd.", quantity_tonnes=asked.quantity_tonnes + 1
-            )
+            done = done.of_somebody_else()
         return replace(done, transaction=self.transaction)
+
+
+class ProvenRetirement(NamedTuple):
+    """A retirement that has its proof, and what was retired; the placeholder is of no listing of this market."""
+
+    retirement: Retirement
+    transaction: Transaction
+    listing: Listing | None
+
+    def neighbour(self) -> ProvenRetirement:
+        """Return somebody else's retirement in the same transaction."""
+        other = replace(self.transaction, index=self.transaction.index + 1)
+        return ProvenRetirement(self.retirement.of_somebody_else(), other, self.listing)
 
 
 class PaymentView(NamedTuple):

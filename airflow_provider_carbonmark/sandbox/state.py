@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.sandbox.records import (
     CheckoutBody,
     Payment,
     PaymentView,
+    ProvenRetirement,
     Retirement,
 )
 from airflow_provider_carbonmark.sandbox.switches import FaultPlan, Switches
@@ -37,6 +38,10 @@ def utc_now() -> datetime:
 
 def unknown_payment(payment_id: str) -> ServiceRefusal:
     return ServiceRefusal(404, f"There is no payment {payment_id[:80]!r}.", "PAYMENT_NOT_FOUND")
+
+
+def unknown_retirement(message: str) -> ServiceRefusal:
+    return ServiceRefusal(404, message, "RETIREMENT_NOT_FOUND")
 
 
 class SandboxState:
@@ -223,20 +228,42 @@ class SandboxState:
                 return checkout
         raise unknown_payment(payment_id)
 
-    def find_retirement(self, certificate_id: str) -> Retirement:
+    def proven_retirements(self) -> list[ProvenRetirement]:
+        """Return what is retired and has its proof; others' retirements come before those they share a transaction with."""
+        with self.lock:
+            made = [each.retirement(self.now()) for each in self.checkouts.values()]
+            proven = [
+                ProvenRetirement(each, each.transaction, self.listings.get(each.asset_price_source_id))
+                for each in [PLACEHOLDER, *(each for each in made if each is not PLACEHOLDER)]
+                if each.transaction
+            ]
+        return (
+            [*(each.neighbour() for each in proven), *proven] if self.switches.shared_transactions else proven
+        )
+
+    def find_retirement(self, retirement_id: str) -> ProvenRetirement:
         """
         Look a proven retirement up.
 
-        :param certificate_id: chain, transaction hash and index, joined by hyphens.
+        :param retirement_id: chain, transaction hash and index, joined by hyphens.
         :raises ServiceRefusal: when there is none.
         """
-        with self.lock:
-            made = [each.retirement(self.now()) for each in self.checkouts.values()]
-        for retirement in [PLACEHOLDER, *made]:
-            proof = retirement.transaction
-            if proof and proof.certificate_path == f"/retirements/id/{certificate_id}":
-                return retirement
-        raise ServiceRefusal(404, "There is no such retirement.", "RETIREMENT_NOT_FOUND")
+        for proven in self.proven_retirements():
+            if proven.transaction.retirement_id == retirement_id:
+                return proven
+        raise unknown_retirement("There is no such retirement.")
+
+    def find_certificate(self, retirement_id: str) -> Retirement:
+        """
+        Look up a retirement whose certificate is there, which is not so at first (doc).
+
+        :raises ServiceRefusal: when there is none, or not yet.
+        """
+        retirement = self.find_retirement(retirement_id).retirement
+        ready = timedelta(seconds=self.switches.certificate_seconds)
+        if retirement.completed_at is None or self.now() < retirement.completed_at + ready:
+            raise unknown_retirement("There is no certificate of this retirement yet.")
+        return retirement
 
     def payment_snapshot(self, checkout: Checkout) -> dict[str, Any] | None:
         """Return what is known of a payment, whatever the service tells of it yet; None before it is paid."""
@@ -267,7 +294,8 @@ class SandboxState:
                     {
                         "id": checkout.id,
                         "payment_id": checkout.payment_id,
-                        "is_paid": self._view(checkout).payment_status == "PAID",
+                        "is_paid": checkout.payment is not None
+                        and checkout.payment.status(self.now()) == "PAID",
                         "is_expired": self.is_expired(checkout),
                         "test_mode": checkout.test_mode,
                         "amount_usd": checkout.amount,

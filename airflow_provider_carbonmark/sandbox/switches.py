@@ -8,6 +8,7 @@ calls under ``/sandbox/switches`` are all read from here.
 from __future__ import annotations
 
 import random
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +30,8 @@ FaultKind = Literal[
 ]
 ProofField = Literal["view_retirement_url", "certificate_url", "transaction_hash", "on_chain_explorer_url"]
 
-API_PATHS = ("/checkout", "/quotes", "/payments/", "/prices")
+# The pages of certificates lie below the API's retirements.
+API_PATHS = re.compile("/(checkout|quotes|payments/|prices|carbonProjects|retirements(?!/id/))")
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -91,6 +93,10 @@ class Switches(BaseModel):
     proof_seconds: Seconds = Field(
         default=0.0, description="Seconds between COMPLETED and its proof. Holds for later payments."
     )
+    certificate_seconds: Seconds = Field(
+        default=0.0,
+        description="Seconds from COMPLETED until GET /retirements/{id}/certificate has the document; 404 until then.",
+    )
     payment_visible_seconds: Seconds = Field(
         default=0.0,
         description="Seconds for which a new payment still answers 404. Holds for later payments.",
@@ -103,7 +109,10 @@ class Switches(BaseModel):
         description="Seconds after its expiry for which a payment page that was opened before can still be paid; after"
         " them it charges nothing, and doesn't say so. What really happens at Carbonmark is unknown.",
     )
-    require_key: bool = Field(default=True, description="Ask for a bearer key everywhere but at GET /prices.")
+    require_key: bool = Field(
+        default=True,
+        description="Ask for a bearer key at the Checkout Service's calls; the market API's are public.",
+    )
     honour_idempotency_key: bool = Field(
         default=True, description="Answer a repeated Idempotency-Key with the checkout it made before."
     )
@@ -121,6 +130,18 @@ class Switches(BaseModel):
     )
     prices_layout: Literal["array", "items"] = Field(
         default="array", description='What GET /prices answers: an array, or {"items": […]}.'
+    )
+    projects_layout: Literal["items", "array"] = Field(
+        default="items",
+        description='What GET /carbonProjects answers: {"items": […], "itemsCount": N}, or an array, as before v17.',
+    )
+    shared_transactions: bool = Field(
+        default=False,
+        description="Have another's retirement in each transaction, which GET /retirements?hash= lists first.",
+    )
+    retirements_spelling: Literal["camelCase", "snake_case"] = Field(
+        default="camelCase",
+        description="How the names are spelled in what GET /retirements and below answer.",
     )
     payment_status_at: Literal["status", "payment_status", "payment.status"] = Field(
         default="payment_status", description="Where GET /payments/{id} says the payment's status."
@@ -183,7 +204,7 @@ class FaultPlan:
     def pick(self, path: str) -> Fault | None:
         """Return the fault that hits the next request for a path, and count it."""
         for fault, left in self._faults:
-            fits = path.startswith(fault.path or API_PATHS)
+            fits = path.startswith(fault.path) if fault.path else API_PATHS.match(path)
             if not fits or left[0] == 0 or self._random.random() >= fault.rate:
                 continue
             if left[0] is not None:
