@@ -42,7 +42,7 @@ def as_project(key: str, market: Iterable[Listing]) -> dict[str, Any]:
         "country": facts["country"],
         "region": facts["region"],
         "registry": registry,
-        # One of which nothing is known is null, one without an id may have a category all the same.
+        # "none" is no methodology's id and becomes null; an empty one is that without an id.
         "methodologies": [
             METHODOLOGIES.get(each or None) for each in (facts["methodologies"] or "").split(";")
         ],
@@ -55,7 +55,7 @@ def as_project(key: str, market: Iterable[Listing]) -> dict[str, Any]:
             "totalSupply": supply,
         },
         "url": None if registry == "CMARK" else f"https://registry.example/{registry.lower()}/{number}",
-        "sustainableDevelopmentGoals": (facts["goals"] or "").split(";") if facts["goals"] else [],
+        "sustainableDevelopmentGoals": facts["goals"].split(";") if facts["goals"] else [],
     }
     if facts["description"]:
         paragraphs = facts["description"].split("|")
