@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.state import SandboxState
 
 DESCRIPTION = f"""
-A local understudy of Carbonmark's Checkout Service and of its market API's prices. **Nothing is bought, and no
+A local understudy of Carbonmark's Checkout Service and of its market API: prices, projects, retirements. **Nothing is bought, and no
 credit is retired.**
 
 Keys: `cm_api_<anything>` is right. `cm_api_sandbox…` is right, and in Carbonmark's test mode: every payment ends in the

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     NO_PROOF = "no_proof"
     PLACEHOLDER = "placeholder"
     SOMETHING_ELSE = "something_else"
+    UNPAID = "unpaid"
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class Card:
     :param number: 16 digits.
     :param outcome: how a payment with it ends; None if the card is declined.
     :param description: what happens, for people; of a declined card, what the payment page says.
+    :param confirms_late: the payment is PROCESSING at first (doc: some of Stripe's methods are, for 2 to 14 days).
+    :param comes_back: the buyer's browser reaches the success URL (doc, Stripe: nobody guarantees that).
     """
 
     number: str
     outcome: Outcome | None
     description: str
+    confirms_late: bool = False
+    comes_back: bool = True
 
     @property
     def what_happens(self) -> str:
@@ -65,6 +70,24 @@ CARDS: tuple[Card, ...] = (
         "4000000000001059",
         Outcome.SOMETHING_ELSE,
         "Pays, and a retirement for somebody else, of another quantity, comes back.",
+    ),
+    Card(
+        "4000000000001075",
+        Outcome.RETIRED,
+        "The buyer is sent back while the payment is still PROCESSING; later it is PAID, and the credits are retired.",
+        confirms_late=True,
+    ),
+    Card(
+        "4000000000001083",
+        Outcome.UNPAID,
+        "The buyer is sent back while the payment is still PROCESSING; later it has FAILED, and nothing is retired.",
+        confirms_late=True,
+    ),
+    Card(
+        "4000000000001091",
+        Outcome.RETIRED,
+        "Pays, and the credits are retired, but the browser never comes back: the page stays, without a payment id.",
+        comes_back=False,
     ),
 )
 

@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow_provider_carbonmark.sandbox.switches import ErrorShape
 
 #: Name and usual code of a status.
@@ -28,13 +30,15 @@ class ServiceRefusal(Exception):
     :param status: HTTP status.
     :param message: what is wrong, for people.
     :param code: the error's code in the market API's shape, such as ``LISTING_NOT_FOUND``; by itself the status's usual one.
+    :param name: the error's name in the predecessor's shape; by itself the status's usual one.
     """
 
-    def __init__(self, status: int, message: str, code: str = "") -> None:
+    def __init__(self, status: int, message: str, code: str = "", name: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.message = message
-        self.name, usual_code = NAMES.get(status, ("BadRequestError", "BAD_REQUEST"))
+        usual_name, usual_code = NAMES.get(status, ("BadRequestError", "BAD_REQUEST"))
+        self.name = name or usual_name
         self.code = code or usual_code
 
 
@@ -44,6 +48,12 @@ def bad_request(message: str) -> ServiceRefusal:
 
 def expired() -> ServiceRefusal:
     return ServiceRefusal(410, "This checkout has expired. Nothing was charged.")
+
+
+def too_cheap(amount: Decimal, least: Decimal) -> ServiceRefusal:
+    """Return the one refusal of the predecessor whose name is known (seen; assumed: its status and code)."""
+    message = f"The least that can be paid is {least:.2f} USD, and this costs {amount} USD"
+    return ServiceRefusal(400, message, "MIN_PURCHASE_REQUIRED", "MinPurchaseRequired")
 
 
 def error_answer(status: int, message: str, *, name: str, code: str, shape: ErrorShape) -> dict[str, Any]:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.switches import ErrorShape, Fault
 
 CONTROL_PATH = "/sandbox"
-PATHS_WITH_ID = ("/payments/", "/pay/", "/retirements/id/", "/transactions/", "/returned/")
+PATHS_WITH_ID = (
+    "/payments/",
+    "/carbonProjects/",
+    "/pay/",
+    "/retirements/id/",
+    "/retirements/",
+    "/transactions/",
+    "/returned/",
+)
 BODY_KEPT = 4096
 JUST_TOO_MUCH = 4 * 1024 * 1024 + 1
 

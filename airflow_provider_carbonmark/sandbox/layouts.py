@@ -39,8 +39,10 @@ def _plain(value: Decimal | datetime) -> int | float | str:
 def checkout_answer(checkout: Checkout, base_url: str, switches: Switches) -> dict[str, Any]:
     """Lay out the answer of POST /checkout (seen: only the URL; assumed: the rest)."""
     answer: dict[str, Any] = {"url": f"{base_url}/pay/{checkout.id}"}
+    if switches.checkout_layout != "url":
+        answer[switches.expiry_field] = checkout.expires_at
     if switches.checkout_layout == "rich":
-        answer |= {"id": checkout.id, "payment_id": checkout.payment_id, "expires_at": checkout.expires_at}
+        answer |= {"id": checkout.id, "payment_id": checkout.payment_id}
     return answer
 
 

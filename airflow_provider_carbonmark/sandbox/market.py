@@ -79,17 +79,25 @@ class Listing:
     def is_expired(self, now: datetime) -> bool:
         return now.timestamp() > self.expires_after
 
+    @property
+    def credit_id(self) -> dict[str, Any]:
+        return {"vintage": self.vintage, "projectId": self.project_id}
+
+    @property
+    def token(self) -> dict[str, Any]:
+        return {
+            "tokenStandard": "erc1155",
+            "symbol": self.credit,
+            "isExAnte": self.is_ex_ante,
+            "tokenId": 1,
+        }
+
     def as_price(self) -> dict[str, Any]:
         """Return the entry of GET /prices (seen; what klimaprotocol entries carry is assumed)."""
         details: dict[str, Any] = {
             "id": self.hash,
-            "creditId": {"vintage": self.vintage, "projectId": self.project_id},
-            "token": {
-                "tokenStandard": "erc1155",
-                "symbol": self.credit,
-                "isExAnte": self.is_ex_ante,
-                "tokenId": 1,
-            },
+            "creditId": self.credit_id,
+            "token": self.token,
         }
         if self.type == "listing":
             seller = hashlib.sha256(self.hash.encode()).hexdigest()[:40]

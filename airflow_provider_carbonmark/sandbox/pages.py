@@ -3,6 +3,7 @@
 # ruff: noqa: TC001 - FastAPI reads the annotations when it starts
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
@@ -15,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from airflow_provider_carbonmark.sandbox.api import BaseUrl, State
 from airflow_provider_carbonmark.sandbox.cards import CARDS, GOOD_CARD, charge
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, expired
-from airflow_provider_carbonmark.sandbox.records import PLACEHOLDER, Checkout
+from airflow_provider_carbonmark.sandbox.records import PLACEHOLDER, Checkout, Payment
 
 TEMPLATES = Path(__file__).with_name("templates")
-PAGES = ("/pay/", "/retirements/", "/transactions/", "/returned/", "/cancelled")
+PAGES = ("/pay/", "/retirements/id/", "/transactions/", "/returned/", "/cancelled")
 HEADERS = {
     # form-action holds for the redirects after a form too, and the buyer's own site may redirect anywhere.
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none';"
@@ -75,6 +76,16 @@ def success_url(checkout: Checkout) -> str:
     return f"{checkout.order.success_url}/{checkout.payment_id}"
 
 
+def paid_page(checkout: Checkout, payment: Payment, now: datetime) -> HTMLResponse:
+    heading = {
+        "PROCESSING": "This payment is being processed",
+        "PAID": "This checkout is paid",
+        "FAILED": "This payment has failed",
+    }[payment.status(now)]
+    next_url = success_url(checkout) if payment.card.comes_back else None
+    return page("paid.html", checkout=checkout, heading=heading, next_url=next_url)
+
+
 @router.get("/", summary="What this is")
 async def home(base_url: BaseUrl) -> Response:
     return page("home.html", base_url=base_url)
@@ -89,7 +100,7 @@ async def style() -> Response:
 async def show_checkout(checkout_id: str, state: State) -> Response:
     checkout = state.find_checkout(checkout_id)
     if checkout.payment is not None:
-        return page("paid.html", checkout=checkout, next_url=success_url(checkout))
+        return paid_page(checkout, checkout.payment, state.now())
     if state.is_expired(checkout):
         raise expired()
     return payment_page(checkout)
@@ -105,31 +116,35 @@ async def pay(
     action: Annotated[str, Form()] = "pay",
 ) -> Response:
     checkout = state.find_checkout(checkout_id)
-    if checkout.payment is None:
+    payment = checkout.payment
+    if payment is None:
         if action == "cancel":
             return RedirectResponse(checkout.order.cancel_url, 303, HEADERS)
-        if state.is_expired(checkout):
-            raise expired()
+        if not state.can_be_paid(checkout):
+            # The form was shown, so the page was opened in time. Stripe's then leaves both possible (doc).
+            said = "Either you completed this payment already, or this page timed out."
+            return page("notice.html", 410, title="You are done here", message=said)
         try:
-            state.pay(checkout_id, charge(card_number, expiry, cvc, state.now().date()))
+            payment = state.pay(checkout_id, charge(card_number, expiry, cvc, state.now().date()))
         except ServiceRefusal as refusal:
             return payment_page(checkout, refusal.status, refusal.message)
-    return RedirectResponse(success_url(checkout), 303, HEADERS)
+    if payment.card.comes_back:
+        return RedirectResponse(success_url(checkout), 303, HEADERS)
+    return paid_page(checkout, payment, state.now())
 
 
 @router.get("/retirements/id/{certificate_id}", summary="Certificate of a retirement")
 async def certificate(certificate_id: str, state: State) -> Response:
-    retirement = state.find_retirement(certificate_id)
-    listing = state.listings.get(retirement.asset_price_source_id)
+    retirement, _, listing = state.find_retirement(certificate_id)
     return page(
-        "certificate.html", retirement=retirement, listing=listing, is_placeholder=retirement == PLACEHOLDER
+        "certificate.html", retirement=retirement, listing=listing, is_placeholder=retirement is PLACEHOLDER
     )
 
 
 @router.get("/transactions/{chain_id}/{transaction_hash}", summary="Stand-in for a block explorer")
 async def transaction(chain_id: int, transaction_hash: str, state: State) -> Response:
-    retirement = state.find_retirement(f"{chain_id}-{transaction_hash}-0")
-    return page("transaction.html", retirement=retirement)
+    proven = state.find_retirement(f"{chain_id}-{transaction_hash}-0")
+    return page("transaction.html", retirement=proven.retirement)
 
 
 @router.get("/returned/{payment_id}", summary="Stand-in for the buyer's own site, after paying")

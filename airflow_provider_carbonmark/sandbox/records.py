@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from airflow_provider_carbonmark.sandbox.cards import Outcome
+from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox.market import Listing
@@ -109,14 +109,20 @@ class Transaction:
 
     :param chain_id: 137 is Polygon, 8453 is Base.
     :param hash: ``0x`` and 64 hexadecimal digits.
+    :param index: which retirement of the transaction.
     """
 
     chain_id: int
     hash: str
+    index: int = 0
+
+    @property
+    def retirement_id(self) -> str:
+        return f"{self.chain_id}-{self.hash}-{self.index}"
 
     @property
     def certificate_path(self) -> str:
-        return f"/retirements/id/{self.chain_id}-{self.hash}-0"
+        return f"/retirements/id/{self.retirement_id}"
 
     @property
     def explorer_path(self) -> str:
@@ -144,6 +150,9 @@ class Retirement:
     completed_at: datetime | None = None
     message: str | None = None
 
+    def of_somebody_else(self) -> Retirement:
+        return replace(self, beneficiary_name="Somebody Else Ltd.", quantity_tonnes=self.quantity_tonnes + 1)
+
 
 # seen: what every test-mode order in the world links to. Block and hash are made up, the wording is paraphrased.
 PLACEHOLDER = Retirement(
@@ -161,19 +170,33 @@ PLACEHOLDER = Retirement(
 @dataclass
 class Payment:
     """
-    A paid checkout.
+    What a buyer paid, or will have paid once it is confirmed.
 
-    :param outcome: how its retirement ends.
+    :param card: whether it confirms late, and whether the browser comes back.
+    :param outcome: how it ends: the card's, unless test mode or a control call makes it another.
     :param switches: as they were when it was paid: how long its steps take.
-    :param payment_status: a word to say instead of ``PAID``, set by a control call.
+    :param payment_status: a word to say instead of the usual one, set by a control call.
     :param retirement_status: likewise for the retirement.
     """
 
     paid_at: datetime
+    card: Card
     outcome: Outcome
     switches: Switches
     payment_status: str | None = None
     retirement_status: str | None = None
+
+    @property
+    def confirmed_at(self) -> datetime:
+        """When the money is there, or turns out not to come."""
+        late = self.switches.processing_seconds if self.card.confirms_late else 0
+        return self.paid_at + timedelta(seconds=late)
+
+    def status(self, now: datetime) -> str:
+        """Return ``PROCESSING``, ``PAID`` or ``FAILED``, before any respelling."""
+        if now < self.confirmed_at:
+            return "PROCESSING"
+        return "FAILED" if self.outcome is Outcome.UNPAID else "PAID"
 
 
 @dataclass
@@ -217,9 +240,9 @@ class Checkout:
             beneficiary_name=metadata.beneficiary_name,
             retirement_message=metadata.retirement_message,
         )
-        if payment is None or payment.outcome is Outcome.STUCK:
+        if payment is None or payment.status(now) != "PAID" or payment.outcome is Outcome.STUCK:
             return asked
-        elapsed, takes = (now - payment.paid_at).total_seconds(), payment.switches.retirement_seconds
+        elapsed, takes = (now - payment.confirmed_at).total_seconds(), payment.switches.retirement_seconds
         if elapsed < takes / 3:
             return asked
         if elapsed < takes:
@@ -231,14 +254,27 @@ class Checkout:
             return replace(asked, status="FAILED", message=message)
         if payment.outcome is Outcome.PLACEHOLDER:
             return PLACEHOLDER
-        done = replace(asked, status="COMPLETED", completed_at=payment.paid_at + timedelta(seconds=takes))
+        done = replace(
+            asked, status="COMPLETED", completed_at=payment.confirmed_at + timedelta(seconds=takes)
+        )
         if payment.outcome is Outcome.NO_PROOF or elapsed < takes + payment.switches.proof_seconds:
             return done
         if payment.outcome is Outcome.SOMETHING_ELSE:
-            done = replace(
-                done, beneficiary_name="Somebody Else Ltd.", quantity_tonnes=asked.quantity_tonnes + 1
-            )
+            done = done.of_somebody_else()
         return replace(done, transaction=self.transaction)
+
+
+class ProvenRetirement(NamedTuple):
+    """A retirement that has its proof, and what was retired; the placeholder is of no listing of this market."""
+
+    retirement: Retirement
+    transaction: Transaction
+    listing: Listing | None
+
+    def neighbour(self) -> ProvenRetirement:
+        """Return somebody else's retirement in the same transaction."""
+        other = replace(self.transaction, index=self.transaction.index + 1)
+        return ProvenRetirement(self.retirement.of_somebody_else(), other, self.listing)
 
 
 class PaymentView(NamedTuple):

@@ -13,7 +13,7 @@ from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
-from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired, too_cheap
 from airflow_provider_carbonmark.sandbox.market import Listing, open_market, plain
 from airflow_provider_carbonmark.sandbox.records import (
     PLACEHOLDER,
@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.sandbox.records import (
     CheckoutBody,
     Payment,
     PaymentView,
+    ProvenRetirement,
     Retirement,
 )
 from airflow_provider_carbonmark.sandbox.switches import FaultPlan, Switches
@@ -37,6 +38,10 @@ def utc_now() -> datetime:
 
 def unknown_payment(payment_id: str) -> ServiceRefusal:
     return ServiceRefusal(404, f"There is no payment {payment_id[:80]!r}.", "PAYMENT_NOT_FOUND")
+
+
+def unknown_retirement(message: str) -> ServiceRefusal:
+    return ServiceRefusal(404, message, "RETIREMENT_NOT_FOUND")
 
 
 class SandboxState:
@@ -160,6 +165,11 @@ class SandboxState:
     def is_expired(self, checkout: Checkout) -> bool:
         return checkout.payment is None and self.now() >= checkout.expires_at
 
+    def can_be_paid(self, checkout: Checkout) -> bool:
+        """Return whether a page that was opened in time leads to a payment now (unknown: whether Carbonmark's may, late)."""
+        late = timedelta(seconds=self.switches.late_payment_seconds)
+        return checkout.payment is None and self.now() < checkout.expires_at + late
+
     def pay(self, checkout_id: str, card: Card) -> Payment:
         """
         Pay a checkout, once: a second payment gets the first one back.
@@ -171,7 +181,7 @@ class SandboxState:
             checkout = self.find_checkout(checkout_id)
             if checkout.payment is not None:
                 return checkout.payment
-            if self.is_expired(checkout):
+            if not self.can_be_paid(checkout):
                 raise expired()
             listing, quantity = checkout.listing, checkout.order.quantity
             if quantity > listing.liquid_supply:
@@ -188,7 +198,7 @@ class SandboxState:
             listing.liquid_supply -= taken
             if checkout.test_mode and outcome is Outcome.RETIRED:
                 outcome = Outcome.PLACEHOLDER
-            checkout.payment = Payment(self.now(), outcome, self.switches)
+            checkout.payment = Payment(self.now(), card, outcome, self.switches)
             return checkout.payment
 
     def view_payment(self, payment_id: str) -> PaymentView:
@@ -218,20 +228,42 @@ class SandboxState:
                 return checkout
         raise unknown_payment(payment_id)
 
-    def find_retirement(self, certificate_id: str) -> Retirement:
+    def proven_retirements(self) -> list[ProvenRetirement]:
+        """Return what is retired and has its proof; others' retirements come before those they share a transaction with."""
+        with self.lock:
+            made = [each.retirement(self.now()) for each in self.checkouts.values()]
+            proven = [
+                ProvenRetirement(each, each.transaction, self.listings.get(each.asset_price_source_id))
+                for each in [PLACEHOLDER, *(each for each in made if each is not PLACEHOLDER)]
+                if each.transaction
+            ]
+        return (
+            [*(each.neighbour() for each in proven), *proven] if self.switches.shared_transactions else proven
+        )
+
+    def find_retirement(self, retirement_id: str) -> ProvenRetirement:
         """
         Look a proven retirement up.
 
-        :param certificate_id: chain, transaction hash and index, joined by hyphens.
+        :param retirement_id: chain, transaction hash and index, joined by hyphens.
         :raises ServiceRefusal: when there is none.
         """
-        with self.lock:
-            made = [each.retirement(self.now()) for each in self.checkouts.values()]
-        for retirement in [PLACEHOLDER, *made]:
-            proof = retirement.transaction
-            if proof and proof.certificate_path == f"/retirements/id/{certificate_id}":
-                return retirement
-        raise ServiceRefusal(404, "There is no such retirement.", "RETIREMENT_NOT_FOUND")
+        for proven in self.proven_retirements():
+            if proven.transaction.retirement_id == retirement_id:
+                return proven
+        raise unknown_retirement("There is no such retirement.")
+
+    def find_certificate(self, retirement_id: str) -> Retirement:
+        """
+        Look up a retirement whose certificate is there, which is not so at first (doc).
+
+        :raises ServiceRefusal: when there is none, or not yet.
+        """
+        retirement = self.find_retirement(retirement_id).retirement
+        ready = timedelta(seconds=self.switches.certificate_seconds)
+        if retirement.completed_at is None or self.now() < retirement.completed_at + ready:
+            raise unknown_retirement("There is no certificate of this retirement yet.")
+        return retirement
 
     def payment_snapshot(self, checkout: Checkout) -> dict[str, Any] | None:
         """Return what is known of a payment, whatever the service tells of it yet; None before it is paid."""
@@ -262,7 +294,8 @@ class SandboxState:
                     {
                         "id": checkout.id,
                         "payment_id": checkout.payment_id,
-                        "is_paid": checkout.payment is not None,
+                        "is_paid": checkout.payment is not None
+                        and checkout.payment.status(self.now()) == "PAID",
                         "is_expired": self.is_expired(checkout),
                         "test_mode": checkout.test_mode,
                         "amount_usd": checkout.amount,
@@ -282,8 +315,11 @@ class SandboxState:
         if payment is None:
             status = "EXPIRED" if self.is_expired(checkout) else "AWAITING_PAYMENT"
             return PaymentView(checkout, status, None, retirement)
-        retirement_status = payment.retirement_status or retirement.status
-        return PaymentView(checkout, payment.payment_status or "PAID", retirement_status, retirement)
+        status = payment.status(self.now())
+        begun = retirement.status if status == "PAID" else None
+        return PaymentView(
+            checkout, payment.payment_status or status, payment.retirement_status or begun, retirement
+        )
 
     def _sellable(self, source_id: str, quantity: Decimal) -> Listing:
         listing = self.listings.get(source_id)
@@ -316,7 +352,7 @@ class SandboxState:
         if listing.is_puro:
             order.check_consumption()
         now = self.now()
-        return Checkout(
+        checkout = Checkout(
             id=f"cs_{uuid.uuid4().hex}",
             order=order,
             listing=listing,
@@ -327,3 +363,7 @@ class SandboxState:
             payment_id=f"pay_{uuid.uuid4().hex}",
             payment_announced=self.switches.checkout_layout == "rich",
         )
+        least = Decimal(str(self.switches.minimum_charge_usd))
+        if checkout.amount < least:
+            raise too_cheap(checkout.amount, least)
+        return checkout

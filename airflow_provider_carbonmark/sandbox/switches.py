@@ -8,6 +8,7 @@ calls under ``/sandbox/switches`` are all read from here.
 from __future__ import annotations
 
 import random
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +30,8 @@ FaultKind = Literal[
 ]
 ProofField = Literal["view_retirement_url", "certificate_url", "transaction_hash", "on_chain_explorer_url"]
 
-API_PATHS = ("/checkout", "/quotes", "/payments/", "/prices")
+# The pages of certificates lie below the API's retirements.
+API_PATHS = re.compile("/(checkout|quotes|payments/|prices|carbonProjects|retirements(?!/id/))")
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -83,8 +85,17 @@ class Switches(BaseModel):
         description="Seconds from payment to retirement: SUBMITTED in the first third, then COMMITTED, then"
         " COMPLETED. 0 retires at once. Holds for later payments.",
     )
+    processing_seconds: Seconds = Field(
+        default=5.0,
+        description="Seconds for which the payment of a card that confirms late is PROCESSING (in Stripe's words a"
+        " Checkout Session is complete and unpaid meanwhile: see status_words). Holds for later payments.",
+    )
     proof_seconds: Seconds = Field(
         default=0.0, description="Seconds between COMPLETED and its proof. Holds for later payments."
+    )
+    certificate_seconds: Seconds = Field(
+        default=0.0,
+        description="Seconds from COMPLETED until GET /retirements/{id}/certificate has the document; 404 until then.",
     )
     payment_visible_seconds: Seconds = Field(
         default=0.0,
@@ -93,17 +104,44 @@ class Switches(BaseModel):
     checkout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=86_400.0, description="Seconds a checkout can be paid. Holds for later checkouts."
     )
-    require_key: bool = Field(default=True, description="Ask for a bearer key everywhere but at GET /prices.")
+    late_payment_seconds: Seconds = Field(
+        default=0.0,
+        description="Seconds after its expiry for which a payment page that was opened before can still be paid; after"
+        " them it charges nothing, and doesn't say so. What really happens at Carbonmark is unknown.",
+    )
+    require_key: bool = Field(
+        default=True,
+        description="Ask for a bearer key at the Checkout Service's calls; the market API's are public.",
+    )
     honour_idempotency_key: bool = Field(
         default=True, description="Answer a repeated Idempotency-Key with the checkout it made before."
     )
-    checkout_layout: Literal["url", "rich"] = Field(
+    minimum_charge_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="Least that can be paid: a checkout of less is refused (doc: Stripe takes no less than 0.50).",
+    )
+    checkout_layout: Literal["url", "expiry", "rich"] = Field(
         default="url",
-        description="What POST /checkout answers: only the URL, or also the checkout's id, the payment's id and the"
-        " expiry.",
+        description="What POST /checkout answers: only the URL; also the expiry; or also the checkout's id, the"
+        " payment's id and the expiry.",
+    )
+    expiry_field: Literal["expires_at", "expires_on", "expiresAt"] = Field(
+        default="expires_at", description="What POST /checkout calls the expiry where it tells it."
     )
     prices_layout: Literal["array", "items"] = Field(
         default="array", description='What GET /prices answers: an array, or {"items": […]}.'
+    )
+    projects_layout: Literal["items", "array"] = Field(
+        default="items",
+        description='What GET /carbonProjects answers: {"items": […], "itemsCount": N}, or an array, as before v17.',
+    )
+    shared_transactions: bool = Field(
+        default=False,
+        description="Have another's retirement in each transaction, which GET /retirements?hash= lists first.",
+    )
+    retirements_spelling: Literal["camelCase", "snake_case"] = Field(
+        default="camelCase",
+        description="How the names are spelled in what GET /retirements and below answer.",
     )
     payment_status_at: Literal["status", "payment_status", "payment.status"] = Field(
         default="payment_status", description="Where GET /payments/{id} says the payment's status."
@@ -166,7 +204,7 @@ class FaultPlan:
     def pick(self, path: str) -> Fault | None:
         """Return the fault that hits the next request for a path, and count it."""
         for fault, left in self._faults:
-            fits = path.startswith(fault.path or API_PATHS)
+            fits = path.startswith(fault.path) if fault.path else API_PATHS.match(path)
             if not fits or left[0] == 0 or self._random.random() >= fault.rate:
                 continue
             if left[0] is not None:

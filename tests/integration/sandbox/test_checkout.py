@@ -23,6 +23,27 @@ def test_a_checkout_answers_with_nothing_but_the_address_of_a_payment_page(shopp
     assert answer.json()["url"].startswith(f"{shopper.url}/pay/")
 
 
+@pytest.mark.parametrize("field", ["expires_at", "expires_on", "expiresAt"])
+def test_a_checkout_tells_only_its_expiry_besides_under_the_wanted_name(shopper: Shopper, field: str) -> None:
+    shopper.switch(checkout_layout="expiry", expiry_field=field, checkout_seconds=3600)
+    answer = shopper.http.post("/checkout", json=shopper.order()).json()
+
+    assert set(answer) == {"url", field}
+    assert answer[field] == "2026-11-21T07:00:00.000Z"
+
+
+def test_a_checkout_below_the_minimum_charge_is_refused(shopper: Shopper) -> None:
+    shopper.switch(minimum_charge_usd=0.5)
+    source = shopper.liquid_listing(tonnes=19, project_id="ICR-112")["sourceId"]
+    order = shopper.order(asset_price_source_id=source)
+    refused = shopper.http.post("/checkout", json={**order, "quantity_tonnes": 0.129})
+    shopper.open_checkout(asset_price_source_id=source, quantity_tonnes=0.13)
+
+    assert (refused.status_code, refused.json()["name"]) == (400, "MinPurchaseRequired")
+    assert refused.json()["message"] == "The least that can be paid is 0.50 USD, and this costs 0.49 USD"
+    assert len(shopper.state()["checkouts"]) == 1
+
+
 def test_a_rich_checkout_also_names_its_payment_and_expiry(shopper: Shopper) -> None:
     shopper.switch(checkout_layout="rich", checkout_seconds=3600)
     answer = shopper.http.post("/checkout", json=shopper.order()).json()

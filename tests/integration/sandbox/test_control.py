@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_carbonmark.sandbox.cards import CARDS
+from airflow_provider_carbonmark.sandbox.cards import CARDS, cards_as_markdown
 from airflow_provider_carbonmark.sandbox.switches import Fault, Switches
 
 if TYPE_CHECKING:
@@ -143,14 +144,28 @@ def test_the_openapi_document_describes_every_call_switch_and_card(shopper: Shop
     document = shopper.http.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
 
-    assert {"/checkout", "/quotes", "/prices", "/payments/{payment_id}", "/pay/{checkout_id}"} <= set(
-        document["paths"]
-    )
+    assert set(document["paths"]) >= {
+        "/checkout",
+        "/quotes",
+        "/prices",
+        "/payments/{payment_id}",
+        "/carbonProjects",
+        "/carbonProjects/{key}",
+        "/retirements",
+        "/retirements/{retirement_id}",
+        "/retirements/{retirement_id}/provenance",
+        "/retirements/{retirement_id}/certificate",
+        "/pay/{checkout_id}",
+    }
     assert all(call["summary"] for path in document["paths"].values() for call in path.values())
     assert all(card.spaced_number in document["info"]["description"] for card in CARDS)
     for model in (Switches, Fault):
         assert all(field.description for field in model.model_fields.values())
         assert set(schemas[model.__name__]["properties"]) == set(model.model_fields)
+
+
+def test_the_readme_lists_every_card() -> None:
+    assert cards_as_markdown() in (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 
 def test_there_are_no_documentation_pages_that_load_scripts_from_elsewhere(shopper: Shopper) -> None:

@@ -130,12 +130,21 @@ def test_a_fault_hits_only_its_paths(shopper: Shopper) -> None:
 def test_a_fault_without_a_path_hits_the_calls_and_leaves_pages_and_control_calls_alone(
     shopper: Shopper,
 ) -> None:
+    shopper.switch(retirement_seconds=0)
     url = shopper.open_checkout()
+    certificate = shopper.payment(shopper.pay(url))["retirement"]["view_retirement_url"]
     fail(shopper, "error")
 
-    assert shopper.http.get("/prices").status_code == 503
-    assert shopper.http.get(url).status_code == 200
-    assert shopper.http.get("/sandbox/switches").status_code == 200
+    for path in (
+        "/prices",
+        "/carbonProjects",
+        "/carbonProjects/VCS-191",
+        "/retirements",
+        "/retirements/1-0x00-0",
+    ):
+        assert shopper.http.get(path).status_code == 503
+    for page in (url, certificate, "/sandbox/switches"):
+        assert shopper.http.get(page).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["wrong_types", "bad_urls", "invalid_json", "oversized"])

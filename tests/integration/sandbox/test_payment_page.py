@@ -112,14 +112,45 @@ def test_a_paid_checkout_says_so_and_leads_on(shopper: Shopper) -> None:
     assert f'href="http://buyer.test/thanks/{payment_id}"' in page.text
 
 
-def test_an_expired_checkout_cannot_be_paid(shopper: Shopper) -> None:
+def test_an_expired_checkout_says_so_to_who_opens_it_and_leaves_who_pays_it_in_doubt(
+    shopper: Shopper,
+) -> None:
     shopper.switch(checkout_seconds=60)
     url = shopper.open_checkout()
     shopper.advance(60)
+    opened, paid = shopper.http.get(url), shopper.http.post(url)
 
-    assert [answer.status_code for answer in (shopper.http.get(url), shopper.http.post(url))] == [410, 410]
-    assert "has expired. Nothing was charged." in shopper.http.get(url).text
+    assert (opened.status_code, paid.status_code) == (410, 410)
+    assert "has expired. Nothing was charged." in opened.text
+    assert "Either you completed this payment already, or this page timed out." in paid.text
+    assert "charged." not in paid.text.partition("<main>")[2]
     assert shopper.state()["payments"] == []
+
+
+def test_a_page_opened_in_time_can_be_paid_late_for_as_long_as_switched(shopper: Shopper) -> None:
+    shopper.switch(checkout_seconds=60, late_payment_seconds=10)
+    in_time, too_late = shopper.open_checkout(), shopper.open_checkout()
+    shopper.advance(69)
+    assert shopper.http.get(in_time).status_code == 410
+    shopper.pay(in_time)
+    shopper.advance(1)
+
+    assert shopper.http.post(too_late).status_code == 410
+    assert len(shopper.state()["payments"]) == 1
+
+
+def test_a_browser_that_never_comes_back_stays_on_a_page_that_leads_nowhere(shopper: Shopper) -> None:
+    url = shopper.open_checkout()
+    form = {"card_number": "4000 0000 0000 1091"}
+    pages = [shopper.http.post(url, data=form), shopper.http.get(url), shopper.http.post(url)]
+    (payment,) = shopper.state()["payments"]
+
+    assert payment["payment_status"] == "PAID"
+    for page in pages:
+        assert page.status_code == 200
+        assert "This checkout is paid" in page.text
+        assert payment["id"] not in page.text
+        assert "buyer.test" not in page.text
 
 
 def test_an_unknown_checkout_has_a_page_that_says_so(shopper: Shopper) -> None:

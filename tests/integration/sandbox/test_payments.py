@@ -54,6 +54,36 @@ def test_a_listing_can_sell_out_between_payment_and_retirement(shopper: Shopper)
     assert paid["retirement"]["transaction_hash"] is None
 
 
+def test_a_payment_that_is_confirmed_late_retires_only_then(shopper: Shopper) -> None:
+    shopper.switch(processing_seconds=60, retirement_seconds=30)
+    url = shopper.open_checkout()
+    payment_id = shopper.pay(url, "4000 0000 0000 1075")
+    said = []
+    for seconds in (59, 1, 30):
+        said.append(shopper.payment(payment_id))
+        shopper.advance(seconds)
+    done = shopper.payment(payment_id)
+
+    assert [each["payment_status"] for each in said] == ["PROCESSING", "PROCESSING", "PAID"]
+    assert [each["retirement"]["status"] for each in said] == [None, None, "SUBMITTED"]
+    assert done["retirement"]["status"] == "COMPLETED"
+    assert done["retirement"]["completed_at"] == "2026-11-21T06:01:30.000Z"
+
+
+def test_a_payment_can_fail_after_the_buyer_was_sent_back(shopper: Shopper) -> None:
+    shopper.switch(processing_seconds=60, status_words={"PROCESSING": "unpaid"})
+    url = shopper.open_checkout()
+    payment_id = shopper.pay(url, "4000 0000 0000 1083")
+    page, said = shopper.http.get(url).text, shopper.payment(payment_id)
+    shopper.advance(60)
+    failed = shopper.payment(payment_id)
+
+    assert (said["payment_status"], said["retirement"]["status"]) == ("unpaid", None)
+    assert "This payment is being processed" in page
+    assert (failed["payment_status"], failed["retirement"]["status"]) == ("FAILED", None)
+    assert "This payment has failed" in shopper.http.get(url).text
+
+
 @pytest.mark.parametrize("payment_id", ["pay_unknown", "%2e%2e", "x" * 5000])
 def test_an_unknown_payment_is_not_found(shopper: Shopper, payment_id: str) -> None:
     assert shopper.http.get(f"/payments/{payment_id}").status_code == 404
