@@ -24,7 +24,7 @@ from airflow_provider_carbonmark.operators.carbonmark import (
         "quantity_tonnes": Param(1, type="number", exclusiveMinimum=0, description="In steps of 0.001"),
         "max_cost_usd": Param(100, type="number", exclusiveMinimum=0),
         "beneficiary_name": Param("Example Corp", type="string", description="Named on the certificate"),
-        "retirement_message": Param("Offset by Example Corp", type="string"),
+        "retirement_message": Param("Offset by Example Corp, ref. {reference}", type="string"),
     },
     default_args={"retries": 2},
     tags=["carbonmark"],

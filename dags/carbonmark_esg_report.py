@@ -22,6 +22,7 @@ from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
 from airflow_provider_carbonmark.reporting import make_report
 
@@ -80,7 +81,10 @@ def carbonmark_esg_report():
         for period in sorted(periods):
             with open_ledger() as ledger:
                 scope = {"year": int(period)} if len(period) == 4 else {"month": period}
-                made = make_report(ledger.lines(**scope), period)
+                lines, twice = ledger.lines(**scope), ledger.second_payments(**scope)
+                to_pay = {line.purchase for line in lines if line.purchase and line.state == "link_made"}
+                addresses = {id: url for id in to_pay if (url := pay_url(ledger, id))}
+                made = make_report(lines, period, twice, addresses)
             *_, page = made.write(ObjectStoragePath(params["folder"]) / period)
             log.info(
                 "%s: %s t retired of %s t emitted: %s",

@@ -134,7 +134,7 @@ def carbonmark_monthly_offset():
         task_id="plan",
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
-        retirement_message="Emissions of {months}",
+        retirement_message="Emissions of {months}, ref. {reference}",
         filters=filters,
         limits=limits,
         catch_up="{{ params.catch_up }}",

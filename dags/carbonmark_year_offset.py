@@ -62,7 +62,7 @@ def carbonmark_year_offset():
         task_id="plan",
         emissions=emissions,
         beneficiary_name="{{ params.beneficiary }}",
-        retirement_message="Emissions of {months}",
+        retirement_message="Emissions of {months}, ref. {reference}",
         limits=limits,
         catch_up="{{ params.catch_up }}",
         preview="{{ params.preview }}",

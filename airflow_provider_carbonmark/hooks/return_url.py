@@ -37,6 +37,8 @@ LONGEST_TOKEN_DAYS: Final = 3650
 
 _RETURN = b"airflow-provider-carbonmark.return-url"
 _PAY = b"airflow-provider-carbonmark.pay-url"
+#: What is said at a pay address by whoever knows that the purchase is not to be paid any more.
+LOOK: Final = "look"
 _TELLING_SECONDS: Final = 15.0
 # Bounds the work for a token that isn't ours (its payload may be compressed), and fits into any browser's address.
 MAX_LENGTH: Final = 1000
@@ -100,11 +102,13 @@ def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
     }
 
 
-def tell_server(ledger: Ledger, purchase: Purchase, payment_id: str) -> None:
+def tell_server(ledger: Ledger, purchase: Purchase, payment_id: str | None) -> None:
     """
-    Tell this Airflow's API server that a purchase is paid, as its buyer's browser would, so that what is parked for it goes on.
+    Tell this Airflow's API server what became of a purchase, as a browser would, so that what is parked for it goes on.
 
-    A task can't answer another's request by itself. What can't be told finds the payment in the ledger when it is next run.
+    A task can't answer another's request by itself. What can't be told finds it in the ledger when it is next run.
+
+    :param payment_id: what it is paid with; None where it is not to be paid any more.
     """
     # Imported late: a DAG file doesn't need it.
     import httpx
@@ -113,12 +117,18 @@ def tell_server(ledger: Ledger, purchase: Purchase, payment_id: str) -> None:
     if link is None:
         return
     try:
-        urls = return_urls(ledger, Token(purchase.id, link.number, link.conn_id))
-        httpx.get(f"{urls['success_url']}/{payment_id}", timeout=_TELLING_SECONDS).raise_for_status()
+        if payment_id is None:
+            base = _base_url()
+            url, origin = f"{base}{pay_path(purchase.id, _key(ledger))}", {"origin": base}
+            answer = httpx.post(url, data={"said": LOOK}, headers=origin, timeout=_TELLING_SECONDS)
+        else:
+            urls = return_urls(ledger, Token(purchase.id, link.number, link.conn_id))
+            answer = httpx.get(f"{urls['success_url']}/{payment_id}", timeout=_TELLING_SECONDS)
+        answer.raise_for_status()
     except (InvalidInputError, httpx.HTTPError) as error:
         log.warning(
-            "%s is paid with %s, but the API server could not be told (%s): clear the task that waits for it",
-            *(purchase, payment_id, error),
+            "%s is %s, but the API server could not be told (%s): clear the task that waits for it",
+            *(purchase, purchase.state, error),
         )
 
 

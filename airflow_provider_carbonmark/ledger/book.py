@@ -38,12 +38,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
-from airflow_provider_carbonmark.ledger import coverage, planning
+from airflow_provider_carbonmark.ledger import coverage, open_ends, planning
 from airflow_provider_carbonmark.ledger.purchases import Purchases
 from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
 from airflow_provider_carbonmark.ledger.schema import allocations
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
@@ -145,6 +146,25 @@ class Ledger(Purchases):
         """Return what the purchases cost that a run planned, in all and by entity; USD, as quoted last."""
         nothing: tuple[Decimal, Mapping[str, Decimal]] = (Decimal(0), {})
         return self._read(nothing, coverage.run_costs, run, test_mode)
+
+    def open_purchases(self) -> list[Purchase]:
+        """Return what this Airflow's runs hold that is to be paid, retired or announced, and what was paid and failed; by number."""
+        return self._read([], open_ends.open_purchases, self._deployment)
+
+    def waiting_since(self, ids: Collection[int]) -> dict[int, datetime]:
+        """Return since when purchases can be paid, by number."""
+        return self._read({}, open_ends.waiting_since, ids)
+
+    def second_payments(self, *, month: str | None = None, year: int | None = None) -> list[SecondPayment]:
+        """Return what was paid beside the payment that counts, for a month, a year, or ever; by purchase."""
+        c = allocations.c
+        of_month = () if month is None else (c.month == month,)
+        of_year = () if year is None else (c.month.between(f"{year:04}-01", f"{year:04}-12"),)
+
+        def read(connection: Connection) -> list[SecondPayment]:
+            return open_ends.second_payments(connection, *of_month, *of_year)
+
+        return self._read([], read)
 
     def lines(
         self,

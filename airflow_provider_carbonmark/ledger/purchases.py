@@ -46,6 +46,7 @@ class Purchases:
 
     def __init__(self, engine: Engine, deployment: str = "") -> None:
         self._database = Database(engine, deployment)
+        self._deployment = deployment
 
     @property
     def place(self) -> str:
@@ -297,6 +298,10 @@ class Purchases:
     def announced(self, id: int) -> Purchase:
         """Write down that whoever waits for retirements was told of this one."""
         return self._change(id, transitions.announced)
+
+    def reminded(self, id: int, *, now: datetime) -> Purchase:
+        """Write down that somebody was reminded of a purchase that waits to be paid."""
+        return self._change(id, lambda purchase: {"reminded_at": now})
 
     def failed(self, id: int, reason: str, *, now: datetime, run: Run | None = None) -> Purchase:
         """

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact
 from functools import reduce
+from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, State
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
 
 _ZERO = Decimal(0)
 _EXACT = Context(prec=60, traps=[Inexact])
@@ -20,7 +24,7 @@ class Problem:
     """
     What needs a person.
 
-    :param kind: ``paid_not_retired``, ``over_covered``, ``failed`` or ``declined``.
+    :param kind: ``paid_twice``, ``paid_not_retired``, ``over_covered``, ``failed`` or ``declined``.
     :param entity: whose.
     :param month: of which month.
     :param line: the line's number within entity and month; None where it is about all lines of the month.
@@ -42,7 +46,7 @@ class Problem:
     @property
     def urgency(self) -> tuple[bool, int]:
         """What sorts problems: those that are settled last, those that cost money first."""
-        kinds = ("paid_not_retired", "over_covered", "failed", "declined")
+        kinds = ("paid_twice", "paid_not_retired", "over_covered", "failed", "declined")
         return self.is_settled, kinds.index(self.kind)
 
 
@@ -58,6 +62,7 @@ class Content:
     :param problems: what needs a person, the most urgent first.
     :param lines: the ledger's rows, by month, entity and line.
     :param test_lines: the rows in test mode, likewise. They are in no figure.
+    :param pay_urls: where purchases that wait can be paid, by number.
     """
 
     period: str
@@ -67,6 +72,7 @@ class Content:
     problems: tuple[Problem, ...]
     lines: tuple[PurchaseLine, ...]
     test_lines: tuple[PurchaseLine, ...]
+    pay_urls: Mapping[int, str] = field(default_factory=dict)
 
 
 def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
@@ -101,6 +107,19 @@ def problems_of(lines: Sequence[PurchaseLine]) -> Iterator[Problem]:
     for line in lines:
         if line.state in (State.PAID_NOT_RETIRED, State.FAILED, State.DECLINED):
             yield _not_bought(line, is_covered=surplus >= 0)
+
+
+def paid_twice(lines: Iterable[PurchaseLine], payments: Iterable[SecondPayment]) -> Iterator[Problem]:
+    """Find the purchases of some rows that were paid a second time; each is told once, with its first row."""
+    first: dict[int | None, PurchaseLine] = {}
+    for line in lines:
+        first.setdefault(line.purchase, line)
+    for payment in payments:
+        if (known := first.get(payment.purchase)) is not None:
+            todo = "Ask Carbonmark for the second payment's money back."
+            yield Problem(
+                "paid_twice", known.entity, known.month, known.line, known.quantity_tonnes, payment.what, todo
+            )
 
 
 def _over_covered(lines: Sequence[PurchaseLine], surplus: Decimal) -> Problem:

@@ -26,6 +26,7 @@ _MONTHS: Final = (
     "January February March April May June July August September October November December".split()
 )
 _KINDS: Final = {
+    "paid_twice": "Paid twice",
     "paid_not_retired": "Paid, not retired",
     "over_covered": "Bought beyond need",
     "failed": "Failed",

@@ -13,17 +13,26 @@ import os
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
-from airflow_provider_carbonmark.reporting.figures import Content, Problem, figures_of, problems_of
+from airflow_provider_carbonmark.reporting.figures import (
+    Content,
+    Problem,
+    figures_of,
+    paid_twice,
+    problems_of,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
 
 _PERIOD = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2]))?")
 # Where a formula may start in a spreadsheet, as OWASP lists it: where a cell does. One that separates cells by semicolon or tab, as its
@@ -167,12 +176,19 @@ class Report(Content):
         return paths
 
 
-def make_report(lines: Iterable[PurchaseLine], period: str) -> Report:
+def make_report(
+    lines: Iterable[PurchaseLine],
+    period: str,
+    second_payments: Iterable[SecondPayment] = (),
+    pay_urls: Mapping[int, str] | None = None,
+) -> Report:
     """
     Work out a report; the same rows give the same report, to the byte.
 
     :param lines: rows as ``Ledger.lines`` gives them; those of other months are left out.
     :param period: ``YYYY-MM`` or ``YYYY``.
+    :param second_payments: as ``Ledger.second_payments`` gives them.
+    :param pay_urls: where purchases that wait can be paid, by number, for the page: whoever has it can pay. Left out where none is given.
     :raises InvalidInputError: when it is neither.
     """
     if not isinstance(period, str) or not _PERIOD.fullmatch(period):
@@ -195,6 +211,7 @@ def make_report(lines: Iterable[PurchaseLine], period: str) -> Report:
         months[month] += figures
         entities[entity] += figures
         problems += problems_of(group)
+    problems += paid_twice(real, second_payments)
     return Report(
         period=period,
         totals=sum(months.values(), Figures()),
@@ -203,6 +220,7 @@ def make_report(lines: Iterable[PurchaseLine], period: str) -> Report:
         problems=tuple(sorted(problems, key=lambda problem: problem.urgency)),
         lines=real,
         test_lines=tuple(line for line in wanted if line.test_mode),
+        pay_urls=dict(pay_urls or {}),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from airflow_provider_carbonmark.api.markup import writable
+from airflow_provider_carbonmark.hooks.return_url import pay_path
 from airflow_provider_carbonmark.reporting.chart import Bars, picture
 from airflow_provider_carbonmark.reporting.page import amount, decimals, hash_of, month_name, templates
 from airflow_provider_carbonmark.web.views import MOST_TO_PAY
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.web.views import View, Wanted
 
 
-def ledger(view: View, deployment: str) -> str:
+def ledger(view: View, deployment: str, key: bytes | None) -> str:
     """
     Return the page for a year or a month.
 
+    :param key: what pay addresses are signed with; None where nothing was ever written.
     :param deployment: this Airflow's name in the ledger: runs of another one lead nowhere here.
     """
     years = list(dict.fromkeys(month[:4] for month in view.months))
@@ -29,6 +31,8 @@ def ledger(view: View, deployment: str) -> str:
         "ledger.html",
         view=view,
         here=deployment,
+        # From here, since an Airflow may be below a path.
+        pay_path=lambda purchase: f"..{pay_path(purchase, key)}" if key else None,
         title=month_name(view.period) if view.period else None,
         is_year=bool(view.wanted.year),
         years=years,

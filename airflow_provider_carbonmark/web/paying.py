@@ -21,7 +21,7 @@ from airflow_provider_carbonmark.api.markup import web_address
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.next_link import make_next_link
 from airflow_provider_carbonmark.hooks.payment_check import Finding, parse_typed, take_payment
-from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError
+from airflow_provider_carbonmark.hooks.return_url import LOOK, InvalidTokenError
 from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment, Source, State
 from airflow_provider_carbonmark.web import waking
 
@@ -142,7 +142,10 @@ class PayVisits:
             return await self._desk.to_its_end(
                 (said, id, typed), lambda: self._paid(id, typed, said_by or SOMEBODY)
             )
-        return await self._look(id)
+        sight = await self._look(id)
+        if said == LOOK and sight and sight.stands is Stands.CLOSED:
+            await self._desk.wake(sight.purchase, None)
+        return sight
 
     async def _look(self, id: int, word: str = "") -> Sight | None:
         found = await self._desk.find(id)

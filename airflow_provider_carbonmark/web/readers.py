@@ -86,7 +86,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
 def _read(wanted: Wanted, user: Any) -> str:
     readable = access.readable_dag_ids(user)
     with open_ledger() as ledger, ledger.reading() as connection:
-        return pages.ledger(views.view(connection, wanted, readable), deployment())
+        return pages.ledger(views.view(connection, wanted, readable), deployment(), ledger.signing_key())
 
 
 def _message(status: int, title: str, text: str) -> Response:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.ledger import queries
 from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.open_ends import second_payments
 from airflow_provider_carbonmark.ledger.queries import Rows, ever
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from starlette.datastructures import QueryParams
 
+    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.ledger.queries import LinkToPay
 
@@ -100,6 +102,7 @@ class View:
     :param months: those that the reader may see something of in this mode, the newest first.
     :param has_test_mode: whether they may see any rehearsals.
     :param to_pay: links that nobody has paid; of a year, those of all years. One more than are shown if there are more.
+    :param paid_twice: payments that came beside those that count, of the same rows.
     :param by_month: figures of the month, or of the year's months.
     :param by_entity: of a year, figures of the entities in this part of the table.
     :param entities: of a month, its rows in this part of the table.
@@ -110,6 +113,7 @@ class View:
     months: list[str] = field(default_factory=list)
     has_test_mode: bool = False
     to_pay: list[LinkToPay] = field(default_factory=list)
+    paid_twice: list[SecondPayment] = field(default_factory=list)
     by_month: dict[str, Figures] = field(default_factory=dict)
     by_entity: dict[str, Figures] = field(default_factory=dict)
     entities: list[Entity] = field(default_factory=list)
@@ -177,6 +181,7 @@ def _year(connection: Connection, seen: View, dag_ids: Collection[str] | None) -
     return replace(
         seen,
         to_pay=queries.links_to_pay(connection, ever(dag_ids), most=MOST_TO_PAY + 1),
+        paid_twice=second_payments(connection, *ever(dag_ids).conditions),
         by_month=queries.figures_by_month(connection, rows),
         by_entity=queries.figures_by_entity(connection, rows, names[:MOST_ROWS]),
         has_more=len(names) > MOST_ROWS,
@@ -193,6 +198,7 @@ def _month(connection: Connection, seen: View, dag_ids: Collection[str] | None) 
     return replace(
         seen,
         to_pay=[] if is_test else queries.links_to_pay(connection, rows, most=MOST_TO_PAY + 1),
+        paid_twice=second_payments(connection, *rows.conditions),
         by_month={} if is_test else queries.figures_by_month(connection, rows),
         entities=[
             Entity(name, figures.get(name), list(lines))

@@ -297,7 +297,7 @@ def test_one_payment_that_is_recorded_for_two_purchases_at_once_counts_for_one(
     for each in (one, other):
         link(ledger, each)
     # The rival has seen that nobody has the payment, where the database lets it go on: SQLite doesn't.
-    on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, other, "pay-x"), until="SET state"))
+    on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, other, "pay-x"), until="SET cost_usd"))
     assert bring(ledger, one, "pay-x").meaning is Meaning.FIRST
     refused = rival.result()
     assert (refused.meaning, refused.other) == (Meaning.ANOTHERS, one.id)
