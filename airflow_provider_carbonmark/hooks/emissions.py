@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import logging
 import os
 import re
@@ -180,7 +181,9 @@ def emissions_in_database(
         )
     months = list(months)
     found: list[EntityEmissions] = []
-    as_summed = replace(columns, blank="refuse", decimal=".", period_format=None)
+    # Of what there is no file, the query tells where it is from.
+    name = f"{columns.name or 'Table'}, by a query to connection {conn_id!r} (SHA-256 {hashlib.sha256(query.encode()).hexdigest()})"
+    as_summed = replace(columns, blank="refuse", decimal=".", period_format=None, name=name)
     engine = BaseHook.get_hook(conn_id).get_sqlalchemy_engine()
     try:
         with engine.connect() as connection:

@@ -29,21 +29,22 @@ Every write, and a crash in the middle of it or right after it:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import coverage, open_ends, planning
+from airflow_provider_carbonmark.ledger import coverage, files, open_ends, planning
 from airflow_provider_carbonmark.ledger.purchases import Purchases
 from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
-from airflow_provider_carbonmark.ledger.schema import allocations
+from airflow_provider_carbonmark.ledger.schema import allocations, origins, source_files
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.files import FileOfRun
     from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
@@ -181,15 +182,11 @@ class Ledger(Purchases):
         :param year: all its months, such as 2026.
         :param dag_ids: the DAGs whose runs planned them.
         """
-        c = allocations.c
-        wanted = (
-            None if month is None else c.month == month,
-            None if year is None else c.month.between(f"{year:04}-01", f"{year:04}-12"),
-            None if test_mode is None else c.test_mode == test_mode,
-            None if states is None else in_states(states),
-            None if dag_ids is None else c.dag_id.in_(dag_ids),
-        )
-        query = select(*LINE_COLUMNS).select_from(LINES).where(*(one for one in wanted if one is not None))
+        wanted = [*_wanted(allocations, month, year, test_mode, dag_ids)]
+        wanted += [] if states is None else [in_states(states)]
+        key = (allocations.c[name] == origins.c[name] for name in ("entity", "month", "test_mode", "line"))
+        rows = LINES.outerjoin(origins, and_(*key))
+        query = select(*LINE_COLUMNS).add_columns(origins.c.origin).select_from(rows).where(*wanted)
 
         def read(connection: Connection) -> list[PurchaseLine]:
             return [line_of(row) for row in connection.execute(query)]
@@ -197,3 +194,31 @@ class Ledger(Purchases):
         lines: list[PurchaseLine] = self._read([], read)
         # Sorted here: the databases don't agree on the order of letters.
         return sorted(lines, key=lambda line: (line.month, line.entity, line.test_mode, line.line))
+
+    def files(
+        self,
+        *,
+        month: str | None = None,
+        year: int | None = None,
+        test_mode: bool | None = None,
+        dag_ids: Collection[str] | None = None,
+    ) -> list[FileOfRun]:
+        """Return the files that emissions were read from, for :meth:`lines` of the same; also those that changed no figure."""
+        return self._read([], files.read, [*_wanted(source_files, month, year, test_mode, dag_ids)])
+
+
+def _wanted(
+    table: Table,
+    month: str | None,
+    year: int | None,
+    test_mode: bool | None,
+    dag_ids: Collection[str] | None,
+) -> Iterator[ColumnElement[bool]]:
+    if month is not None:
+        yield table.c.month == month
+    if year is not None:
+        yield table.c.month.between(f"{year:04}-01", f"{year:04}-12")
+    if test_mode is not None:
+        yield table.c.test_mode == test_mode
+    if dag_ids is not None:
+        yield table.c.dag_id.in_(dag_ids)

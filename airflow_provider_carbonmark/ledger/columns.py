@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any, Final
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, State
+from airflow_provider_carbonmark.ledger.values import Origin, Part
 
 #: The finest amount that the ledger holds, of tonnes and of USD.
 AMOUNT_STEP: Final = Decimal("1E-9")
@@ -128,3 +130,20 @@ class JsonText(TypeDecorator[dict[str, Any]]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
         return None if value is None else dict(json.loads(value))
+
+
+class OriginText(TypeDecorator[Origin]):
+    """Where a figure is from, as JSON text; tonnes as decimal strings."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Origin | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(asdict(value), default="{:f}".format)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Origin | None:
+        if value is None:
+            return None
+        found = json.loads(value)
+        parts = (Part(**part | {"tonnes": Decimal(part["tonnes"])}) for part in found["parts"])
+        return Origin(found["source"], found["version"], tuple(parts))

@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_,
 
 from airflow_provider_carbonmark.ledger.columns import AMOUNT_LIMIT
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
-from airflow_provider_carbonmark.ledger.rows import run_values
-from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, purchases
-from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need
+from airflow_provider_carbonmark.ledger.rows import in_batches, run_values
+from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, origins, purchases
+from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need, Origin
 
 _LINK_OPEN = OPEN - {State.PLANNED}
 #: What is paid is being retired, and gone from the market.
@@ -222,8 +222,24 @@ def read(
         run_cost_by_entity=_run_cost_by_entity(connection, scope, covering),
         promised=_promised(connection, scope, kept),
         own=own,
+        origins=_origins(connection, scope, abandoned, highest),
     )
     return Reading(coverage, months, highest, own=count(connection, scope.purchases(taken_up=False)))
+
+
+def _origins(
+    connection: Connection, scope: Scope, keys: Collection[Key], highest: Mapping[Key, int]
+) -> dict[Key, Origin]:
+    """Return where the figures known last are from, of these entities and months."""
+    o, months = origins.c, {month for _, month in keys}
+    found: dict[Key, Origin] = {}
+    for entities in in_batches(sorted({entity for entity, _ in keys})):
+        of_keys = o.entity.in_(entities), o.month.in_(months), o.test_mode == scope.test_mode
+        for row in connection.execute(select(origins).where(*of_keys)):
+            key = row.entity, row.month
+            if key in keys and row.line == highest[key]:
+                found[key] = row.origin
+    return found
 
 
 def count(connection: Connection, condition: ColumnElement[bool]) -> int:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_carbonmark.ledger import coverage
+from airflow_provider_carbonmark.ledger import coverage, files
 from airflow_provider_carbonmark.ledger.columns import rounded_up
 from airflow_provider_carbonmark.ledger.database import OutrunError
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, State, with_reference
 from airflow_provider_carbonmark.ledger.rows import in_batches, new_ids, read_purchases, run_values
-from airflow_provider_carbonmark.ledger.schema import allocations, purchases
+from airflow_provider_carbonmark.ledger.schema import allocations, origins, purchases
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.coverage import Reading, Scope
@@ -123,7 +123,7 @@ def _locked(
 
 
 def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
-    """Insert a plan's purchases and restated figures. :raises IntegrityError: when another planner took a line's number first."""
+    """Insert a plan's purchases, restated figures and files. :raises IntegrityError: when another planner took a line's number first."""
     ids = new_ids(len(plan.purchases))
     bought = [_purchase(id, scope, one, now) for id, one in zip(ids, plan.purchases, strict=True)]
     stated: list[tuple[Restated | Share, dict[str, Any]]] = [(one, _restated(one)) for one in plan.restated]
@@ -147,9 +147,17 @@ def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: P
             "stated_at": now,
         }
         shares.append(about | values | run_values(scope.run))
-    for table, rows in ((purchases, bought), (allocations, shares)):
+    key = ("entity", "month", "test_mode", "line")
+    of_shares = [
+        {name: share[name] for name in key} | {"origin": origin}
+        for share in shares
+        if (origin := plan.origins.get((share["entity"], share["month"])))
+    ]
+    for table, rows in ((purchases, bought), (allocations, shares), (origins, of_shares)):
         if rows:
             connection.execute(insert(table), rows)
+    for month, read in sorted(plan.files.items()):
+        files.write(connection, scope, month, read, now)
 
 
 def _shared(share: Share, purchase: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from airflow_provider_carbonmark.ledger.values import REFERENCE, spans
+from airflow_provider_carbonmark.ledger.values import REFERENCE, Origin, spans
 
 #: The longest name of a deployment: four of these names make a key that MySQL still takes.
 LONGEST_DEPLOYMENT: Final = 100
@@ -347,6 +347,7 @@ class PurchaseLine(_Progress, Allocation):
     :param line: the highest of an entity and month in its mode holds the figure that was stated last.
     :param quantity_tonnes: tonnes that are bought for it; 0 for ``restated`` only.
     :param cost_usd: what they cost, USD with fees, as planned, then as quoted.
+    :param origin: where the emitted figure is from, as far as it is known and was asked for.
     :param rounding_tonnes: what rounding added to the purchase beside the last of its allocations; nobody's.
     :param checkout_url: the current link.
     """
@@ -355,6 +356,7 @@ class PurchaseLine(_Progress, Allocation):
     purchase: int | None = None
     asset_price_source_id: str | None = None
     cost_usd: Decimal = Decimal(0)
+    origin: Origin | None = None
     rounding_tonnes: Decimal = Decimal(0)
     beneficiary_name: str | None = None
     retirement_message: str | None = None

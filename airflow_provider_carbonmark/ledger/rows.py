@@ -98,6 +98,7 @@ def line_of(row: Row[Any]) -> PurchaseLine:
         handler=run if values["handler_run_id"] is None else run_in(values, "handler_"),
         state=_state_of(values),
         cost_usd=values["cost_usd"] or Decimal(0),
+        origin=values.get("origin"),
     )
 
 
@@ -215,7 +216,7 @@ def read_payments(connection: Connection, purchase: int) -> list[Payment]:
     return [_value(Payment, row, source=Source(row["source"])) for row in rows]
 
 
-def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def in_batches(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     for first in range(0, len(ids), ROWS_NAMED):
         yield ids[first : first + ROWS_NAMED]
 

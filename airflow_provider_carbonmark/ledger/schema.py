@@ -8,6 +8,8 @@ carbonmark_purchases       one listing, quantity and beneficiary: one payment an
                            one retirement                                             a task without a plan orders once
 carbonmark_allocations     how much of a purchase is for which entity and month; or,  numbered once within entity, month and mode:
                            without a purchase, a figure that was stated anew          two planners can't plan the same tonnes
+carbonmark_origins         where an allocation's emitted figure is from                 each once for an allocation
+carbonmark_source_files    a file that a run read a month's emissions from             each once for a run and month
 carbonmark_links           a payment page that was asked for                          one current link for a purchase
 carbonmark_payments        a payment id that somebody brought for a link              each id once for a link
 carbonmark_waits           a task that waits for a purchase's payment                 each task once for a purchase
@@ -39,7 +41,14 @@ from sqlalchemy import (
     true,
 )
 
-from airflow_provider_carbonmark.ledger.columns import MYSQL, Amount, JsonText, StateName, UtcTime
+from airflow_provider_carbonmark.ledger.columns import (
+    MYSQL,
+    Amount,
+    JsonText,
+    OriginText,
+    StateName,
+    UtcTime,
+)
 from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, SHOWN_ONLY, State
 
 metadata = MetaData()
@@ -158,6 +167,40 @@ allocations = Table(
     # With the DAG, the entities of those that a reader may see are found in the index alone.
     Index("carbonmark_allocation_by_month", "month", "test_mode", "entity", "line", "dag_id"),
     Index("carbonmark_allocation_by_run", "dag_id", "run_id"),
+    **_IN_MYSQL,
+)
+
+# Apart from the allocations: what is added up of a million of them goes through rows that are no wider for it.
+origins = Table(
+    "carbonmark_origins",
+    metadata,
+    Column("entity", String(255)),
+    Column("month", CHAR(7)),
+    Column("test_mode", Boolean),
+    Column("line", Integer),
+    Column("origin", OriginText, nullable=False),
+    PrimaryKeyConstraint("entity", "month", "test_mode", "line", name="carbonmark_origin_once"),
+    ForeignKeyConstraint(
+        ["entity", "month", "test_mode", "line"],
+        [allocations.c[name] for name in ("entity", "month", "test_mode", "line")],
+        name="carbonmark_origin_allocation",
+    ),
+    **_IN_MYSQL,
+)
+
+source_files = Table(
+    "carbonmark_source_files",
+    metadata,
+    # Made of all but the time: run, month, path and content are more than a key may be long.
+    Column("file_key", CHAR(64), primary_key=True),
+    Column("month", CHAR(7), nullable=False),
+    Column("test_mode", Boolean, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("row_count", BigInteger, nullable=False),
+    Column("sha256", CHAR(64), nullable=False),
+    Column("read_at", UtcTime, nullable=False),
+    *_run(),
+    Index("carbonmark_source_file_by_month", "month", "test_mode"),
     **_IN_MYSQL,
 )
 

@@ -18,6 +18,53 @@ CARRIED_OVER: Final = "carried over"
 
 
 @dataclass(frozen=True)
+class Part:
+    """
+    What of a figure one column of amounts gave.
+
+    :param column: the column's name.
+    :param scopes: ``"1"``, ``"2"``, ``"3"`` or several, ``"1+2+3"``; empty where the source does not say.
+    :param method: ``"market-based"``, ``"location-based"``, or empty.
+    :param tonnes: the exact sum.
+    """
+
+    column: str
+    scopes: str
+    method: str
+    tonnes: Decimal
+
+
+@dataclass(frozen=True)
+class Origin:
+    """
+    Where the emitted figure of an entity and month is from.
+
+    :param source: the source's name, such as ``AWS``.
+    :param version: of the model that the amounts were worked out with; empty where none is stated.
+    :param parts: what the figure is made of; none where only the sum was stated.
+    """
+
+    source: str
+    version: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """
+    A file that emissions were read from.
+
+    :param path: where it was.
+    :param row_count: how many rows it had below its header.
+    :param sha256: of its bytes as they were stored, in hexadecimal digits.
+    """
+
+    path: str
+    row_count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Need:
     """
     What still has to be bought for an entity and a month.
@@ -61,6 +108,7 @@ class Coverage:
     :param run_cost_by_entity: the same by entity.
     :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
     :param own: the entities and months asked for that the same DAG planned before.
+    :param origins: where the figures known last are from, of what is abandoned and as far as it is known.
     """
 
     covered: Mapping[tuple[str, str], Covered] = field(default_factory=dict)
@@ -69,6 +117,7 @@ class Coverage:
     run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
     promised: Mapping[str, Decimal] = field(default_factory=dict)
     own: Set[tuple[str, str]] = frozenset()
+    origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,6 +228,8 @@ class Plan:
     :param over_covered: entities and months that have more than they need, by entity and month.
     :param unstated: entities and months that are missing from the emissions, by entity and month.
     :param carried_over: what is left to a later plan, by entity and month.
+    :param origins: where the figures are from, by entity and month; of those only where that is known.
+    :param files: the files that were read for each month.
     """
 
     purchases: tuple[PlannedPurchase, ...] = ()
@@ -186,6 +237,8 @@ class Plan:
     over_covered: tuple[OverCovered, ...] = ()
     unstated: tuple[Unstated, ...] = ()
     carried_over: tuple[CarriedOver, ...] = ()
+    origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
+    files: Mapping[str, Sequence[SourceFile]] = field(default_factory=dict)
 
     @property
     def cost_usd(self) -> Decimal:

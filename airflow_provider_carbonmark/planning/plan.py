@@ -18,10 +18,13 @@ from airflow_provider_carbonmark.ledger.values import (
     Coverage,
     Covered,
     Need,
+    Origin,
     OverCovered,
+    Part,
     Plan,
     PlannedPurchase,
     Restated,
+    SourceFile,
     Unstated,
     too_little,
     total,
@@ -103,6 +106,8 @@ def plan_purchases(
         over_covered=tuple(_over_covered(stated, coverage)),
         unstated=tuple(_unstated(stated, coverage)),
         carried_over=tuple(carried),
+        origins=dict(_origins(stated, coverage)),
+        files=_files(stated),
     )
 
 
@@ -260,9 +265,27 @@ def _restated(stated: _Stated, coverage: Coverage, carried: Iterable[CarriedOver
             found = Restated(*key, stated[key].emitted_tonnes)
         else:
             continue
-        # Not whenever a price changes, and the reason with it.
+        # Not whenever a price changes, and the reason with it; nor for the same figure out of other files or another model.
         if (found.emitted_tonnes, bool(found.reason)) != (known.emitted_tonnes, bool(known.reason)):
             yield found
+
+
+def _origins(stated: _Stated, coverage: Coverage) -> Iterable[tuple[tuple[str, str], Origin]]:
+    """Say where figures are from; one that is not stated now is the one known last."""
+    yield from ((key, origin) for key, origin in coverage.origins.items() if key not in stated)
+    for key, one in stated.items():
+        if one.source or one.version or one.parts:
+            parts = (Part(part.column, part.scopes, part.method, part.tonnes) for part in one.parts)
+            yield key, Origin(one.source, one.version, tuple(parts))
+
+
+def _files(stated: _Stated) -> dict[str, list[SourceFile]]:
+    """Give the files that were read for each month: many entities are of the same ones."""
+    read = {(month, id(one.files)): one.files for (_, month), one in stated.items() if one.files}
+    files: dict[str, list[SourceFile]] = {}
+    for (month, _), some in read.items():
+        files.setdefault(month, []).extend(SourceFile(file.path, file.rows, file.sha256) for file in some)
+    return files
 
 
 def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[OverCovered]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.values import Origin
 from airflow_provider_carbonmark.reporting.figures import (
     Content,
     Problem,
@@ -53,6 +54,10 @@ COLUMNS: Final = (
     "state",
     "reason",
     "emitted_tonnes",
+    "source",
+    "model_version",
+    "scopes",
+    "method",
     "quantity_tonnes",
     "rounding_tonnes",
     "cost_usd",
@@ -146,6 +151,7 @@ class Report(Content):
                 "counted_emitted_tonnes": line.emitted_tonnes if is_last else Decimal(0),
                 "counted_retired_tonnes": line.quantity_tonnes if is_retired else Decimal(0),
                 "counted_cost_usd": line.cost_usd if is_retired else Decimal(0),
+                **_origin(line),
                 **vars(line.run),
                 **{f"handler_{name}": value for name, value in vars(line.handler).items()},
             }
@@ -222,6 +228,18 @@ def make_report(
         test_lines=tuple(line for line in wanted if line.test_mode),
         pay_urls=dict(pay_urls or {}),
     )
+
+
+def _origin(line: PurchaseLine) -> dict[str, str | None]:
+    """Say where a row's emitted figure is from; None for what is not stated."""
+    origin = line.origin or Origin("", "", ())
+    said = {
+        "source": [origin.source],
+        "model_version": [origin.version],
+        "scopes": [part.scopes for part in origin.parts],
+        "method": [part.method for part in origin.parts],
+    }
+    return {name: ", ".join(dict.fromkeys(filter(None, texts))) or None for name, texts in said.items()}
 
 
 def _figures(figures: Figures) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.web import pages, views
 from airflow_provider_carbonmark.web.views import Wanted
-from tests.benchmarks.planning_process import DEDICATION, MONTH, NOW, emissions_of, market_of
+from tests.benchmarks.planning_process import DEDICATIONS, MONTH, NOW, emissions_of, market_of
 
 ENTITIES = 1_000
 LISTINGS = 70
@@ -178,7 +178,7 @@ def planned_block() -> Iterator[Rows]:
         run = DONE_RUN if state is State.RETIRED else DEAD_RUN
         amounts = {"emitted_tonnes": one.emitted_tonnes, "quantity_tonnes": one.offset_tonnes}
         yield block.row(number, state, run, entity=one.entity, **amounts)
-    states = [State.RETIRED] * 6 + list(State)
+    states = [State.RETIRED] * 6 + [state for state in State if state is not State.PAID_NOT_RETIRED]
     for number in range(ENTITIES, ENTITIES + BLOCK - len(seen)):
         yield block.row(number, states[number % len(states)], Run(DAGS[1 + number % 4], RUN.run_id))
 
@@ -306,7 +306,7 @@ def planner() -> Callable[[], None]:
     market = market_of("stocked", LISTINGS, sum((one.offset_tonnes for one in emissions), Decimal(0)))
 
     def make(coverage: Coverage) -> Plan:
-        return plan_purchases(emissions, coverage, market, dedication=DEDICATION, now=NOW)
+        return plan_purchases(emissions, coverage, market, dedication=DEDICATIONS["apart"], now=NOW)
 
     def plan() -> None:
         with open_ledger() as ledger:

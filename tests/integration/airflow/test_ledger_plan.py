@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from decimal import Decimal
 
@@ -9,8 +10,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from sqlalchemy import create_engine, inspect
 
+from airflow_provider_carbonmark.emissions import EmissionsColumns, Scope, emissions_of_month
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
 from tests.integration.airflow.parts import sqlite_only
@@ -88,6 +91,28 @@ def test_emissions_may_come_from_a_function_of_the_context(dag_run, ledger):
 
     (line,) = dag_run.plan(emissions)
     assert line["quantity_tonnes"] == "1.5"
+
+
+def test_where_emissions_are_from_ends_in_the_ledger(dag_run, second, ledger, tmp_path):
+    columns = EmissionsColumns(
+        period="month",
+        entity="site",
+        amounts={"direct": Scope("1"), "power": Scope("2", "market-based")},
+        unit="kg",
+        version_column="model",
+        version="newest",
+        name="Meters",
+    )
+    file = tmp_path / "meters.csv"
+    file.write_text(f"month,site,direct,power,model\n{MONTH},web,1000,234.5,v2\n{MONTH},web,1,1,v1\n")
+    for run in (dag_run, second):
+        run.plan(lambda context: emissions_of_month(file, columns, MONTH))
+    (line,) = ledger.lines()
+    parts = Part("direct", "1", "", Decimal(1)), Part("power", "2", "market-based", Decimal("0.2345"))
+    assert (line.emitted_tonnes, line.origin) == (Decimal("1.2345"), Origin("Meters", "v2", parts))
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    kept = [(each.path, each.row_count, each.sha256, each.month) for each in ledger.files()]
+    assert kept == [(str(file), 2, sha256, MONTH)] * 2
 
 
 @sqlite_only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -200,6 +201,8 @@ def test_a_query_may_bind_dates_add_up_by_itself_and_name_columns_as_it_likes() 
         ("a", "v2", "0.2"),
         ("b", "v2", "0.0005"),
     ]
+    digest = hashlib.sha256(query.encode()).hexdigest()
+    assert a.source == f"Table, by a query to connection 'warehouse' (SHA-256 {digest})"
     whole = replace(columns, entity=Constant("Example Corp"), version_column=None)
     (only,) = emissions_in_database("warehouse", query, whole, ["2025-01", "2025-03"])
     assert f"{only.emitted_tonnes.normalize():f}" == "0.2005"

@@ -20,6 +20,7 @@ from airflow_provider_carbonmark.ledger.purchase import (
     Source,
     State,
 )
+from airflow_provider_carbonmark.ledger.schema import origins, source_files
 from airflow_provider_carbonmark.ledger.version_2 import ADDED
 from tests.integration.ledger.parts import (
     CONN_ID,
@@ -204,12 +205,15 @@ def test_a_ledger_of_version_2_becomes_one_of_today(ledger: Ledger, engine: Engi
     untold = "UPDATE carbonmark_links SET expires_at = NULL"
     columns = [f"ALTER TABLE {each.table.name} DROP COLUMN {each.name}" for each in ADDED]
     with engine.begin() as connection:
+        for table in (origins, source_files):
+            table.drop(connection)
         for statement in (untold, *columns, "UPDATE carbonmark_ledger_version SET version = 2"):
             connection.execute(text(statement))
     today = Ledger(engine)
     assert (today.id, today.signing_key()) == (ledger.id, ledger.signing_key())
     (link,) = today.links(linked.id)
     assert link.limits is None
+    assert [today.files(), *(each.origin for each in today.lines())] == [[], None]
     assert [link.cost_usd, link.expires_at] == [links[0].cost_usd, EXPIRED]
     assert today.purchase(linked.id).state is State.LINK_MADE
     assert follow(today, linked).link is not None

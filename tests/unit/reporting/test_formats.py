@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.reporting.report import COLUMNS
 from tests.unit.reporting.sample import a_line, a_year
@@ -58,6 +59,16 @@ def test_a_row_says_plainly_what_it_is() -> None:
     assert row["run_id"] == row["handler_run_id"] == "scheduled__2026-11-21T06:00:00+00:00"
     assert row["deployment"] == row["handler_deployment"] == "us"
     assert row["purchase"] == str(line.purchase)
+
+
+def test_a_row_says_where_its_figure_is_from() -> None:
+    parts = [Part(scope, scope, method, Decimal(1)) for scope, method in (("1", ""), ("2", "market-based"))]
+    lines = a_line(origin=Origin("AWS", "v3", tuple(parts))), a_line(line=2, origin=Origin("", "", ()))
+    names = ("source", "model_version", "scopes", "method")
+    told = [[row[name] for name in names] for row in rows(*lines)]
+    assert told == [["AWS", "v3", "1, 2", "market-based"], [""] * 4]
+    (row,) = json.loads(make_report(lines[1:], "2026-10").to_json())["lines"]
+    assert [row[name] for name in names] == [None] * 4
 
 
 @pytest.mark.parametrize("start", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
