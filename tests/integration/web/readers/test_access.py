@@ -107,9 +107,7 @@ TWO_TEAMS = (
     planned_by("team_a", "shop", emitted="10"),
     planned_by("team_a", "shop", month="2026-09", emitted="1"),
     planned_by("team_b", "laboratory", emitted="200"),
-    planned_by(
-        "team_b", "vault", state=State.LINK_MADE, emitted="3000", checkout_url="https://pay.example/vault"
-    ),
+    planned_by("team_b", "vault", state=State.LINK_MADE, emitted="3000"),
     planned_by("team_b", "attic", month="2024-01", emitted="1"),
     planned_by("team_b", "rehearsal-hall", test_mode=True, emitted="5"),
 )
@@ -120,13 +118,13 @@ def test_everybody_sees_the_rows_and_sums_of_their_own_dags_only(fill, reader):
     year, month = reader("team_a").may_read(), reader("team_a").may_read("?month=2026-10")
     for page in (year, month):
         assert "shop" in page
-        for other in ("laboratory", "vault", "team_b", "pay.example", "3,210.000", "200.000"):
+        for other in ("laboratory", "vault", "team_b", "/pay/", "3,210.000", "200.000"):
             assert other not in page.partition("</style>")[2], other
     assert "Emitted 11.000 t" in words(year)
     assert "Emitted 10.000 t" in words(month)
     everything = reader("all").may_read()
     assert "Emitted 3,211.000 t" in words(everything)
-    assert "https://pay.example/vault" in everything
+    assert "/pay/" in everything
 
 
 @pytest.mark.parametrize("query", ["?month=2024-01", "?year=2024", "?month=2026-10&test=1", "?test=1"])
