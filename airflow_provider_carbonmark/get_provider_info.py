@@ -100,6 +100,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     f"{PACKAGE}.operators.bought",
                     f"{PACKAGE}.operators.carbonmark",
+                    f"{PACKAGE}.operators.housekeeping",
                     f"{PACKAGE}.operators.ledger",
                     f"{PACKAGE}.operators.payment",
                 ],

@@ -81,6 +81,7 @@ def test_each_sample_dag_is_named_as_its_file_and_explains_itself_on_its_page() 
             "carbonmark_checkout_link",
             "carbonmark_confirm_retirement",
             "carbonmark_esg_report",
+            "carbonmark_housekeeping",
             "carbonmark_monthly_offset",
             "carbonmark_warehouse_offset",
             "carbonmark_year_offset",

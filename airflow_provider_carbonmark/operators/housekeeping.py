@@ -1,0 +1,143 @@
+"""What no run thinks of by itself: who is to be reminded, which payments nobody follows, what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
+
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.checkout import checkout_of
+from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.runs import is_over
+from airflow_provider_carbonmark.ledger.purchase import LedgerError, Run, State
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+REMIND_AFTER = (timedelta(days=7), timedelta(days=14), timedelta(days=28))
+
+
+class CarbonmarkHousekeepingOperator(BaseOperator):
+    """
+    Go through what is not at its end in the ledger, of all DAGs of this Airflow, and see to what no run sees to any more.
+
+    It reminds of what waits to be paid, wakes tasks that missed a payment, and names in the log what needs a person: what was paid twice,
+    or paid and not retired. It makes no link. It declines nothing, unless ``give_up_after`` says so.
+
+    Returns (XCom): the paid purchases whose runs are over before their retirement was recorded and announced, to be followed until it is:
+    mappings with ``payment_id``, ``checkout`` (as ``CarbonmarkCreateCheckoutOperator`` returns it) and ``carbonmark_conn_id``.
+
+    :param notifiers: Airflow notifiers, called for each purchase that is to be reminded of; their templates see ``checkout`` and
+        ``waiting_days``.
+    :param remind_after: after how long that is, each once.
+    :param give_up_after: after how long what nobody paid is declined, once its payment page can't be used any more. Never when not given.
+    """
+
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        notifiers: Sequence[BaseNotifier] | BaseNotifier = (),
+        remind_after: Sequence[timedelta] = REMIND_AFTER,
+        give_up_after: timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        given_up = () if give_up_after is None else (give_up_after,)
+        for name, times in (("remind_after", remind_after), ("give_up_after", given_up)):
+            if not all(isinstance(time, timedelta) and time > timedelta(0) for time in times):
+                raise InvalidInputError(
+                    name, "is no length of time", value=times, remedy="Give timedeltas above zero"
+                )
+        self.notifiers = [notifiers] if isinstance(notifiers, BaseNotifier) else list(notifiers)
+        self.remind_after = sorted(remind_after)
+        self.give_up_after = give_up_after
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        now = datetime.now(UTC)
+        with keeping_books() as ledger:
+            open_purchases = ledger.open_purchases()
+            waiting = [each for each in open_purchases if each.state is State.LINK_MADE]
+            since = ledger.waiting_since([each.id for each in waiting])
+            for purchase in waiting:
+                if not self._gives_up(ledger, purchase, now - since[purchase.id], now):
+                    self._remind(context, ledger, purchase, since[purchase.id], now)
+            followed = list(self._to_follow(ledger, open_purchases, is_over(context)))
+            self._name_what_needs_a_person(ledger, open_purchases)
+        self.log.info("%d purchases wait to be paid, %d payments are followed.", len(waiting), len(followed))
+        return followed
+
+    def _gives_up(self, ledger: Ledger, purchase: Purchase, waited: timedelta, now: datetime) -> bool:
+        """Decline what waited for too long, and return whether it was."""
+        can_be_paid = purchase.link is not None and purchase.link.can_be_paid(now)
+        if self.give_up_after is None or waited < self.give_up_after or can_be_paid:
+            return False
+        reason = f"Nobody paid within {waited.days} days, so it was given up (give_up_after)"
+        try:
+            given_up = ledger.declined(purchase.id, purchase.handler, reason, now=now)
+        except LedgerError as paid:
+            self.log.info("%s is not given up: %s", purchase, paid)
+            return False
+        self.log.warning("%s is declined: %s", given_up, reason)
+        _tell(ledger, given_up, None)
+        return True
+
+    def _remind(
+        self, context: Context, ledger: Ledger, purchase: Purchase, since: datetime, now: datetime
+    ) -> None:
+        """Remind of what waits, once for each length of time; a worker that dies in between reminds again."""
+        reminded = purchase.reminded_at or since
+        if not any(reminded - since < time <= now - since for time in self.remind_after):
+            return
+        days = (now - since).days
+        checkout = checkout_of(ledger, purchase)
+        self.log.warning(
+            "%s waits to be paid for %d days: %s",
+            *(purchase, days, checkout["pay_url"] or checkout["checkout_url"]),
+        )
+        about: Any = {**context, "checkout": checkout, "waiting_days": days}
+        for notifier in self.notifiers:
+            notifier(about)
+        ledger.reminded(purchase.id, now=now)
+
+    def _to_follow(
+        self, ledger: Ledger, purchases: Iterable[Purchase], over: Callable[[Run, datetime], bool]
+    ) -> Iterable[dict[str, Any]]:
+        """Give what is paid and followed by no run; and wake what is parked although a payment has come."""
+        for purchase in purchases:
+            if purchase.link is None or not (purchase.state is State.PAID or purchase.to_announce):
+                continue
+            if not over(purchase.handler, purchase.handled_since):
+                if ledger.waiting(purchase.id):
+                    _tell(ledger, purchase, purchase.payment_id)
+                continue
+            self.log.info("%s is %s, and its run is over: it is followed here", purchase, purchase.state)
+            yield {
+                "payment_id": purchase.payment_id,
+                "checkout": checkout_of(ledger, purchase),
+                "carbonmark_conn_id": purchase.link.conn_id,
+            }
+
+    def _name_what_needs_a_person(self, ledger: Ledger, purchases: Iterable[Purchase]) -> None:
+        for payment in ledger.second_payments():
+            self.log.error(
+                "Purchase %d. %s Ask Carbonmark for the second payment's money back.",
+                *(payment.purchase, payment.what),
+            )
+        for purchase in purchases:
+            if purchase.todo:
+                self.log.error("%s is %s: %s", purchase, purchase.state, purchase.todo)
+
+
+def _tell(ledger: Ledger, purchase: Purchase, payment_id: str | None) -> None:
+    # Imported late: a DAG file doesn't need it.
+    from airflow_provider_carbonmark.hooks.return_url import tell_server
+
+    tell_server(ledger, purchase, payment_id)

@@ -1,0 +1,177 @@
+"""What no run sees to: reminders, payments whose run is gone, what needs a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from airflow.providers.common.compat.sdk import BaseNotifier
+from sqlalchemy import update
+
+from airflow_provider_carbonmark.hooks import return_url
+from airflow_provider_carbonmark.ledger.purchase import Run, Source, Task
+from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
+from tests.integration.airflow.model import SOLD_OUT_CARD, Airflow, Worker, make_operator, stated
+from tests.integration.airflow.parts import sqlite_only
+
+START = datetime.now(UTC)
+
+
+class Told(BaseNotifier):
+    """A notifier that keeps what it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.purchases: list[tuple[int, int]] = []
+
+    def notify(self, context: Any) -> None:
+        self.purchases.append((context["checkout"]["purchase"], context["waiting_days"]))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Who is told what by the API server: purchases, with their payments."""
+    told: list[tuple[int, str | None]] = []
+    monkeypatch.setattr(
+        return_url, "tell_server", lambda ledger, purchase, payment: told.append((purchase.id, payment))
+    )
+    return told
+
+
+@pytest.fixture
+def review(airflow: Airflow, server):
+    """Return a function that runs the operator, so many days from now."""
+
+    def review(days: float = 0, **arguments: Any) -> list[dict[str, Any]]:
+        task = Task(Run("carbonmark_housekeeping", f"day {days}"), "review", -1)
+        worker = Worker(task, lambda name, *rest: getattr(airflow, name)(*rest))
+        with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=False):
+            result: list[dict[str, Any]] = worker.run(
+                CarbonmarkHousekeepingOperator(task_id="review", **arguments)
+            )
+            return result
+
+    return review
+
+
+@sqlite_only
+def test_what_waits_is_reminded_of_once_for_each_length_of_time(dag_run, review):
+    dag_run.plan()
+    number = dag_run.link()["purchase"]
+    told = Told()
+    for days in (1, 6.9, 7.1, 8, 13, 21, 22, 40, 41):
+        assert review(days, notifiers=told) == []
+    assert told.purchases == [(number, 7), (number, 21), (number, 40)]
+
+
+@sqlite_only
+def test_a_reminder_that_fails_is_made_again(dag_run, review):
+    class Broken(Told):
+        def notify(self, context: Any) -> None:
+            raise ConnectionError("no mail today")
+
+    dag_run.plan()
+    dag_run.link()
+    with pytest.raises(ConnectionError):
+        review(8, notifiers=Broken())
+    told = Told()
+    review(8.5, notifiers=[told])
+    assert len(told.purchases) == 1
+
+
+def follow(run, paid):
+    """Do what the sample DAG does with what it is to follow."""
+    sensor = CarbonmarkRetirementSensor(task_id="follow", deferrable=True, **paid)
+    retirement = worker_of(run, "follow").run(sensor)
+    record = make_operator("record", {"checkout": paid["checkout"], "retirement": retirement})
+    return worker_of(run, "record").run(record)
+
+
+def worker_of(run, task_id):
+    task = Task(Run("carbonmark_housekeeping", "today"), task_id, 0)
+    return Worker(task, lambda name, *rest: getattr(run.airflow, name)(*rest))
+
+
+@pytest.mark.parametrize("was_retired", [False, True])
+@sqlite_only
+def test_a_payment_whose_run_is_gone_is_followed_until_it_is_recorded_and_announced(
+    dag_run, buyer, ledger, review, was_retired
+):
+    dag_run.plan()
+    checkout = dag_run.link()
+    payment_id = buyer.pay(checkout)
+    if was_retired:
+        dag_run.run("payment")
+        retirement = dag_run.run("retirement")
+        ledger.retired(checkout["purchase"], retirement, now=START, announcing=True)
+    assert review() == []
+    dag_run.end()
+    (paid,) = review()
+    assert (paid["payment_id"], paid["checkout"]["purchase"]) == (payment_id, checkout["purchase"])
+    recorded = follow(dag_run, paid)
+    assert recorded["state"] == "retired"
+    (event,) = dag_run.airflow.events
+    assert event["payment_id"] == payment_id
+    assert review() == []
+
+
+@sqlite_only
+def test_a_parked_task_that_missed_its_payment_is_woken(dag_run, buyer, review, server):
+    dag_run.plan()
+    checkout = dag_run.link()
+    dag_run.park()
+    review()
+    assert server == []
+    payment_id = buyer.pay(checkout)
+    review()
+    assert server == [(checkout["purchase"], payment_id)]
+
+
+@sqlite_only
+def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_be_paid(
+    dag_run, ledger, review, server
+):
+    dag_run.plan()
+    number = dag_run.link()["purchase"]
+    with ledger.reading() as connection:
+        connection.execute(update(links).values(expires_at=START + timedelta(days=50)))
+    after = timedelta(days=45)
+    for days, arguments in ((60, {}), (44, {"give_up_after": after}), (46, {"give_up_after": after})):
+        review(days, **arguments)
+        assert ledger.purchase(number).state == "link_made"
+    review(51, give_up_after=after)
+    given_up = ledger.purchase(number)
+    assert (given_up.state, given_up.reason) == (
+        "declined",
+        "Nobody paid within 51 days, so it was given up (give_up_after)",
+    )
+    assert server == [(number, None)]
+
+
+@sqlite_only
+def test_what_needs_a_person_is_an_error_in_the_log(dag_run, buyer, ledger, review, logged):
+    dag_run.plan([stated("1.234", "api"), stated("1", "web")])
+    sold_out, twice = dag_run.link(0), dag_run.link(1)
+    first = buyer.pay(twice)
+    buyer.pay(sold_out, SOLD_OUT_CARD)
+    dag_run.run("payment", 0)
+    with pytest.raises(Exception, match="sold out"):
+        dag_run.run("retirement", 0)
+    ledger.bring(twice["purchase"], 1, "pay_2", source=Source.RETURNED, verified=True, now=START)
+    logged()
+    review()
+    text = logged()
+    assert f"Paid twice: {first} ({twice['checkout_url']}) counts, and pay_2" in text
+    assert "ask Carbonmark for the money back" in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"remind_after": [timedelta(0)]}, {"give_up_after": 7}, {"remind_after": [7]}]
+)
+def test_what_is_no_length_of_time_is_refused(arguments):
+    with pytest.raises(Exception, match="is no length of time"):
+        CarbonmarkHousekeepingOperator(task_id="review", **arguments)
