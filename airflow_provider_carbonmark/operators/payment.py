@@ -165,11 +165,12 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             payment_id = self._known(ledger, purchase.id, _RETURNED)
         if payment_id and "error" in event:
             return payment_id
-        if not payment_id:
-            _refuse_if_over(purchase)
         answer = super().execute_complete(context, event)
         user = (answer["responded_by_user"] or {}).get("name", "nobody")
         entered = _entered_text(answer["params_input"].get(PAYMENT_KEY))
+        if not (payment_id or entered):
+            # The API server answers so when there is nothing to wait for any more.
+            _refuse_if_over(purchase)
         chosen = answer["chosen_options"]
         declined = chosen == [DECLINE]
         if payment_id:
