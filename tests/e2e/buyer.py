@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -56,6 +57,26 @@ def pay(checkout_url: str, card: str = GOOD_CARD, *, come_back: bool = True) -> 
         landed = browser.get(answer.headers["Location"], follow_redirects=True).raise_for_status()
         title = _Page.read(landed).title
         return Paid(landed.url.path.rsplit("/", 1)[-1], str(landed.url), title, landed.text)
+
+
+def is_expired(pay_url: str) -> bool:
+    """Tell whether the pay address asks if anybody has paid."""
+    return "Has anybody paid?" in httpx.get(pay_url, timeout=30 * PATIENCE, trust_env=False).text
+
+
+def next_page(pay_url: str) -> str:
+    """
+    Say at a pay address, by its button, that nobody has paid, and return where that leads.
+
+    :raises PaymentRefused: when it leads nowhere.
+    """
+    with httpx.Client(timeout=30 * PATIENCE, trust_env=False) as browser:
+        page = _Page.read(browser.get(pay_url))
+        here = urlsplit(pay_url)
+        answer = browser.post(pay_url, data=page.fields, headers={"Origin": f"{here.scheme}://{here.netloc}"})
+        if not answer.is_redirect:
+            raise PaymentRefused(_Page.read(answer).problem)
+        return answer.headers["Location"]
 
 
 class _Page(HTMLParser):

@@ -3,8 +3,9 @@ The whole way once, on this machine: emissions, plan, checkout links, payment, p
 
 ``python -m tests.e2e.demo`` starts the sandbox and a real Airflow, offsets two months of a small company, and pays every link on the payment
 page as a buyer would. An entity that emitted too little for a payment of its own is carried over, and bought with the second month. The
-buyer's browser comes back to Airflow, each run ends by itself when its retirements are proven, and a report is written. The ledger and the reports stay in ``.demo``: the next demo
-finds everything bought, and buys nothing.
+link of the second month is paid after it has expired, by the address in Airflow that leads to a new one. The buyer's browser comes back
+to Airflow, each run ends by itself when its retirements are proven, and a report is written. The ledger and the reports stay in ``.demo``:
+the next demo finds everything bought, and buys nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 import httpx
 
 from airflow_provider_carbonmark.ledger.purchase import State
-from tests.e2e.buyer import PaymentRefused, pay
-from tests.e2e.processes import RunFailed, StackError
+from tests.e2e.buyer import PaymentRefused, is_expired, next_page, pay
+from tests.e2e.processes import RunFailed, StackError, wait_until
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
 
 API_KEY = "cm_api_demo00-0000-4000-8000-000000000000"
@@ -40,6 +41,9 @@ MONTHS: dict[str, dict[str, str]] = {
     "2026-09": {"beneficiary": "Example Corp, {entity}"},
     "2026-10": {},
 }
+# Whose links expire before anybody pays.
+LATE_MONTH = "2026-10"
+EXPIRES_AFTER = 2  # seconds
 FOLDER = Path(__file__).resolve().parents[2] / ".demo"
 STARTED = time.monotonic()
 
@@ -108,6 +112,10 @@ def run(folder: Path, *, keep: bool) -> list[Line]:
             lines = []
             for month, changes in MONTHS.items():
                 conf = {"emissions_file": file.as_uri(), "emissions_format": "codecarbon", "month": month}
+                seconds = EXPIRES_AFTER if month == LATE_MONTH else 86_400
+                stand.sandbox.control(
+                    "PATCH", "switches", {"checkout_layout": "expiry", "checkout_seconds": seconds}
+                )
                 lines += offset_month(stand, stand.start_month(conf | changes), month)
             pages = stand.report("2026", (folder / "reports").as_uri())
         except RunFailed:
@@ -149,8 +157,11 @@ def offset_month(stand: Stand, run_id: str, month: str) -> list[Line]:
 
 def pay_or_decline(stand: Stand, run_id: str, line: Line) -> None:
     """Pay a link; one that a demo before left unpaid died with its sandbox, and is declined, so that the next plan buys it anew."""
-    url = line.link["checkout"]["checkout_url"]
+    link = stand.ledger.purchase(line.link["purchase"]).link
+    url = str(link and link.url)
     if url.startswith(stand.sandbox.url):
+        if line.link["months"][-1] == LATE_MONTH:
+            url = after_expiry(stand, line)
         paid = pay(url)
         tell(f"Paid for {line.link['for_whom']}: the browser came back to Airflow, which says “{paid.title}”")
         return
@@ -162,6 +173,15 @@ def pay_or_decline(stand: Stand, run_id: str, line: Line) -> None:
     tell(
         f"Declined for {line.link['for_whom']}: its link is from a demo that was stopped. Run the demo once more"
     )
+
+
+def after_expiry(stand: Stand, line: Line) -> str:
+    """Wait until a link has expired, say at the pay address that nobody paid, and return the page that this leads to."""
+    address = line.link["checkout"]["pay_url"]
+    wait_until(lambda: is_expired(address), what="the link to expire", timeout=60)
+    tell(f"The link for {line.link['for_whom']} has expired unpaid: asking its pay address for another")
+    stand.sandbox.control("PATCH", "switches", {"checkout_seconds": 86_400})
+    return next_page(address)
 
 
 def print_table(lines: list[Line]) -> None:
