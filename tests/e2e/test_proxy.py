@@ -54,12 +54,22 @@ def airflow(shared: tuple[Proxy, Upstream]) -> Upstream:
         f"/carbonmark/return/{LONG}/pay_1?look=3",
         f"/carbonmark/cancelled/{SHORT}",
         f"/carbonmark/cancelled/{LONG}?from=mail",
+        f"/carbonmark/pay/{SHORT}",
     ],
 )
 def test_a_buyer_comes_through_with_the_address_as_it_was(proxy: Proxy, airflow: Upstream, path: str) -> None:
     assert proxy.ask(path).status == 200
     ((method, arrived, _),) = airflow.seen
     assert (method, arrived) == ("GET", path)
+
+
+def test_the_form_of_a_pay_address_comes_through_without_an_account(proxy: Proxy, airflow: Upstream) -> None:
+    said = {"Cookie": "_token=stolen", "Content-Type": "application/x-www-form-urlencoded"}
+    assert proxy.ask(f"/carbonmark/pay/{SHORT}", "POST", headers=said, body="said=pay").status == 200
+    ((method, _, headers),) = airflow.seen
+    assert (method, headers["content-length"]) == ("POST", "8")
+    assert "cookie" not in headers
+    assert proxy.ask(f"/carbonmark/pay/{SHORT}", "POST", headers=said, body="x" * 5000).status == 413
 
 
 def test_a_compressed_token_starts_with_a_dot() -> None:
@@ -93,6 +103,9 @@ def test_a_compressed_token_starts_with_a_dot() -> None:
         f"/carbonmark/return/{SHORT}/pay_1%0A",
         f"/carbonmark/return/{SHORT}/pay_1%00",
         f"/carbonmark/cancelled/{SHORT}/more",
+        f"/carbonmark/pay/{SHORT}/more",
+        "/carbonmark/pay/../../api/v2/dags",
+        "/carbonmark/pay/%2e%2e/%2e%2e/api/v2/dags",
         f"/CARBONMARK/return/{SHORT}/pay_1",
         f"//carbonmark/return/{SHORT}/pay_1",
         f"/x/carbonmark/return/{SHORT}/pay_1",
