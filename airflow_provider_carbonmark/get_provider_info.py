@@ -26,7 +26,7 @@ CONFIG = {
         "description": "What a deployment decides for all its Carbonmark tasks. What belongs to one account is in the connection.",
         "options": {
             "return_base_url": _option(
-                "Address of this Airflow as buyers' browsers reach it. They come back to /carbonmark below it. "
+                "Address of this Airflow as buyers' browsers reach it. They pay at, and come back to, /carbonmark below it. "
                 "Default: [api] base_url.",
                 example="https://airflow.example.com",
             ),
@@ -64,7 +64,7 @@ CONFIG = {
                 default="0.50",
             ),
             "link_hours": _option(
-                "How many hours a payment link can be paid. Listings that expire sooner are not planned.",
+                "How many hours a payment page can be used, where Carbonmark doesn't tell. Listings that expire sooner are not planned.",
                 kind="integer",
                 example="72",
                 default="24",
