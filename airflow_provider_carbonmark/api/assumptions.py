@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import httpx
@@ -69,14 +69,17 @@ class AssumedField:
     places: tuple[Place, ...]
     info: FieldInfo
 
+    @cached_property
+    def _reads(self) -> TypeAdapter[object]:
+        return TypeAdapter(self.info.rebuild_annotation())
+
     def value(self, types: Iterable[str] = _VALUES) -> object:
         """Return something of these JSON types that can be read; None when there is nothing."""
-        adapter: TypeAdapter[object] = TypeAdapter(self.info.rebuild_annotation())
         for kind in types:
             fitting = [_FITTING[self.name]] if self.name in _FITTING and kind == "string" else []
             for value in (*fitting, *_VALUES.get(kind, ())):
                 try:
-                    if adapter.validate_python(value) is not None:
+                    if self._reads.validate_python(value) is not None:
                         return value
                 except ValidationError:
                     continue
@@ -113,9 +116,15 @@ class AssumedCall:
     def __str__(self) -> str:
         return f"{self.request.method} {self.request.url.path.replace('/ID', '/{id}')}"
 
-    def needs(self, field: AssumedField) -> bool:
-        others = {each.places[0]: each.value() for each in self.fields if each != field}
-        return self.problem_with(others) is not None
+    @cached_property
+    def needed(self) -> set[str]:
+        """Names of the fields that the call can't do without."""
+        firsts = {field.name: field.places[0] for field in self.fields}
+        full = {field.places[0]: field.value() for field in self.fields}
+        without = {
+            name: {place: full[place] for place in full if place != own} for name, own in firsts.items()
+        }
+        return {name for name, values in without.items() if self.problem_with(values) is not None}
 
     def problem_with(self, values: Mapping[Place, object]) -> str | None:
         """Return why an answer with these values is not enough for the call; None when it is."""
@@ -140,21 +149,23 @@ class AssumedCall:
         return None
 
 
-def assumed_calls(base_url: str) -> Iterator[AssumedCall]:
+@cache
+def assumed_calls(base_url: str) -> tuple[AssumedCall, ...]:
     """
-    Yield the calls that are made.
+    Return the calls that are made.
 
     :param base_url: of either service.
     """
     calls = Calls(
         checkout_url=base_url, market_url=base_url, api_key="key", user_agent="contract", retries=NO_RETRIES
     )
-    yield AssumedCall(lambda: calls.create_quote(**_ORDER), Quote, "quote")
-    yield AssumedCall(
-        lambda: calls.create_checkout(**_ORDER, **_URLS, metadata=_METADATA), Checkout, "checkout"
+    checkout = partial(calls.create_checkout, **_ORDER, **_URLS, metadata=_METADATA)
+    return (
+        AssumedCall(partial(calls.create_quote, **_ORDER), Quote, "quote"),
+        AssumedCall(checkout, Checkout, "checkout"),
+        AssumedCall(partial(calls.get_payment, "ID"), Payment, "payment"),
+        AssumedCall(partial(calls.list_prices, ["VCS-191"], 1), Listing, "price"),
     )
-    yield AssumedCall(lambda: calls.get_payment("ID"), Payment, "payment")
-    yield AssumedCall(lambda: calls.list_prices(["VCS-191"], 1), Listing, "price")
 
 
 def is_one_of(word: str, states: Collection[str]) -> bool:

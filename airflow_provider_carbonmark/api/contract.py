@@ -151,7 +151,7 @@ class _Comparison:
     def findings(self) -> Iterator[Finding]:
         yield from self._parameters()
         yield from self._sent()
-        yield from self._access()
+        yield self._access()
         if "idempotency-key" in self.call.request.headers:
             yield self._idempotency()
             yield self._bounds()
@@ -186,12 +186,10 @@ class _Comparison:
             yield self._finding(f"asks with {name}", "seen", is_told, says, counts=False)
 
     def _sent(self) -> Iterator[Finding]:
-        if not self.call.sent:
-            return
         body = self.document.of_content(self.operation.content.get("requestBody"))
-        if body is None:
+        if self.call.sent and body is None:
             yield self._finding("sends JSON", "doc", False, "it takes another kind of content")
-        else:
+        elif body and self.call.sent:
             yield from self._object("", self.call.sent, body)
 
     def _object(self, place: str, sent: Mapping[str, Any], schema: Schema) -> Iterator[Finding]:
@@ -213,13 +211,12 @@ class _Comparison:
             if isinstance(value, dict):
                 yield from self._object(f"{place}{name}.", value, field)
 
-    def _access(self) -> Iterator[Finding]:
+    def _access(self) -> Finding:
         sent = self.call.request.headers.get("authorization", "").partition(" ")[0]
         what, sureness = (f"Authorization: {sent}", "assumed") if sent else ("needs no key", "seen")
         told = self.operation.content.get("security", self.document.content.get("security"))
         if not isinstance(told, list):
-            yield self._finding(what, sureness, Told.NOT_TOLD)
-            return
+            return self._finding(what, sureness, Told.NOT_TOLD)
         schemes = self.document.section("components", "securitySchemes")
         ways = [
             [self.document.resolve(schemes.get(name)) for name in way]
@@ -228,7 +225,7 @@ class _Comparison:
         ]
         fits = not ways or any(all(sent and _is_ours(scheme, sent) for scheme in way) for way in ways)
         says = " or ".join(" and ".join(map(_show_scheme, way)) or "none" for way in ways) or "none"
-        yield self._finding(what, sureness, fits, says)
+        return self._finding(what, sureness, fits, says)
 
     def _idempotency(self) -> Finding:
         texts = self._texts(".*idempoten")
@@ -267,7 +264,7 @@ class _Comparison:
                     yield self._words(field.name, schema.words)
             else:
                 says = f"not at {', '.join('.'.join(place) for place in field.places)}" if is_told else ""
-                told = False if is_told and self.call.needs(field) else Told.NOT_TOLD
+                told = False if is_told and field.name in self.call.needed else Told.NOT_TOLD
                 yield self._field(field, told, says)
         if is_told:
             made = "retirement" if self.call.model is Payment else self.call.model.__name__.lower()
@@ -280,8 +277,9 @@ class _Comparison:
 
     def _field(self, field: AssumedField, told: Told | bool, says: str) -> Finding:
         sureness = "seen" if self.call.model is Listing or field.name == "url" else "assumed"
-        counts = told is False and self.call.needs(field)
-        return self._finding(f"reads {field.name}", sureness, told, says, counts=counts)
+        return self._finding(
+            f"reads {field.name}", sureness, told, says, counts=field.name in self.call.needed
+        )
 
     def _unit(self, place: Place, schema: Schema) -> Finding:
         about = f"{place[-1]} {schema.about}".replace("_", " ").lower()
