@@ -11,95 +11,9 @@ import pytest
 
 from airflow_provider_carbonmark.api.contract import compare, main
 from airflow_provider_carbonmark.api.openapi import Document
+from tests.unit.api.documents import NUMBER, TEXT, Told, an_object, everything, json_of, words
 
-TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 QUOTE, CHECKOUT, PAYMENT, PRICES = "POST /quotes", "POST /checkout", "GET /payments/{id}", "GET /prices"
-
-
-def an_object(**properties):
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def json_of(schema):
-    return {"content": {"application/json": {"schema": schema}}}
-
-
-def call(answer, body=None, **more):
-    error = an_object(statusCode={"type": "integer"}, error=TEXT, message=TEXT)
-    sent = {"requestBody": json_of(body)} if body else {}
-    return {"responses": {"200": json_of(answer), "4XX": json_of(error)}, **sent, **more}
-
-
-def words(*enum):
-    return {"type": "string", "enum": list(enum)}
-
-
-def everything():
-    order = {"asset_price_source_id": TEXT, "quantity_tonnes": {"type": "number", "minimum": 0.001}}
-    metadata = an_object(beneficiary_name=TEXT, retirement_message={"type": "string", "maxLength": 500})
-    retirement = an_object(
-        status=words("SUBMITTED", "COMMITTED", "COMPLETED", "FAILED"),
-        view_retirement_url={"type": "string", "nullable": True},
-        quantity_tonnes=NUMBER,
-        beneficiary_name=TEXT,
-    )
-    listing = an_object(
-        creditId=an_object(projectId=TEXT, vintage={"type": "integer"}),
-        token=an_object(isExAnte={"type": "boolean"}, symbol=TEXT),
-        expiresAfter=NUMBER,
-    )
-    amounts = ("purchasePrice", "baseUnitPrice", "supply", "liquidSupply", "minFillAmount")
-    price = an_object(sourceId=TEXT, type=TEXT, **dict.fromkeys(amounts, NUMBER), listing=listing)
-    checkout = an_object(**order, metadata=metadata, success_url=TEXT, cancel_url=TEXT)
-    page = an_object(url=TEXT, expires_at=TEXT, payment_id=TEXT)
-    payment = an_object(
-        id=TEXT,
-        status=words("open", "complete", "paid", "failed"),
-        retirement={"$ref": "#/components/schemas/def~10"},
-    )
-    filters = [{"in": "query", "name": name, "schema": TEXT} for name in ("projectIds", "minSupply")]
-    key = [{"in": "header", "name": "idempotency-key", "schema": TEXT}]
-    reference = {"allOf": [{"$ref": "#/components/schemas/Retirement"}]}
-    return {
-        "openapi": "3.0.3",
-        "info": {"title": "All that is assumed", "version": "1"},
-        "servers": [{"url": "https://checkout.carbonmark.com"}],
-        "security": [{"key": []}],
-        "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "Bearer"}},
-            "schemas": {"Retirement": retirement, "def/0": reference},
-        },
-        "paths": {
-            "/quotes": {"post": call(an_object(uuid=TEXT, cost_usdc=NUMBER), an_object(**order))},
-            "/checkout": {"parameters": key, "post": call(page, checkout)},
-            "/payments/{paymentId}": {"get": call(payment)},
-            "/prices": {"get": call({"type": "array", "items": price}, parameters=filters, security=[])},
-        },
-    }
-
-
-class Told(dict):
-    """A document, with its parts at hand."""
-
-    def of(self, path):
-        return next(each for each in self["paths"][path].values() if isinstance(each, dict))
-
-    def answer(self, path):
-        return self.of(path)["responses"]["200"]["content"]["application/json"]["schema"]
-
-    def body(self, path="/checkout"):
-        return self.of(path)["requestBody"]["content"]["application/json"]["schema"]
-
-    @property
-    def metadata(self):
-        return self.body()["properties"]["metadata"]
-
-    @property
-    def retirement(self):
-        return self["components"]["schemas"]["Retirement"]
-
-    def findings(self):
-        return {(finding.where, finding.what): finding for finding in compare(Document(dict(self)))}
 
 
 @pytest.fixture
@@ -167,6 +81,16 @@ MATTERS = {
         CHECKOUT,
         "sends what metadata requires",
         lambda t: t.metadata["required"].append("email"),
+    ),
+    "a new required field in a part": (
+        CHECKOUT,
+        "sends what the body requires",
+        lambda t: t.body().update(allOf=[{"required": ["currency"]}]),
+    ),
+    "a new required field of what may be null": (
+        CHECKOUT,
+        "sends what metadata requires",
+        lambda t: put(t.body(), metadata={"oneOf": [an_object(email=TEXT), {"type": "null"}]}),
     ),
     "a new required header": (
         QUOTE,
@@ -280,12 +204,19 @@ SAME = {
 def test_a_schema_can_be_written_in_several_ways(told, written):
     before = {fact: each.told for fact, each in told.findings().items()}
     told["components"]["schemas"]["Retirement"] = written(told.retirement)
+    put(told.body(), metadata=written(told.metadata))
     after = {fact: each.told for fact, each in told.findings().items()}
     assert before.items() <= after.items()
 
 
+def test_the_rest_is_told_of_what_seems_to_be_a_calls_successor(told):
+    before = told.findings().keys()
+    rename(told["paths"], "/checkout", "/v2/checkouts")
+    assert told.findings().keys() == before
+
+
 def test_what_says_nothing_is_not_told(told):
-    told["paths"]["/checkout"] = {"post": {"responses": {"200": json_of({"type": "object"})}}}
+    told["paths"]["/checkout"] = {"post": {"responses": {"200": json_of({"type": ["object", "null"]})}}}
     findings = {what: each.told for (where, what), each in told.findings().items() if where == CHECKOUT}
     assert findings.pop("method and path") == findings.pop("Authorization: Bearer") == "as assumed"
     assert set(findings.values()) == {"not told"}
