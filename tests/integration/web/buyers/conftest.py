@@ -51,10 +51,12 @@ class ApiServer:
 def _api_server(database: None) -> Iterator[ApiServer]:
     from airflow.api_fastapi.app import create_auth_manager
 
-    create_auth_manager()
     mounted = ApiServer()
-    with serving(Starlette(routes=[Mount(PREFIX, mounted)])) as mounted.url:
-        yield mounted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret of 64 bytes, which is what the longest of its hashes wants.")
+        create_auth_manager()
+        with serving(Starlette(routes=[Mount(PREFIX, mounted)])) as mounted.url:
+            yield mounted
 
 
 @pytest.fixture
