@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import httpx
 import pytest
 
 from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Run, Source, State
@@ -344,7 +343,7 @@ def test_who_paid_the_old_link_is_led_nowhere_once_that_is_known(link, buyer, sa
 def test_two_browsers_of_which_one_looks_and_one_makes_never_see_another_than_the_current(link, buyer):
     link.expired()
 
-    def visit(turn: int) -> httpx.Response:
+    def visit(turn: int):
         return buyer.nobody_paid(link) if turn % 2 else buyer.say(link, "pay")
 
     with ThreadPoolExecutor(8) as people:
