@@ -385,9 +385,8 @@ def _tonnes(checkout: Mapping[str, Any]) -> str:
 
 
 def _entered_text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = value.get("value")
-    return str(value or "").strip()
+    text = value.get("value") if isinstance(value, Mapping) else value
+    return str(text or "").strip()
 
 
 def _payment_id_field() -> Param:
