@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.payment_check import Checked, Finding, check_payment
 from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.ledger.purchase import LedgerError
@@ -143,6 +144,24 @@ class Desk:
             level = logging.WARNING if is_news else logging.DEBUG
             log.log(level, "A buyer came to %s and is turned away: %s", key, refusal)
             return None
+
+    async def check(self, conn_id: str, found: Found, payment_id: str, number: int) -> Checked:
+        """
+        Ask Carbonmark about a payment, in time.
+
+        :param conn_id: the connection that the link was made with.
+        :param number: of the link that the payment is said to be for.
+        """
+
+        def ask() -> Checked:
+            return check_payment(waking.settings_of(conn_id), payment_id, found.purchase, found.links, number)
+
+        try:
+            async with asyncio.timeout(self.limits.check):
+                return await self.carbonmark.run(ask)
+        except Exception as error:
+            # The connection, mostly: gone, or changed to something that can't be used. A buyer has paid all the same.
+            return Checked(Finding.OUT_OF_REACH, f"Carbonmark can't be asked ({error!r})")
 
     async def wake(self, purchase: Purchase, payment_id: str | None) -> bool:
         """
