@@ -194,9 +194,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 "to wait again, or raise response_timeout."
             )
         super().process_trigger_event_error(event)
-        raise AssertionError(
-            "HITLOperator.process_trigger_event_error returned, where it is documented to raise"
-        )
+        raise AssertionError("HITLOperator.process_trigger_event_error is documented to raise")
 
     def _known(
         self, ledger: Ledger, id: int, ruled_out_by: Mapping[Source, Collection[Finding]]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow_provider_carbonmark.hooks.return_url import Token
+    from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase, Source, Task
 
 log = logging.getLogger(__name__)
@@ -73,11 +74,13 @@ class Found:
     """
     A purchase as the ledger has it.
 
+    :param project: what the market says of its project; None where nothing is known.
     :param links: its links, by number.
     :param brought: the payments that were brought for it, in the order that they came.
     """
 
     purchase: Purchase
+    project: Project | None
     links: list[Link]
     brought: list[Payment]
 
@@ -203,6 +206,7 @@ def _find(id: int, token: Token | None) -> Found:
     with open_ledger() as ledger:
         purchase = ledger.purchase(id)
         links, brought = ledger.links(id), ledger.payments(id)
+        project = next(iter(ledger.projects([purchase.project_id or ""])), None)
     if token is None:
         begun = purchase.retired_at or purchase.failed_at or purchase.declined_at
     else:
@@ -213,7 +217,7 @@ def _find(id: int, token: Token | None) -> Found:
         begun = link.asked_at
     if begun and datetime.now(UTC) > (ended := begun + lifetime()):
         raise LedgerError(f"the time of {purchase} ended at {ended} ([carbonmark] return_token_days)")
-    return Found(purchase, links, brought)
+    return Found(purchase, project, links, brought)
 
 
 def _waiting(purchase: int) -> list[Task]:

@@ -31,6 +31,7 @@ from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment
 from airflow_provider_carbonmark.web import waking
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
     from airflow_provider_carbonmark.web.desk import Desk, Found
 
@@ -81,10 +82,12 @@ class Sight:
     """
     What somebody gets to see.
 
+    :param project: what the market says of the credits' project; None where nothing is known.
     :param word: what came of what they said; empty where nothing is to be told.
     """
 
     purchase: Purchase
+    project: Project | None
     stands: Stands
     word: str = ""
 
@@ -155,7 +158,7 @@ class PayVisits:
         found = await self._desk.find(id)
         if found is None:
             return None
-        return Sight(found.purchase, Stands.of(found, datetime.now(UTC)), word)
+        return _sight(found, word)
 
     async def _pay(self, id: int) -> Sight | Lead | None:
         found = await self._desk.find(id)
@@ -240,9 +243,13 @@ _IS_PAID: Final = (
 )
 
 
+def _sight(found: Found, word: str = "") -> Sight:
+    return Sight(found.purchase, found.project, Stands.of(found, datetime.now(UTC)), word)
+
+
 def _way_on(found: Found) -> Sight | Lead:
     """Return the payment page where that can be paid, else what there is to see."""
-    sight = Sight(found.purchase, Stands.of(found, datetime.now(UTC)))
+    sight = _sight(found)
     url = web_address(sight.link.url) if sight.link and sight.stands is Stands.TO_BE_PAID else None
     return Lead(url) if url else sight
 
