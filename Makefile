@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := -m pytest -n $(WORKERS)
 # What takes minutes and asks our own code only, with Airflow played by the tests, runs on the main version.
 ONCE := $(foreach what,crashes overtaking stress,--ignore tests/integration/airflow/test_ledger_$(what).py)
-EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py $(ONCE)
+EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py tests/e2e/test_pay.py $(ONCE)
 
 .PHONY: demo test test-lowest test-newest test-next test-image lint bench clean
 .DELETE_ON_ERROR:

@@ -365,9 +365,7 @@ def _until(expires_at: str, has_pay_url: bool) -> str:
     when = f"{pendulum.parse(expires_at):YYYY-MM-DD HH:mm} UTC"
     if has_pay_url:
         return f"- The payment page can be used until {when}; after that, the same address leads to a new one"
-    return (
-        f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”"
-    )
+    return f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”: it is then here, or in the task’s log"
 
 
 _URL_CHARACTERS = "%/:?#[]@!$&'()*+,;=~"
