@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PAID, PARKING
 from tests.integration.airflow.model import DagRun, answer, declined, stated
 from tests.integration.airflow.parts import make_context, sqlite_only
-from tests.integration.airflow.test_next_link import expire
+from tests.integration.airflow.test_ledger_next_link import expire
 
 pytestmark = sqlite_only
 
