@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
+from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, error_answer
 from airflow_provider_carbonmark.sandbox.layouts import Answer, checkout_answer, payment_answer
 from airflow_provider_carbonmark.sandbox.projects import PROJECTS, as_project, fits
 from airflow_provider_carbonmark.sandbox.records import CheckoutBody, QuoteBody
@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.sandbox.retirements import (
     retirement_answer,
 )
 from airflow_provider_carbonmark.sandbox.state import SandboxState, unknown_retirement
+from airflow_provider_carbonmark.sandbox.switches import ErrorShape
 
 bearer = HTTPBearer(auto_error=False, description="`cm_api_<anything>`; `cm_api_sandbox…` retires nothing")
 
@@ -62,7 +63,21 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "Sold out or expired",
         422: "The Idempotency-Key was used with another body",
     }
-    return {status: {"description": meanings[status]} for status in statuses}
+    told = {status: {"description": meanings[status]} for status in statuses}
+    return told | {
+        "4XX": {"description": "How any error is said", "content": {"application/json": {"schema": _ERROR}}}
+    }
+
+
+def _error_layout(shape: ErrorShape) -> dict[str, Any]:
+    fields = error_answer(400, "", name="", code="", shape=shape)
+    kinds = {
+        name: {"type": "integer" if isinstance(value, int) else "string"} for name, value in fields.items()
+    }
+    return {"title": shape, "type": "object", "properties": kinds, "required": list(kinds)}
+
+
+_ERROR = {"oneOf": [_error_layout(shape) for shape in get_args(ErrorShape)]}
 
 
 router = APIRouter(tags=["Carbonmark"])
