@@ -28,8 +28,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # tests/conftest.py says which of them go together.
 PYTEST := -m pytest -n $(WORKERS)
 # What takes minutes and asks our own code only, with Airflow played by the tests, runs on the main version.
-ONCE := $(foreach what,crashes overtaking stress,--ignore tests/integration/airflow/test_ledger_$(what).py)
-EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py $(ONCE)
+ONCE := $(foreach what,crashes next_link overtaking stress,--ignore tests/integration/airflow/test_ledger_$(what).py)
+EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py tests/e2e/test_pay.py $(ONCE)
 
 .PHONY: demo test test-lowest test-newest test-next test-image lint bench clean
 .DELETE_ON_ERROR:

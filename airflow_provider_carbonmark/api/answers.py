@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
@@ -23,7 +23,7 @@ from airflow_provider_carbonmark.api.errors import (
     shorten,
     status_error_class,
 )
-from airflow_provider_carbonmark.api.models import Listing
+from airflow_provider_carbonmark.api.models import Listing, Project
 from airflow_provider_carbonmark.api.retries import parse_retry_after
 
 log = logging.getLogger(__name__)
@@ -118,32 +118,43 @@ class AnswerReader:
         raise self.unreadable(answer, f"is not a {model.__name__.lower()}: {problem}")
 
     def listings(self, answer: Answer) -> list[Listing]:
-        """
-        Read the market's price list: an array (doc), or ``{"items": […]}`` (seen in older integrations).
+        """Read the market's price list: an array (doc), or ``{"items": […]}`` (seen in older integrations)."""
+        # doc: price sources of other types (pools) are laid out otherwise, and not for sale.
+        return self._entries(answer, "price", Listing, lambda entry: entry.get("type") in ("listing", None))[
+            0
+        ]
 
-        One entry that can't be read must not hide the rest of the market.
+    def projects(self, answer: Answer) -> tuple[list[Project], int]:
         """
+        Read a page of the market's projects: ``{"items": […], "itemsCount": N}`` (doc, since v17), or an array.
+
+        :return: those that can be read; and how many there were, of which the page may hold a part.
+        """
+        return self._entries(answer, "project", Project, lambda entry: True)
+
+    def _entries(
+        self, answer: Answer, what: str, model: type[M], is_wanted: Callable[[dict[str, Any]], bool]
+    ) -> tuple[list[M], int]:
+        """Read a list; one entry that can't be read must not hide the rest of the market."""
         payload = self.json(answer)
         entries = payload.get("items") if isinstance(payload, dict) else payload
         if not isinstance(entries, list):
-            raise self.unreadable(answer, f"is a JSON {_json_type(payload)} instead of an array of prices")
-        listings: list[Listing] = []
+            raise self.unreadable(answer, f"is a JSON {_json_type(payload)} instead of an array of {what}s")
+        found: list[M] = []
         problems: list[str] = []
         for entry in entries:
             try:
-                listings.append(Listing.model_validate(entry))
+                found.append(model.model_validate(entry))
             except ValidationError as error:
-                # doc: price sources of other types (pools) are laid out otherwise, and not for sale.
-                if not isinstance(entry, dict) or entry.get("type") in ("listing", None):
+                if not isinstance(entry, dict) or is_wanted(entry):
                     problems.append(_first_problem(error))
         if problems:
             log.warning(
-                "%d of %d entries of the price list can't be read and are left out; the first: %s",
-                len(problems),
-                len(entries),
-                self._clean(problems[0]),
+                "%d of %d entries of the %s list can't be read and are left out; the first: %s",
+                *(len(problems), len(entries), what, self._clean(problems[0])),
             )
-        return listings
+        told = payload.get("itemsCount") if isinstance(payload, dict) else None
+        return found, told if isinstance(told, int) else len(entries)
 
     def json(self, answer: Answer) -> Any:
         """Read an answer's JSON; numbers with a fraction are Decimal."""

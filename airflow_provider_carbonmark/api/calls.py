@@ -31,7 +31,7 @@ from airflow_provider_carbonmark.api.inputs import (
     parse_text,
     parse_url,
 )
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
+from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project, Quote
 from airflow_provider_carbonmark.api.retries import RetryPolicy, full_jitter
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ _METADATA_LENGTHS = {
     "beneficiary_name": MAX_BENEFICIARY_NAME,
     "retirement_message": MAX_RETIREMENT_MESSAGE,
 }
+# A page of projects, and how many are gone through for one question at most.
+_PROJECTS_AT_ONCE = 50
+_MOST_PROJECTS = 5_000
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -105,6 +108,30 @@ class Calls:
             headers=self._public_headers,
         )
         return self._exchange(request, self.reader.listings)
+
+    def list_projects(self, keys: Collection[str]) -> Exchange[list[Project]]:
+        """
+        Read what the market says of projects (doc: ``GET /carbonProjects``; seen: ``keys``). Public: the key is not sent.
+
+        :param keys: of the projects, e.g. ``["VCS-191"]``; the market has thousands, and lists those of one registry first.
+        """
+        wanted = sorted({parse_text(key, "keys", MAX_ID) for key in keys})
+        found: list[Project] = []
+        for first in range(0, len(wanted), _PROJECTS_AT_ONCE):
+            some, skip = wanted[first : first + _PROJECTS_AT_ONCE], 0
+            while True:
+                # doc: a limit too small cuts off silently.
+                page: list[tuple[str, str | int | float | bool | None]] = [("keys", key) for key in some]
+                page += [("limit", _PROJECTS_AT_ONCE), ("offset", skip)]
+                url = f"{self._market_url}/carbonProjects"
+                request = httpx.Request("GET", url, params=page, headers=self._public_headers)
+                told, count = yield from self._exchange(request, self.reader.projects)
+                # assumed: a market may pass over what it is asked for and list all it has.
+                found += [project for project in told if project.key in some]
+                skip += max(len(told), 1)
+                if skip >= min(count, _MOST_PROJECTS) or not told:
+                    break
+        return found
 
     def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
         """

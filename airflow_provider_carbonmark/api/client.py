@@ -172,6 +172,7 @@ class CarbonmarkClient:
         self._http.close()
 
     list_prices = _call(Calls.list_prices)
+    list_projects = _call(Calls.list_projects)
     create_quote = _call(Calls.create_quote)
     create_checkout = _call(Calls.create_checkout)
     get_payment = _call(Calls.get_payment)

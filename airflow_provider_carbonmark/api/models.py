@@ -103,6 +103,30 @@ class Listing(_Wire):
         return self.registry == "PUR"
 
 
+class Methodology(_Wire):
+    """By what a project's credits are worked out (doc: each of the three may be null)."""
+
+    id: Lenient[str] = None
+    category: Lenient[str] = None
+    name: Lenient[str] = None
+
+
+class Project(_Wire):
+    """
+    A project of the market (doc: ``GET /carbonProjects``; most fields may be null).
+
+    ``url`` is the registry's page.
+    """
+
+    key: Name
+    name: Lenient[str] = None
+    country: Lenient[str] = None
+    region: Lenient[str] = None
+    registry: Lenient[str] = None
+    methodologies: Lenient[list[Methodology | None]] = None
+    url: Lenient[WebAddress] = None
+
+
 class Quote(_Wire):
     """
     What a quantity of a listing costs, in tonnes and USD.

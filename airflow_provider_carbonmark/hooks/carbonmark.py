@@ -24,12 +24,12 @@ from airflow_provider_carbonmark.api.retries import RetryPolicy, is_passing
 from airflow_provider_carbonmark.hooks import connection_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from airflow.sdk import Connection
 
     from airflow_provider_carbonmark.api.client import CarbonmarkClient, ClientSettings
-    from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
+    from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project, Quote
 
 #: seen: keys that start so retire nothing (carbonmark-api, section 4).
 TEST_KEY_PREFIX = "cm_api_sandbox"
@@ -197,6 +197,14 @@ class CarbonmarkHook(BaseHook):
         :param min_supply: only price sources that hold at least so many tonnes; liquid or not (seen).
         """
         return self._client.list_prices(project_ids=project_ids, min_supply=min_supply)
+
+    def list_projects(self, keys: Collection[str]) -> list[Project]:
+        """
+        Return what the market says of projects (market API ``GET /carbonProjects``, documented).
+
+        :param keys: of the projects, such as ``VCS-191``. What the market doesn't know is missing in the answer.
+        """
+        return self._client.list_projects(keys)
 
     def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Decimal | str | int) -> Quote:
         """

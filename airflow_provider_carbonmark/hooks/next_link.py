@@ -16,7 +16,7 @@ from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, refuses_the_listing
 from airflow_provider_carbonmark.hooks.checkout import good_until
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
-from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
+from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment, take_checked
 from airflow_provider_carbonmark.hooks.return_url import Token, next_urls
 from airflow_provider_carbonmark.ledger.limits import limits_from_json, limits_passed
 from airflow_provider_carbonmark.ledger.purchase import HasLinkError, NoNextLinkError
@@ -50,7 +50,7 @@ def make_next_link(
             raise AssertionError(f"{purchase} has no link that another could follow")
         log.info("%s says that nobody paid %s at %s", said_by, purchase, link.url)
         settings = settings_of(link.conn_id)
-        _rule_out(ledger, purchase, settings)
+        rule_out(ledger, purchase, settings)
         return _follow(ledger, purchase, link, settings)
     except HasLinkError as overtaken:
         log.info("%s", overtaken)
@@ -78,6 +78,7 @@ def _follow(ledger: Ledger, purchase: Purchase, link: Link, settings: ClientSett
             page = client.create_checkout(**asked.request, idempotency_key=asked.idempotency_key)
         except CarbonmarkError as error:
             if not refuses_the_listing(error):
+                _quote_as_before(ledger, purchase, link)
                 raise
             _end(ledger, purchase, f"Nobody paid it, and it can't be bought any more: {error}")
             raise NoNextLinkError("What was to be bought is not for sale any more") from error
@@ -93,27 +94,29 @@ def _follow(ledger: Ledger, purchase: Purchase, link: Link, settings: ClientSett
     return made
 
 
-def _rule_out(ledger: Ledger, purchase: Purchase, settings: ClientSettings) -> None:
-    """Ask again about what was brought and could not be confirmed: with it in doubt, nobody knows whether it is paid."""
+def rule_out(ledger: Ledger, purchase: Purchase, settings: ClientSettings) -> None:
+    """
+    Ask again about what was brought and could not be confirmed: with it in doubt, nobody knows whether it is paid.
+
+    What is found to be the purchase's payment is taken.
+
+    :raises NoNextLinkError: when one of them may be its payment; says why, in words for whoever wants to pay.
+    """
     links = ledger.links(purchase.id)
     for brought in ledger.payments(purchase.id):
         if brought.verified_at is not None:
             continue
         checked = check_payment(settings, brought.payment_id, purchase, links, brought.link)
-        if checked.finding is Finding.THIS_PURCHASE:
-            ledger.bring(
-                purchase.id,
-                brought.link,
-                brought.payment_id,
-                source=brought.source,
-                brought_by=brought.brought_by,
-                verified=True,
-                now=_now(),
-            )
-        elif checked.finding in (Finding.UNTOLD, Finding.OUT_OF_REACH):
+        finding = take_checked(ledger, purchase, brought, checked).finding
+        which = f"Payment {brought.payment_id} was brought for it on {brought.brought_at:%Y-%m-%d %H:%M} UTC"
+        if finding is Finding.HELD:
             raise NoNextLinkError(
-                f"Payment {brought.payment_id} was brought for it on {brought.brought_at:%Y-%m-%d %H:%M} UTC, and nobody can say yet "
-                "whether it is for this. Ask Carbonmark what it is for"
+                f"{which}, which is for this or for another purchase. Bring it again, and write the reference of the one that it is for "
+                "after the number"
+            )
+        if finding in (Finding.UNTOLD, Finding.OUT_OF_REACH):
+            raise NoNextLinkError(
+                f"{which}, and nobody can say yet whether it is for this. Ask Carbonmark what it is for"
             )
 
 
@@ -122,7 +125,7 @@ def _hold_against_limits(ledger: Ledger, purchase: Purchase, link: Link, cost: D
         _end(ledger, purchase, too_little(cost, least))
         raise NoNextLinkError(f"It costs {cost:f} USD now, which is less than can be paid")
     # Written down before it is held against the limits: of two that together pass one, neither slips through.
-    ledger.requoted(purchase.id, cost)
+    ledger.requoted(purchase.id, link.number, cost)
     most, limits = limits_from_json(link.limits or {})
     too_dear = ""
     if most is not None and cost > most:
@@ -135,9 +138,14 @@ def _hold_against_limits(ledger: Ledger, purchase: Purchase, link: Link, cost: D
             log.warning("%s gets no other link: %s", purchase, passed)
             too_dear = "together with what else is bought that is more than may be spent"
     if too_dear:
-        if link.cost_usd is not None:
-            ledger.requoted(purchase.id, link.cost_usd)
+        _quote_as_before(ledger, purchase, link)
         raise NoNextLinkError(f"It would cost {cost:f} USD now, and {too_dear}")
+
+
+def _quote_as_before(ledger: Ledger, purchase: Purchase, link: Link) -> None:
+    """Let the purchase cost what its link does, as long as there is no other."""
+    if link.cost_usd is not None:
+        ledger.requoted(purchase.id, link.number, link.cost_usd)
 
 
 def _end(ledger: Ledger, purchase: Purchase, reason: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, NotFoundError
@@ -16,13 +16,17 @@ from airflow_provider_carbonmark.api.retirement import describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.checkout import asked_for
 from airflow_provider_carbonmark.hooks.return_url import tell_server
+from airflow_provider_carbonmark.ledger.bringing import Meaning
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.api.models import Payment as PaymentAnswer
     from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.bringing import Brought
     from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase
+
+log = logging.getLogger(__name__)
 
 # Seconds for the whole request: a person waits for the answer.
 LONGEST_CHECK = 10.0
@@ -73,26 +77,49 @@ def take_payment(
     :param settings: of the connection that the link was made with.
     :param reference: of the purchase that a person says it is for; may be empty.
     """
-    bring = partial(
-        ledger.bring,
+    # Before anything else: whoever dies from here on leaves it to the next.
+    brought = bring_payment(ledger, purchase, payment, verified=False)
+    if brought.other is not None:
+        return Checked(Finding.OTHER, brought.why)
+    links = ledger.links(purchase.id)
+    checked = check_payment(settings, payment.payment_id, purchase, links, payment.link)
+    return take_checked(ledger, purchase, payment, checked, reference)
+
+
+def take_checked(
+    ledger: Ledger, purchase: Purchase, payment: Payment, checked: Checked, reference: str = ""
+) -> Checked:
+    """
+    Write down a payment that was brought for a purchase, if it is its payment, or if a person typed it and it is another open one's.
+
+    :param checked: what Carbonmark says of it.
+    :param reference: of the purchase that a person says it is for; may be empty.
+    """
+    if payment.source is Source.ENTERED:
+        checked = find_its_purchase(ledger, checked, payment, purchase, reference)
+    if checked.finding is not Finding.THIS_PURCHASE:
+        return checked
+    brought = bring_payment(ledger, purchase, payment, verified=True)
+    if brought.meaning is Meaning.SECOND and brought.is_news:
+        log.error(
+            "%s brought payment %s for %s, which is paid with %s: somebody paid twice; ask Carbonmark to refund the second",
+            *(payment.brought_by, payment.payment_id, purchase, brought.purchase.payment_id),
+        )
+    # Two purchases may ask for just the same, and the ledger knows whose the payment is.
+    return Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
+
+
+def bring_payment(ledger: Ledger, purchase: Purchase, payment: Payment, *, verified: bool) -> Brought:
+    """Write down a payment that was brought for a purchase."""
+    return ledger.bring(
         purchase.id,
         payment.link,
         payment.payment_id,
         source=payment.source,
         brought_by=payment.brought_by,
+        verified=verified,
+        now=datetime.now(UTC),
     )
-    # Before anything else: whoever dies from here on leaves it to the next.
-    brought = bring(verified=False, now=datetime.now(UTC))
-    if brought.other is None:
-        links = ledger.links(purchase.id)
-        checked = check_payment(settings, payment.payment_id, purchase, links, payment.link)
-        if payment.source is Source.ENTERED:
-            checked = find_its_purchase(ledger, checked, payment, purchase, reference)
-        if checked.finding is not Finding.THIS_PURCHASE:
-            return checked
-        brought = bring(verified=True, now=datetime.now(UTC))
-    # Two purchases may ask for just the same, and the ledger knows whose the payment is.
-    return Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
 
 
 def check_payment(

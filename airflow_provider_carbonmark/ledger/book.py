@@ -29,7 +29,7 @@ Every write, and a crash in the middle of it or right after it:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import coverage, files, open_ends, planning
+from airflow_provider_carbonmark.ledger import coverage, files, open_ends, planning, projects
 from airflow_provider_carbonmark.ledger.purchases import Purchases
 from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
 from airflow_provider_carbonmark.ledger.schema import allocations, origins, source_files
@@ -46,6 +46,7 @@ from airflow_provider_carbonmark.ledger.schema import allocations, origins, sour
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.files import FileOfRun
     from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
+    from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
@@ -166,6 +167,18 @@ class Ledger(Purchases):
             return open_ends.second_payments(connection, *of_month, *of_year)
 
         return self._read([], read)
+
+    def missing_projects(self) -> list[str]:
+        """Return the projects of purchases that nothing is known of, such as ``VCS-191``."""
+        return self._read([], projects.missing)
+
+    def keep_projects(self, told: Iterable[Project]) -> None:
+        """Write down what the market tells of projects; what is known already stays."""
+        self._write("Keeping what is told of projects", projects.keep, list(told))
+
+    def projects(self, ids: Collection[str]) -> list[Project]:
+        """Return what is known of projects, by their ids."""
+        return self._read([], projects.read, ids)
 
     def lines(
         self,

@@ -109,7 +109,8 @@ def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> B
     must_have_link(purchase, "be paid")
     if purchase.link is None or not 1 <= payment.link <= purchase.link.number:
         raise LedgerError(f"{purchase} has no link {payment.link}, so it can't be paid by it")
-    other = _owner(connection, purchase, payment)
+    owner_now = owner(connection, payment.payment_id)
+    other = None if owner_now == id else owner_now
     kept, is_news = _keep(
         connection, purchase, payment if other is None else replace(payment, verified_at=None)
     )
@@ -151,13 +152,15 @@ def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: 
         return Meaning.TOO_MANY
     if kept.verified_at is None:
         return Meaning.UNVERIFIED
-    return Meaning.FIRST if purchase.payment_id is None else Meaning.SECOND
+    if purchase.payment_id is not None:
+        return Meaning.SECOND
+    # One that was verified before has failed since, and only who asks Carbonmark knows whether it has come after all.
+    return Meaning.UNVERIFIED if payment.verified_at is None else Meaning.FIRST
 
 
-def _owner(connection: Connection, purchase: Purchase, payment: Payment) -> int | None:
-    """Return which other purchase the payment counts for."""
-    is_another_s = purchases.c.payment_id == payment.payment_id, purchases.c.id != purchase.id
-    return connection.scalar(select(purchases.c.id).where(*is_another_s))
+def owner(connection: Connection, payment_id: str) -> int | None:
+    """Return which purchase a payment counts for."""
+    return connection.scalar(select(purchases.c.id).where(purchases.c.payment_id == payment_id))
 
 
 def _unverified(connection: Connection, purchase: Purchase, payment: Payment) -> int:

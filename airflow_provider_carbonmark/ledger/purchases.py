@@ -94,6 +94,10 @@ class Purchases:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
         return self._read([], read_payments, id)
 
+    def paid_with(self, payment_id: str) -> int | None:
+        """Return the purchase that a payment counts for; None when it counts for none."""
+        return self._read(None, bringing.owner, payment_id)
+
     def waiting(self, id: int) -> list[Task]:
         """Return the tasks that said that they wait for a purchase's payment."""
         return self._read([], bringing.waiting, id)
@@ -171,10 +175,10 @@ class Purchases:
         doing = f"Writing down what was said of purchase {id}"
         return self._write(doing, linking.say_unpaid, id, number, said_by, now)
 
-    def requoted(self, id: int, cost_usd: Decimal) -> Purchase:
-        """Write down what the purchase's next link would cost, USD, rounded up to 10^-9."""
+    def requoted(self, id: int, after: int, cost_usd: Decimal) -> Purchase:
+        """Write down what the link after the current one would cost, USD, rounded up to 10^-9; without effect once it is made."""
         cost = rounded_up(cost_usd)
-        return self._change(id, lambda purchase: transitions.requoted(purchase, cost))
+        return self._change(id, lambda purchase: transitions.requoted(purchase, after, cost))
 
     def ask_next_link(
         self,

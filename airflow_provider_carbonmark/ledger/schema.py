@@ -12,6 +12,8 @@ carbonmark_origins         where an allocation's emitted figure is from         
 carbonmark_source_files    a file that a run read a month's emissions from             each once for a run and month
 carbonmark_links           a payment page that was asked for                          one current link for a purchase
 carbonmark_payments        a payment id that somebody brought for a link              each id once for a link
+carbonmark_projects        what the market says of a project whose credits are      each project once
+                           bought
 carbonmark_waits           a task that waits for a purchase's payment                 each task once for a purchase
 carbonmark_ledger_version  the schema's version, the ledger's id and its signing key  one row
 =========================  =========================================================  ==========================================
@@ -259,6 +261,16 @@ waits = Table(
     *_task(),
     Column("waits_since", UtcTime, nullable=False),
     PrimaryKeyConstraint("purchase_id", "task", name="carbonmark_wait_once"),
+    **_IN_MYSQL,
+)
+
+projects = Table(
+    "carbonmark_projects",
+    metadata,
+    Column("project_id", String(255), primary_key=True),
+    *(Column(name, Text) for name in ("name", "country", "region", "registry", "url")),
+    Column("methodologies", JsonText, nullable=False),
+    Column("read_at", UtcTime, nullable=False),
     **_IN_MYSQL,
 )
 

@@ -103,10 +103,12 @@ def next_link_asked(purchase: Purchase, after: int, now: datetime) -> Link:
     return link
 
 
-def requoted(purchase: Purchase, cost_usd: Decimal) -> Changes:
-    """Take what the next link would cost; without effect where there is to be none."""
-    is_news = purchase.state is State.LINK_MADE and purchase.cost_usd != cost_usd
-    return {"cost_usd": cost_usd} if is_news else _NOTHING
+def requoted(purchase: Purchase, after: int, cost_usd: Decimal) -> Changes:
+    """Take what the link after another would cost; without effect where there is to be none, or is one."""
+    is_current = purchase.link is not None and purchase.link.number == after
+    if purchase.state is not State.LINK_MADE or not is_current or purchase.cost_usd == cost_usd:
+        return _NOTHING
+    return {"cost_usd": cost_usd}
 
 
 def ends_unpaid(purchase: Purchase, reason: str, now: datetime) -> Changes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, Run, State
 from airflow_provider_carbonmark.ledger.values import CARRIED_OVER, total
@@ -58,7 +59,10 @@ class CarbonmarkCheckBoughtOperator(BaseOperator):
             outcome = outcome_of(lines, run, plan["purchases"], is_over(context))
             retired = {line.purchase for line in outcome.retired if run in (line.run, line.handler)}
             bought = ledger.purchases([id for id in retired if id is not None])
-        for told in outcome.told():
+            addresses = {
+                id: url for line in outcome.waiting if (id := line.purchase) and (url := pay_url(ledger, id))
+            }
+        for told in outcome.told(addresses):
             self.log.info("%s", told)
         if outcome.missing:
             shown, more = outcome.missing[:_SHOWN], len(outcome.missing) - _SHOWN
@@ -87,8 +91,12 @@ class Outcome:
     carried_over: list[PurchaseLine] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    def told(self) -> Iterable[str]:
-        """Give what a person may want to know, one line each."""
+    def told(self, addresses: Mapping[int, str]) -> Iterable[str]:
+        """
+        Give what a person may want to know, one line each.
+
+        :param addresses: where purchases can be paid, by number, as far as that is known.
+        """
         yield f"{_tonnes(self.retired)} t are retired."
         for line in self.declined:
             yield f"{_named(line)} is declined: {line.reason}"
@@ -97,7 +105,7 @@ class Outcome:
         for line in self.waiting:
             yield (
                 f"{_named(line)} waits to be paid since {line.link_made_at:%Y-%m-%d %H:%M} UTC in run {line.handler.run_id!r} of "
-                f"{line.handler.dag_id!r}: {line.checkout_url}"
+                f"{line.handler.dag_id!r}: {addresses.get(line.purchase or 0, line.checkout_url)}"
             )
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.projects import learn_of_projects
 from airflow_provider_carbonmark.hooks.runs import is_over
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, Run, State
 
@@ -27,7 +29,8 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
     """
     Go through what is not at its end in the ledger, of all DAGs of this Airflow, and see to what no run sees to any more.
 
-    It reminds of what waits to be paid, wakes tasks that missed a payment, and names in the log what needs a person: what was paid twice,
+    It reminds of what waits to be paid, wakes tasks that missed a payment, reads what the market says of projects that could not be asked about
+    when they were planned, and names in the log what needs a person: what was paid twice,
     or paid and not retired. It makes no link. It declines nothing, unless ``give_up_after`` says so.
 
     Returns (XCom): the paid purchases whose runs are over before their retirement was recorded and announced, to be followed until it is:
@@ -37,7 +40,10 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         ``waiting_days``.
     :param remind_after: after how long that is, each once.
     :param give_up_after: after how long what nobody paid is declined, once its payment page can't be used any more. Never when not given.
+    :param carbonmark_conn_id: the Airflow connection whose market is asked about projects. (templated)
     """
+
+    template_fields: Sequence[str] = ("carbonmark_conn_id",)
 
     ui_color = "#d9f2e3"
 
@@ -47,6 +53,7 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         notifiers: Sequence[BaseNotifier] | BaseNotifier = (),
         remind_after: Sequence[timedelta] = REMIND_AFTER,
         give_up_after: timedelta | None = None,
+        carbonmark_conn_id: str = CarbonmarkHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -59,6 +66,7 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         self.notifiers = [notifiers] if isinstance(notifiers, BaseNotifier) else list(notifiers)
         self.remind_after = sorted(remind_after)
         self.give_up_after = give_up_after
+        self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
@@ -70,6 +78,7 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
                 if not self._gives_up(ledger, purchase, now - since[purchase.id], now):
                     self._remind(context, ledger, purchase, since[purchase.id], now)
             followed = list(self._to_follow(ledger, open_purchases, is_over(context)))
+            learn_of_projects(ledger, CarbonmarkHook(self.carbonmark_conn_id), ledger.missing_projects())
             self._name_what_needs_a_person(ledger, open_purchases)
         self.log.info("%d purchases wait to be paid, %d payments are followed.", len(waiting), len(followed))
         return followed

@@ -29,6 +29,7 @@ from airflow_provider_carbonmark.api.inputs import parse_flag, parse_names
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase, link_lifetime
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, minimum_payment_usd, open_ledger
+from airflow_provider_carbonmark.hooks.projects import learn_of_projects
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import OPEN
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
@@ -150,6 +151,7 @@ class CarbonmarkPlanOperator(BaseOperator):
             context["ti"].xcom_push(PLANNED_KEY, told | {"preview": True, "purchases": []})
             return []
         purchases = ledger.plan(make, **about)
+        learn_of_projects(ledger, hook, {each.project_id for each in purchases if each.project_id})
         for purchase in purchases:
             self.log.info("%s: %s t, %s", purchase, purchase.quantity_tonnes, purchase.state)
         others = self._covered_by_others(ledger, emissions, about)

@@ -160,8 +160,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Take the answer, which may be the return URL's, a person's, or that there was none in time."""
         with keeping_books() as ledger:
-            self.checkout = parse_checkout(self.checkout)
-            purchase = find_purchase(ledger, self.checkout)
+            purchase = find_purchase(ledger, parse_checkout(self.checkout))
+            self.checkout = checkout_of(ledger, purchase)
             payment_id = self._known(ledger, purchase.id, _RETURNED)
         if payment_id and "error" in event:
             return payment_id
@@ -180,7 +180,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         with keeping_books() as ledger:
             if declined:
                 return self._declined(context, ledger, purchase, user)
-            if chosen == [NEW_LINK]:
+            # Whoever enters an id has paid, whichever button they press.
+            if chosen == [NEW_LINK] and not entered:
                 self._make_next_link(ledger, purchase, user)
             elif payment_id := self._entered(ledger, purchase, entered, user):
                 return payment_id
@@ -193,9 +194,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 "to wait again, or raise response_timeout."
             )
         super().process_trigger_event_error(event)
-        raise AssertionError(
-            "HITLOperator.process_trigger_event_error returned, where it is documented to raise"
-        )
+        raise AssertionError("HITLOperator.process_trigger_event_error is documented to raise")
 
     def _known(
         self, ledger: Ledger, id: int, ruled_out_by: Mapping[Source, Collection[Finding]]
@@ -366,9 +365,7 @@ def _until(expires_at: str, has_pay_url: bool) -> str:
     when = f"{pendulum.parse(expires_at):YYYY-MM-DD HH:mm} UTC"
     if has_pay_url:
         return f"- The payment page can be used until {when}; after that, the same address leads to a new one"
-    return (
-        f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”"
-    )
+    return f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”: it is then here, or in the task’s log"
 
 
 _URL_CHARACTERS = "%/:?#[]@!$&'()*+,;=~"
@@ -385,9 +382,8 @@ def _tonnes(checkout: Mapping[str, Any]) -> str:
 
 
 def _entered_text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = value.get("value")
-    return str(value or "").strip()
+    text = value.get("value") if isinstance(value, Mapping) else value
+    return str(text or "").strip()
 
 
 def _payment_id_field() -> Param:

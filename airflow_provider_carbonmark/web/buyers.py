@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -136,8 +136,8 @@ def _is_from_its_own_page(request: Request) -> bool:
         # "none" is the person themselves, reloading the page.
         return site in ("same-origin", "none")
     # Browsers tell the above only to https and localhost; to others they tell the page's origin.
-    origin = urlsplit(request.headers.get("origin", ""))
-    return bool(origin.netloc) and origin.netloc == request.headers.get("host")
+    _, _, origin = request.headers.get("origin", "").partition("://")
+    return bool(origin) and origin == request.headers.get("host")
 
 
 def _pay_page(seen: Sight | Lead | Page | None, token: str) -> Response:

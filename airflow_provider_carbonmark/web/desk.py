@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.payment_check import Checked, Finding, check_payment
 from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.ledger.purchase import LedgerError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow_provider_carbonmark.hooks.return_url import Token
+    from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase, Source, Task
 
 log = logging.getLogger(__name__)
@@ -72,11 +74,13 @@ class Found:
     """
     A purchase as the ledger has it.
 
+    :param project: what the market says of its project; None where nothing is known.
     :param links: its links, by number.
     :param brought: the payments that were brought for it, in the order that they came.
     """
 
     purchase: Purchase
+    project: Project | None
     links: list[Link]
     brought: list[Payment]
 
@@ -144,6 +148,24 @@ class Desk:
             log.log(level, "A buyer came to %s and is turned away: %s", key, refusal)
             return None
 
+    async def check(self, conn_id: str, found: Found, payment_id: str, number: int) -> Checked:
+        """
+        Ask Carbonmark about a payment, in time.
+
+        :param conn_id: the connection that the link was made with.
+        :param number: of the link that the payment is said to be for.
+        """
+
+        def ask() -> Checked:
+            return check_payment(waking.settings_of(conn_id), payment_id, found.purchase, found.links, number)
+
+        try:
+            async with asyncio.timeout(self.limits.check):
+                return await self.carbonmark.run(ask)
+        except Exception as error:
+            # The connection, mostly: gone, or changed to something that can't be used. A buyer has paid all the same.
+            return Checked(Finding.OUT_OF_REACH, f"Carbonmark can't be asked ({error!r})")
+
     async def wake(self, purchase: Purchase, payment_id: str | None) -> bool:
         """
         Wake every task of this Airflow that waits for a purchase; return whether none is left that could not be.
@@ -184,6 +206,7 @@ def _find(id: int, token: Token | None) -> Found:
     with open_ledger() as ledger:
         purchase = ledger.purchase(id)
         links, brought = ledger.links(id), ledger.payments(id)
+        project = next(iter(ledger.projects([purchase.project_id or ""])), None)
     if token is None:
         begun = purchase.retired_at or purchase.failed_at or purchase.declined_at
     else:
@@ -194,7 +217,7 @@ def _find(id: int, token: Token | None) -> Found:
         begun = link.asked_at
     if begun and datetime.now(UTC) > (ended := begun + lifetime()):
         raise LedgerError(f"the time of {purchase} ended at {ended} ([carbonmark] return_token_days)")
-    return Found(purchase, links, brought)
+    return Found(purchase, project, links, brought)
 
 
 def _waiting(purchase: int) -> list[Task]:

@@ -7,10 +7,9 @@ can be paid; and whoever says so is in the ledger.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -19,14 +18,20 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.markup import web_address
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.hooks.next_link import make_next_link
-from airflow_provider_carbonmark.hooks.payment_check import Finding, parse_typed, take_payment
+from airflow_provider_carbonmark.hooks.next_link import make_next_link, rule_out
+from airflow_provider_carbonmark.hooks.payment_check import (
+    Checked,
+    Finding,
+    bring_payment,
+    parse_typed,
+    take_checked,
+)
 from airflow_provider_carbonmark.hooks.return_url import LOOK, InvalidTokenError
 from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment, Source, State
 from airflow_provider_carbonmark.web import waking
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.hooks.payment_check import Checked
+    from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
     from airflow_provider_carbonmark.web.desk import Desk, Found
 
@@ -77,10 +82,12 @@ class Sight:
     """
     What somebody gets to see.
 
+    :param project: what the market says of the credits' project; None where nothing is known.
     :param word: what came of what they said; empty where nothing is to be told.
     """
 
     purchase: Purchase
+    project: Project | None
     stands: Stands
     word: str = ""
 
@@ -151,11 +158,30 @@ class PayVisits:
         found = await self._desk.find(id)
         if found is None:
             return None
-        return Sight(found.purchase, Stands.of(found, datetime.now(UTC)), word)
+        return _sight(found, word)
 
     async def _pay(self, id: int) -> Sight | Lead | None:
-        sight = await self._look(id)
-        return _to_payment_page(sight) or sight if sight else None
+        found = await self._desk.find(id)
+        if found is None:
+            return None
+        if Stands.of(found, datetime.now(UTC)) is Stands.NOTED:
+            return await self._rule_out(found)
+        return _way_on(found)
+
+    async def _rule_out(self, found: Found) -> Sight | Lead | None:
+        """Ask again about what was brought; only what is ruled out lets somebody pay."""
+        id = found.purchase.id
+        try:
+            await self._desk.carbonmark.run(partial(_rule_out, found.purchase))
+        except NoNextLinkError as doubt:
+            return await self._look(id, f"{doubt}.")
+        now = await self._desk.find(id)
+        if now is None:
+            return None
+        if now.purchase.payment_id:
+            await self._desk.wake(now.purchase, now.purchase.payment_id)
+            return Lead()
+        return _way_on(replace(now, brought=[]))
 
     async def _next(self, id: int, number: int, said_by: str) -> Sight | Lead | None:
         if await self._desk.find(id) is None:
@@ -164,11 +190,13 @@ class PayVisits:
             await self._desk.carbonmark.run(partial(_next_link, id, number, said_by))
         except NoNextLinkError as refusal:
             sight = await self._look(id, f"{refusal}.")
-            if sight and sight.stands is Stands.CLOSED:
-                await self._desk.wake(sight.purchase, None)
+            if sight and (sight.purchase.payment_id or sight.stands is Stands.CLOSED):
+                await self._desk.wake(sight.purchase, sight.purchase.payment_id)
             return sight
-        except CarbonmarkError as error:
-            log.warning("Somebody asked for the next link of purchase %d: %s", id, error)
+        except Exception as error:
+            # Ours to mend, such as a connection that is gone.
+            trace = None if isinstance(error, CarbonmarkError) else error
+            log.warning("Somebody asked for the next link of purchase %d: %s", id, error, exc_info=trace)
             return await self._look(id, "A new payment page can’t be made right now. Please try again later.")
         return await self._pay(id)
 
@@ -190,16 +218,18 @@ class PayVisits:
             brought_by=said_by,
             brought_at=datetime.now(UTC),
         )
-        take = partial(_take, purchase, payment, reference)
-        async with asyncio.timeout(self._desk.limits.hanging):
-            checked = await self._desk.carbonmark.run(take)
+        # Before anything is written: what doesn't exist, or is for something else, is no reason not to pay.
+        told = await self._desk.check(purchase.link.conn_id, found, payment_id, payment.link)
+        checked = await self._desk.ledger.run(partial(_take, purchase, payment, told, reference))
         log.info("%s brought payment %s for %s: %s", said_by, payment_id, purchase, checked.why)
         if checked.finding is Finding.THIS_PURCHASE:
             await self._desk.wake(purchase, payment_id)
             return Lead()
-        return await self._look(id, _WORDS[checked.finding])
+        return await self._look(id, _IS_PAID if purchase.payment_id else _WORDS[checked.finding])
 
 
+# What may be the purchase's payment after all.
+_KEPT: Final = (Finding.UNTOLD, Finding.OUT_OF_REACH, Finding.HELD)
 # Without a word on other purchases: whoever has the address may know of this one only.
 _WORDS: Final = {
     Finding.OTHER: "That payment is for something else. If it is for another purchase of yours, it has been noted there.",
@@ -208,12 +238,20 @@ _WORDS: Final = {
     Finding.UNTOLD: "The payment has been noted, and will be checked.",
     Finding.OUT_OF_REACH: "The payment has been noted, and will be checked.",
 }
+_IS_PAID: Final = (
+    "It is paid already. If that is another payment, please tell those who sent you here: it was paid twice."
+)
 
 
-def _to_payment_page(sight: Sight) -> Lead | None:
-    link = sight.link
-    url = web_address(link.url) if link and sight.stands is Stands.TO_BE_PAID else None
-    return Lead(url) if url else None
+def _sight(found: Found, word: str = "") -> Sight:
+    return Sight(found.purchase, found.project, Stands.of(found, datetime.now(UTC)), word)
+
+
+def _way_on(found: Found) -> Sight | Lead:
+    """Return the payment page where that can be paid, else what there is to see."""
+    sight = _sight(found)
+    url = web_address(sight.link.url) if sight.link and sight.stands is Stands.TO_BE_PAID else None
+    return Lead(url) if url else sight
 
 
 def _next_link(id: int, number: int, said_by: str) -> Purchase:
@@ -221,7 +259,17 @@ def _next_link(id: int, number: int, said_by: str) -> Purchase:
         return make_next_link(ledger, id, number, waking.settings_of, said_by)
 
 
-def _take(purchase: Purchase, payment: Payment, reference: str) -> Checked:
+def _rule_out(purchase: Purchase) -> None:
     settings = waking.settings_of(purchase.link.conn_id if purchase.link else "")
     with open_ledger() as ledger:
-        return take_payment(ledger, purchase, payment, settings, reference)
+        rule_out(ledger, purchase, settings)
+
+
+def _take(purchase: Purchase, payment: Payment, told: Checked, reference: str) -> Checked:
+    with open_ledger() as ledger:
+        if ledger.paid_with(payment.payment_id) not in (None, purchase.id):
+            return Checked(Finding.OTHER, "it is another purchase's payment")
+        checked = take_checked(ledger, purchase, payment, told, reference)
+        if checked.finding in _KEPT:
+            bring_payment(ledger, purchase, payment, verified=False)
+        return checked

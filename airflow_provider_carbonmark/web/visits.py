@@ -8,7 +8,6 @@ the sensor's own check decides, so that no real payment is lost. Whatever hangs,
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
+from airflow_provider_carbonmark.hooks.payment_check import Finding
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token
 from airflow_provider_carbonmark.ledger.bringing import Meaning
 from airflow_provider_carbonmark.ledger.purchase import Source
-from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.ledger_key import NoKeyError
 
 if TYPE_CHECKING:
@@ -147,21 +145,14 @@ class Visits:
         return Visit(page, purchase, recorded=True, told=told)
 
     async def _check(self, token: Token, found: Found, payment_id: str) -> tuple[Finding, str]:
-        def ask() -> tuple[Finding, str]:
-            settings = waking.settings_of(token.conn_id)
-            checked = check_payment(settings, payment_id, found.purchase, found.links, token.link)
-            return checked.finding, checked.why
-
-        try:
-            async with asyncio.timeout(self._desk.limits.check):
-                return await self._desk.carbonmark.run(ask)
-        except Exception as error:
-            # The connection, mostly: gone, or changed to something that can't be used. A buyer has paid all the same.
-            return Finding.OUT_OF_REACH, f"Carbonmark can't be asked ({error!r})"
+        checked = await self._desk.check(token.conn_id, found, payment_id, token.link)
+        return checked.finding, checked.why
 
     async def _verify_late(self, token: Token, found: Found, payment_id: str) -> None:
         """Ask again about ids that couldn't be checked when they came: they may be the payment, before another one takes its place."""
-        for earlier in found.unverified(besides=payment_id)[:_ASKED_AGAIN]:
+        # What was typed may be another purchase's that asks for just the same; only who typed it can tell.
+        returned = found.unverified(besides=payment_id, source=Source.RETURNED)
+        for earlier in returned[:_ASKED_AGAIN]:
             finding, why = await self._check(token, found, earlier.payment_id)
             if finding is Finding.THIS_PURCHASE:
                 await self._bring(token, earlier.payment_id, is_verified=True, why=why)

@@ -44,7 +44,7 @@ SOON = {
 
 
 # What is run on PostgreSQL, with an API server of their own for buyers; everything else on SQLite, with one for all.
-ON_POSTGRESQL = {"test_every_version", "test_return_faults"}
+ON_POSTGRESQL = {"test_every_version", "test_pay", "test_return_faults"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

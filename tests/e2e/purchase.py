@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import update
+
 from airflow_provider_carbonmark.ledger.purchase import Source, State
+from airflow_provider_carbonmark.ledger.schema import links as link_rows
 from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
@@ -38,6 +42,20 @@ class Purchase:
     def link(self) -> str:
         """The address of the payment page."""
         return str(self.xcom("checkout")["checkout_url"])
+
+    @property
+    def pay_url(self) -> str:
+        """The address at which it can be paid as long as it is open."""
+        return str(self.xcom("checkout")["pay_url"])
+
+    def expire(self) -> None:
+        """Let its current link have come to its end, by the ledger's account."""
+        ended = {"expires_at": datetime.now(UTC) - timedelta(minutes=1)}
+        is_it = link_rows.c.current_of == self.recorded.id
+        with self.stand.ledger.reading() as connection:
+            assert connection is not None
+            connection.execute(update(link_rows).where(is_it).values(ended))
+            connection.commit()
 
     @property
     def recorded(self) -> Recorded:
@@ -101,16 +119,17 @@ class Purchase:
     def expect_failure(self) -> None:
         self.stand.expect_failure(self.dag_id, self.run_id)
 
-    def expect_certificate(self, source: Source = Source.RETURNED) -> str:
+    def expect_certificate(self, source: Source = Source.RETURNED, *, links: int = 1) -> str:
         """
-        Wait for the run's good end; check that one link and one payment were made, and that the payment is recorded and retired.
+        Wait for the run's good end; check that so many links and one payment were made, and that the payment is recorded and retired.
 
         :param source: how the payment came to the ledger.
+        :param links: how many links.
         :return: the payment id.
         """
         self.stand.expect_success(self.dag_id, self.run_id)
-        (checkout,) = self.checkouts()
-        paid = str(checkout["payment_id"])
+        assert len(self.checkouts()) == links
+        (paid,) = self.payments()
         retirement = self.xcom("retirement")
         assert self.xcom("payment") == retirement["payment_id"] == paid
         assert retirement["beneficiary_name"] == self.beneficiary

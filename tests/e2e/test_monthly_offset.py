@@ -54,7 +54,7 @@ def test_each_link_and_its_cost_stand_under_required_actions_and_on_the_task_pag
     names = {task_name(task) for task in tasks(stand, october, "purchase.checkout")}
 
     for index, link in enumerate(stand.links(october)):
-        url = link["checkout"]["checkout_url"]
+        url = link["checkout"]["pay_url"]
         subject = f"Pay for {link['quantity_tonnes']} t CO2e, {link['entity']}, 2026-10"
         assert asked[index]["subject"] == subject
         assert url in asked[index]["body"]

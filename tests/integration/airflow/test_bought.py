@@ -90,7 +90,7 @@ def test_links_that_wait_in_another_run_are_told_with_where_and_since_when(dag_r
     assert second.run("bought") == []
     told = logged()
     assert f"1.234 t of web, {MONTH} waits to be paid since {datetime.now(UTC):%Y-%m-%d}" in told
-    assert f"in run 'first' of 'offset': {link['checkout_url']}" in told
+    assert f"in run 'first' of 'offset': {link['pay_url']}" in told
 
 
 def test_what_another_run_planned_and_made_no_link_for_is_not_bought(dag_run, second):

@@ -331,3 +331,15 @@ def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sand
         dag_run.link()
     assert sandbox.state.checkouts == {}
     assert [line.state for line in ledger.lines()] == [State.PLANNED]
+
+
+@sqlite_only
+def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way(dag_run, ledger, sandbox):
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
+    (first,) = dag_run.plan()
+    assert ledger.missing_projects() == [first["project_id"]]
+    sandbox.state.change_switches(faults=[])
+    dag_run.plan()
+    (project,) = ledger.projects([first["project_id"]])
+    assert (project.project_id, project.registry) == (first["project_id"], first["registry"])
+    assert project.methodologies

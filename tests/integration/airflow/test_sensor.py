@@ -347,3 +347,8 @@ def test_every_parameter_may_come_from_upstream(connect):
     sensor = CarbonmarkRetirementSensor(task_id="confirm", **dict.fromkeys(fields, "{{ x }}"))
     sensor.render_template_fields({"x": "rendered"})
     assert {getattr(sensor, field) for field in fields} == {"rendered"}
+
+
+def test_a_wait_lasts_thirty_days_unless_told_otherwise():
+    sensor = CarbonmarkRetirementSensor(task_id="confirm", payment_id="pay_1")
+    assert timedelta(seconds=sensor.timeout) == timedelta(days=30)

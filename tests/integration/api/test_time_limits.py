@@ -298,6 +298,7 @@ def test_a_proxy_that_never_ends_is_ended(
 def test_the_check_that_a_buyer_waits_for_is_ended(settings, trickle, monkeypatch):
     monkeypatch.setattr("airflow_provider_carbonmark.hooks.payment_check.LONGEST_CHECK", LIMIT)
     port = trickle(*TRICKLES["endless 100 Continue"])
-    finding, words = check_payment(replace(settings, checkout_url=f"http://127.0.0.1:{port}"), "pay_1", [])
-    assert finding is Finding.OUT_OF_REACH
-    assert "total limit" in words
+    hanging = replace(settings, checkout_url=f"http://127.0.0.1:{port}")
+    checked = check_payment(hanging, "pay_1", None, [], 1)
+    assert checked.finding is Finding.OUT_OF_REACH
+    assert "total limit" in checked.why

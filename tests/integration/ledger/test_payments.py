@@ -55,6 +55,16 @@ def linked(ledger: Ledger) -> Purchase:
     return link(ledger, order(ledger, checkout_task()))
 
 
+def test_a_payment_that_failed_is_none_when_it_is_brought_again_unless_it_has_come_since(
+    ledger: Ledger, linked: Purchase
+) -> None:
+    bring(ledger, linked, "pay-1")
+    ledger.payment_failed(linked.id, "pay-1")
+    assert bring(ledger, linked, "pay-1", verified=False).meaning is Meaning.UNVERIFIED
+    assert ledger.purchase(linked.id).state is State.LINK_MADE
+    assert bring(ledger, linked, "pay-1").meaning is Meaning.FIRST
+
+
 @pytest.mark.parametrize("end", ["open", "declined"])
 def test_a_payment_is_the_first_then_the_same_and_another_one_is_the_second(
     ledger: Ledger, linked: Purchase, end: str

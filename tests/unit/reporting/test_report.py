@@ -11,9 +11,10 @@ from hypothesis import given, strategies
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.reporting import make_report
-from tests.unit.reporting.sample import a_line, a_year
+from tests.unit.reporting.sample import PLANNED_AT, a_line, a_year
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.reporting.figures import Problem
@@ -200,3 +201,21 @@ def test_a_surplus_that_can_still_be_declined_says_so() -> None:
 def test_less_than_can_be_bought_at_all_is_no_surplus(quantity: str, is_problem: bool) -> None:
     report = make_report([a_line(emitted="10.3", quantity=quantity)], "2026-10")
     assert bool(report.problems) == is_problem
+
+
+def test_what_was_paid_twice_is_told_once_with_both_payments_before_all_else() -> None:
+    lines = [a_line(State.FAILED), a_line(entity="a", purchase=7), a_line(entity="b", purchase=7)]
+    twice = SecondPayment(7, "pay_1", "https://pay.example/1", "pay_2", "https://pay.example/2", PLANNED_AT)
+    elsewhere = replace(twice, purchase=8)
+    first, *others = make_report(lines, "2026", [twice, elsewhere]).problems
+    assert (first.kind, first.entity) == ("paid_twice", "a")
+    assert "pay_1 (https://pay.example/1) counts, and pay_2 (https://pay.example/2)" in first.what
+    assert [each.kind for each in others] == ["failed"]
+
+
+def test_the_page_leads_to_what_is_to_be_paid_only_where_it_is_told_how() -> None:
+    line = a_line(State.LINK_MADE, purchase=7, checkout_url="https://pay.example/page")
+    assert "pay.example" not in make_report([line], "2026").to_html()
+    report = make_report([line], "2026", pay_urls={7: "https://airflow.example/carbonmark/pay/x"})
+    assert '<a href="https://airflow.example/carbonmark/pay/x"' in report.to_html()
+    assert "airflow.example" not in report.to_csv() + report.to_json()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -51,10 +54,15 @@ class ApiServer:
 def _api_server(database: None) -> Iterator[ApiServer]:
     from airflow.api_fastapi.app import create_auth_manager
 
-    create_auth_manager()
     mounted = ApiServer()
-    with serving(Starlette(routes=[Mount(PREFIX, mounted)])) as mounted.url:
-        yield mounted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "AIRFLOW__API_AUTH__JWT_SECRET",
+            "a secret of 64 bytes, which is what the longest of its hashes wants.",
+        )
+        create_auth_manager()
+        with serving(Starlette(routes=[Mount(PREFIX, mounted)])) as mounted.url:
+            yield mounted
 
 
 @pytest.fixture
@@ -140,3 +148,28 @@ def buyer(sandbox: SandboxServer) -> Iterator[Buyer]:
 @pytest.fixture
 def addresses(api_server: ApiServer) -> str:
     return api_server.url + PREFIX
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a socket that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def gate() -> Iterator[SimpleNamespace]:
+    """What makes a call hang until the test lets it go on."""
+    opened = threading.Event()
+
+    def closed(real, *, is_closed=lambda *arguments, **more: True, after=False):
+        def call(*arguments, **more):
+            result = real(*arguments, **more) if after else None
+            if is_closed(*arguments, **more):
+                opened.wait(60)
+            return result if after else real(*arguments, **more)
+
+        return call
+
+    yield SimpleNamespace(close=closed, open=opened.set)
+    opened.set()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import airflow.sdk.exceptions
 from airflow.models.dagrun import DagRun
@@ -23,6 +24,7 @@ with warnings.catch_warnings():
 
     from airflow_provider_carbonmark.web import buyers as buyers
 
+from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
 from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
@@ -91,6 +93,30 @@ class Link:
             assert connection is not None
             values = {"asked_at": datetime.now(UTC) - ago}
             connection.execute(update(links).where(links.c.purchase_id == self.number).values(values))
+
+    def expired(self) -> Link:
+        """Let the current link have come to its end a minute ago, by the ledger's account."""
+        return self.ends_at(datetime.now(UTC) - timedelta(minutes=1))
+
+    def ends_at(self, end: datetime | None) -> Link:
+        """Let the current link be good until then by the ledger's account, or for ever."""
+        with self.ledger.reading() as connection:
+            assert connection is not None
+            is_it = links.c.current_of == self.number
+            connection.execute(update(links).where(is_it).values(expires_at=end))
+        return self
+
+    @property
+    def pay_url(self) -> str:
+        return pay_url(self.ledger, self.number) or ""
+
+    @property
+    def current(self) -> str:
+        """Where the current link is paid."""
+        link = self.purchase.link
+        assert link is not None
+        assert link.url is not None
+        return link.url
 
     @property
     def brought(self) -> dict[str, bool]:
@@ -195,9 +221,13 @@ class Buyer:
     browser: httpx.Client
     sandbox: SandboxServer
 
-    def pay(self, link: Link) -> str:
-        """Pay, and return the address the buyer is then sent to, without going there."""
-        answer = self.browser.post(link.checkout["checkout_url"], data=GOOD_CARD)
+    def pay(self, link: Link, url: str = "", **card: str) -> str:
+        """
+        Pay, and return the address the buyer is then sent to, without going there.
+
+        :param url: where; the link that was made first when empty.
+        """
+        answer = self.browser.post(url or link.checkout["checkout_url"], data=GOOD_CARD | card)
         assert answer.status_code == 303, answer.text
         return answer.headers["location"]
 
@@ -225,6 +255,28 @@ class Buyer:
             if link.checkout["checkout_url"].endswith(each.id)
         )
         return order
+
+    def look(self, link: Link) -> httpx.Response:
+        """Open the pay address."""
+        return self.go(link.pay_url)
+
+    def say(self, link: Link, said: str, server: str = "", /, **form: str) -> httpx.Response:
+        """
+        Press a button of the page at the pay address, and go nowhere.
+
+        :param server: which one is asked, where it isn't the usual one.
+        """
+        url = f"{server}{urlsplit(link.pay_url).path}" if server else link.pay_url
+        headers = {"sec-fetch-site": "same-origin"}
+        return self.browser.post(url, data={"said": said, **form}, headers=headers)
+
+    def nobody_paid(self, link: Link, number: int = 1, server: str = "") -> httpx.Response:
+        """Say that nobody has paid the link with this number."""
+        return self.say(link, "nobody-paid", server, link=str(number))
+
+    def paid(self, link: Link, typed: str) -> httpx.Response:
+        """Say that it is paid, and type the payment's number."""
+        return self.say(link, "i-paid", payment_id=typed)
 
     def go(self, url: str, **headers: str) -> httpx.Response:
         return self.browser.get(url, headers=headers)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -42,31 +39,6 @@ def test_a_deployment_s_limits_leave_time_for_the_page():
 def api_server(api_server):
     api_server.app = buyers.create_app(LIMITS)
     return api_server
-
-
-@pytest.fixture
-def silent() -> Iterator[int]:
-    """The port of a socket that accepts and says nothing."""
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
-        yield listening.getsockname()[1]
-
-
-@pytest.fixture
-def gate() -> Iterator[SimpleNamespace]:
-    """What makes a call hang until the test lets it go on."""
-    opened = threading.Event()
-
-    def closed(real, *, is_closed=lambda *arguments, **more: True, after=False):
-        def call(*arguments, **more):
-            result = real(*arguments, **more) if after else None
-            if is_closed(*arguments, **more):
-                opened.wait(60)
-            return result if after else real(*arguments, **more)
-
-        return call
-
-    yield SimpleNamespace(close=closed, open=opened.set)
-    opened.set()
 
 
 @pytest.fixture

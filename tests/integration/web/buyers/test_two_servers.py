@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -72,4 +73,15 @@ def test_two_servers_record_one_payment(make_link, buyer, two_servers, api_serve
         assert {title(page) for page in pages} <= {PAID_PAGE, ALREADY}
         assert link.brought == {id_of(url): True for url in urls}
         assert waiting.answered_with == link.paid_with
+        forget_all()
+
+
+def test_two_servers_make_one_next_link(make_link, buyer, two_servers, sandbox):
+    sandbox.state.change_switches(honour_idempotency_key=False)
+    for turn in range(3):
+        link = make_link(run_id=f"turn {turn}").expired()
+        with ThreadPoolExecutor(6) as people:
+            led = list(people.map(partial(buyer.nobody_paid, link, 1), two_servers * 3))
+        assert {page.headers["location"] for page in led} == {link.current}
+        assert len(link.ledger.links(link.number)) == 2
         forget_all()

@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.bringing import Meaning
+from airflow_provider_carbonmark.ledger.purchase import Run, Source, State
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
 from tests.integration.web.readers.parts import links, words
 from tests.integration.web.serving import title
@@ -65,6 +67,20 @@ def test_what_is_to_be_paid_stands_on_top_of_the_year_whatever_its_month(fill, r
     assert pay.startswith("../carbonmark/pay/")
     assert "Payments to be made" not in reader().may_read("?month=2026-10")
     assert "Payments to be made" in reader().may_read("?month=2024-02")
+
+
+def test_what_was_paid_twice_is_told_with_both_payments(fill, reader, ledger):
+    line = planned_by("offset", payment_id="pay_1", checkout_url="https://pay.example/1")
+    fill(line)
+    assert "Paid twice" not in reader().may_read()
+    brought = Ledger(ledger).bring(
+        line.purchase, 1, "pay_2", source=Source.RETURNED, verified=True, now=line.planned_at
+    )
+    assert brought.meaning is Meaning.SECOND
+    for query in ("", "?month=2026-10"):
+        text = words(reader().may_read(query))
+        assert f"Purchase {line.purchase}: pay_1 counts" in text
+        assert "and pay_2 came besides" in text
 
 
 def test_a_row_leads_to_its_run_its_certificate_and_its_transaction(fill, reader):
