@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.api.answers import Answer, AnswerReader
 from airflow_provider_carbonmark.api.calls import Calls, Exchange
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.inputs import MAX_BENEFICIARY_NAME, MAX_RETIREMENT_MESSAGE, QUANTITY_STEP
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Quote
+from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project, Quote
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_SUCCESS_STATES,
     Outcome,
@@ -38,6 +38,7 @@ _SOURCE, _NAME, _MESSAGE = (
 _ORDER = {"asset_price_source_id": _SOURCE, "quantity_tonnes": str(QUANTITY_STEP)}
 _METADATA = {"beneficiary_name": _NAME, "retirement_message": _MESSAGE}
 _URLS = {"success_url": "https://example.com/paid", "cancel_url": "https://example.com/cancelled"}
+_PROJECT = "VCS-191"
 _ASKED = RetirementRequest(_NAME, QUANTITY_STEP, _SOURCE, _MESSAGE)
 
 # What an answer may hold of each JSON type: the first that a field can read stands for all, but for what has to fit the request.
@@ -46,10 +47,12 @@ _VALUES: Mapping[str, tuple[object, ...]] = {
     "number": (float(QUANTITY_STEP), 1),
     "integer": (1,),
     "boolean": (True,),
+    "array": ([],),
 }
 _FITTING = {
     **_ORDER,
     **_METADATA,
+    "key": _PROJECT,
     "retirement_status": DEFAULT_SUCCESS_STATES[0],
     "transaction_hash": f"0x{'5a' * 32}",
 }
@@ -94,11 +97,18 @@ class AssumedCall:
     :param make: starts it.
     :param model: what its answer is, or its entries are.
     :param word: what the path of any successor of it would hold.
+    :param sureness: how surely its answer is known.
     """
 
     make: Callable[[], Exchange[Any]]
     model: type[BaseModel]
     word: str
+    sureness: str = "assumed"
+
+    @property
+    def is_markets(self) -> bool:
+        """Whether it is one of the market API's, whose answers are lists."""
+        return self.model in (Listing, Project)
 
     @cached_property
     def request(self) -> httpx.Request:
@@ -134,7 +144,7 @@ class AssumedCall:
             for parent in parents:
                 inner = inner.setdefault(parent, {})
             inner[name] = value
-        body = json.dumps([answer] if self.model is Listing else answer).encode()
+        body = json.dumps([answer] if self.is_markets else answer).encode()
         exchange = self.make()
         next(exchange)
         try:
@@ -164,7 +174,8 @@ def assumed_calls(base_url: str) -> tuple[AssumedCall, ...]:
         AssumedCall(partial(calls.create_quote, **_ORDER), Quote, "quote"),
         AssumedCall(checkout, Checkout, "checkout"),
         AssumedCall(partial(calls.get_payment, "ID"), Payment, "payment"),
-        AssumedCall(partial(calls.list_prices, ["VCS-191"], 1), Listing, "price"),
+        AssumedCall(partial(calls.list_prices, [_PROJECT], 1), Listing, "price", "seen"),
+        AssumedCall(partial(calls.list_projects, [_PROJECT]), Project, "carbonproject", "doc"),
     )
 
 

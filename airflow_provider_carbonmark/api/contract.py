@@ -26,7 +26,7 @@ from airflow_provider_carbonmark.api.assumptions import (
     read_of_error,
 )
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, shorten
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment
+from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project
 from airflow_provider_carbonmark.api.openapi import Document, Operation, Schema, read_document
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
@@ -113,7 +113,7 @@ def compare(document: Document) -> list[Finding]:
     for call, operation in found.items():
         if operation:
             told, says = Told.AS_ASSUMED, str(operation)
-        elif (call.model is Listing) is not is_markets:
+        elif call.is_markets is not is_markets:
             told, says = Told.NOT_TOLD, "a call of the other service, which has a document of its own"
         else:
             alike = [each for each in document.operations if call.word in each.path.lower()]
@@ -121,7 +121,7 @@ def compare(document: Document) -> list[Finding]:
             same = [each for each in alike if each.method == call.request.method]
             # The only one is most likely its successor, so the rest is told of that.
             found[call] = same[0] if len(same) == 1 else None
-        findings.append(Finding(str(call), "method and path", "doc", told, says, counts=True))
+        findings.append(Finding(str(call), "method and path", "doc", told, says, call.model is not Project))
         if compared := found[call]:
             findings += _Comparison(document, call, compared).findings()
     return [*findings, *_news(document, [str(each) for each in found.values() if each])]
@@ -246,7 +246,7 @@ class _Comparison:
 
     def _read(self) -> Iterator[Finding]:
         answer = self.document.answer(self.operation)
-        if self.call.model is Listing:
+        if self.call.is_markets:
             entries = self.document.at(answer, ("items",)) or answer
             answer = self.document.schema(entries.items)
         is_told = bool(answer.properties or answer.types - {"object"})
@@ -276,10 +276,10 @@ class _Comparison:
                 yield self._finding("also tells", "", Told.NEWS, ", ".join(others))
 
     def _field(self, field: AssumedField, told: Told | bool, says: str) -> Finding:
-        sureness = "seen" if self.call.model is Listing or field.name == "url" else "assumed"
-        return self._finding(
-            f"reads {field.name}", sureness, told, says, counts=field.name in self.call.needed
-        )
+        # Of an answer to a checkout, all but its address is a guess.
+        sureness = "seen" if self.call.model is Checkout and field.name == "url" else self.call.sureness
+        counts = field.name in self.call.needed
+        return self._finding(f"reads {field.name}", sureness, told, says, counts=counts)
 
     def _unit(self, place: Place, schema: Schema) -> Finding:
         about = f"{place[-1]} {schema.about}".replace("_", " ").lower()

@@ -8,7 +8,13 @@ import pytest
 from airflow_provider_carbonmark.api.contract import compare, main
 from airflow_provider_carbonmark.api.openapi import Document, read_document
 
-CALLS = {"/quotes": "POST", "/checkout": "POST", "/payments/{payment_id}": "GET", "/prices": "GET"}
+CALLS = {
+    "/quotes": "POST",
+    "/checkout": "POST",
+    "/payments/{payment_id}": "GET",
+    "/prices": "GET",
+    "/carbonProjects": "GET",
+}
 
 
 def schema_of(value):
@@ -67,7 +73,13 @@ def test_every_layout_that_the_sandbox_knows_is_as_assumed(answered, switches):
     findings = answered(**switches)
     assert [str(finding) for finding in findings if finding.told == "otherwise"] == []
     made = [finding.what for finding in findings if finding.what.startswith("what it tells makes a")]
-    assert [what.rpartition(" ")[2] for what in made] == ["quote", "checkout", "retirement", "listing"]
+    assert [what.rpartition(" ")[2] for what in made] == [
+        "quote",
+        "checkout",
+        "retirement",
+        "listing",
+        "project",
+    ]
 
 
 def test_a_layout_that_nobody_reads_matters(answered):

@@ -50,6 +50,10 @@ def everything():
         retirement={"$ref": "#/components/schemas/def~10"},
     )
     filters = [{"in": "query", "name": name, "schema": TEXT} for name in ("projectIds", "minSupply")]
+    paging = [{"in": "query", "name": name, "schema": TEXT} for name in ("keys", "limit", "offset")]
+    names = ("key", "name", "country", "region", "registry", "url")
+    project = an_object(**dict.fromkeys(names, TEXT), methodologies={"type": "array", "items": {}})
+    projects = an_object(items={"type": "array", "items": project}, itemsCount=NUMBER)
     key = [{"in": "header", "name": "idempotency-key", "schema": TEXT}]
     reference = {"allOf": [{"$ref": "#/components/schemas/Retirement"}]}
     return {
@@ -65,6 +69,7 @@ def everything():
             "/quotes": {"post": call(an_object(uuid=TEXT, cost_usdc=NUMBER), an_object(**order))},
             "/checkout": {"parameters": key, "post": call(page, checkout)},
             "/payments/{paymentId}": {"get": call(payment)},
+            "/carbonProjects": {"get": call(projects, parameters=paging, security=[])},
             "/prices": {"get": call({"type": "array", "items": price}, parameters=filters, security=[])},
         },
     }
