@@ -257,7 +257,11 @@ def test_a_number_with_tricks_asks_nobody(link, buyer, sandbox, trick):
 # --- what the pages give away
 
 
-@pytest.mark.parametrize("become", [None, "expired", paid, declined, "unknown", "elsewhere"], ids=str)
+@pytest.mark.parametrize(
+    "become",
+    [None, "expired", paid, declined, "unknown", "elsewhere"],
+    ids=lambda become: getattr(become, "__name__", str(become)),
+)
 def test_the_pages_are_locked_down_and_say_nothing_of_the_deployment(link, buyer, become):
     if callable(become):
         become(link)
