@@ -69,7 +69,7 @@ def test_from_the_menu_to_the_page_to_the_payment_and_back_to_the_certificate_an
     row = ledger.locator("tbody", has=ledger.get_by_text("below", exact=True))
     assert "To be paid" in row.inner_text()
     with ledger.expect_popup() as opened:
-        row.get_by_role("link", name="Payment page").click()
+        row.get_by_role("link", name="Pay").click()
     payment = opened.value
     payment.wait_for_load_state()
     pay_with(payment)
