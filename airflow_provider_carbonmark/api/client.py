@@ -249,6 +249,7 @@ class AsyncCarbonmarkClient:
         await self._http.aclose()
 
     list_prices = _async_call(Calls.list_prices)
+    list_projects = _async_call(Calls.list_projects)
     create_quote = _async_call(Calls.create_quote)
     create_checkout = _async_call(Calls.create_checkout)
     get_payment = _async_call(Calls.get_payment)

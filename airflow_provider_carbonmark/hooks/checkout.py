@@ -109,6 +109,16 @@ def asked_for(purchase: Purchase, links: Sequence[Link] = ()) -> RetirementReque
     return RetirementRequest(**vars(purchase.order), since=links[0].asked_at if links else None)
 
 
+def as_made(page: Checkout, now: datetime) -> dict[str, Any]:
+    """Return what the ledger keeps of a payment page that was just made."""
+    return {
+        "url": page.url,
+        "payment_id": page.payment_id,
+        "expires_at": good_until(page, now),
+        "now": now,
+    }
+
+
 def good_until(page: Checkout, now: datetime) -> datetime | None:
     """Return until when a payment page that was just made can be paid; None for one that can be for ever."""
     if urlsplit(page.url).hostname == _FOR_EVER:

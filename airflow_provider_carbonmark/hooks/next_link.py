@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, refuses_the_listing
-from airflow_provider_carbonmark.hooks.checkout import good_until
+from airflow_provider_carbonmark.hooks.checkout import as_made
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment, take_checked
 from airflow_provider_carbonmark.hooks.return_url import Token, next_urls
@@ -82,14 +82,7 @@ def _follow(ledger: Ledger, purchase: Purchase, link: Link, settings: ClientSett
                 raise
             _end(ledger, purchase, f"Nobody paid it, and it can't be bought any more: {error}")
             raise NoNextLinkError("What was to be bought is not for sale any more") from error
-    made = ledger.next_link_made(
-        purchase.id,
-        asked,
-        url=page.url,
-        payment_id=page.payment_id,
-        expires_at=good_until(page, _now()),
-        now=_now(),
-    )
+    made = ledger.next_link_made(purchase.id, asked, **as_made(page, _now()))
     log.info("%s: pay at %s", made, made.link and made.link.url)
     return made
 

@@ -16,7 +16,6 @@ from airflow_provider_carbonmark.api.retirement import describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.checkout import asked_for
 from airflow_provider_carbonmark.hooks.return_url import tell_server
-from airflow_provider_carbonmark.ledger.bringing import Meaning
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def take_checked(
     if checked.finding is not Finding.THIS_PURCHASE:
         return checked
     brought = bring_payment(ledger, purchase, payment, verified=True)
-    if brought.meaning is Meaning.SECOND and brought.is_news:
+    if brought.is_second and brought.is_news:
         log.error(
             "%s brought payment %s for %s, which is paid with %s: somebody paid twice; ask Carbonmark to refund the second",
             *(payment.brought_by, payment.payment_id, purchase, brought.purchase.payment_id),
@@ -184,15 +183,8 @@ def find_its_purchase(
             checked.told,
         )
     other = others[0]
-    brought = ledger.bring(
-        other.id,
-        other.link.number if other.link else 0,
-        payment.payment_id,
-        source=payment.source,
-        brought_by=payment.brought_by,
-        verified=True,
-        now=datetime.now(UTC),
-    )
+    for_other = replace(payment, link=other.link.number if other.link else 0)
+    brought = bring_payment(ledger, other, for_other, verified=True)
     tell_server(ledger, brought.purchase, payment.payment_id)
     return Checked(Finding.OTHER, f"it is the payment of {other}, and was brought there", checked.told)
 

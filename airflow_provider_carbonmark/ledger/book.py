@@ -159,14 +159,7 @@ class Ledger(Purchases):
 
     def second_payments(self, *, month: str | None = None, year: int | None = None) -> list[SecondPayment]:
         """Return what was paid beside the payment that counts, for a month, a year, or ever; by purchase."""
-        c = allocations.c
-        of_month = () if month is None else (c.month == month,)
-        of_year = () if year is None else (c.month.between(f"{year:04}-01", f"{year:04}-12"),)
-
-        def read(connection: Connection) -> list[SecondPayment]:
-            return open_ends.second_payments(connection, *of_month, *of_year)
-
-        return self._read([], read)
+        return self._read([], open_ends.second_payments, *_wanted(allocations, month, year, None, None))
 
     def missing_projects(self) -> list[str]:
         """Return the projects of purchases that nothing is known of, such as ``VCS-191``."""

@@ -80,6 +80,11 @@ class Brought:
         """Whether it is the payment that the purchase is paid with."""
         return self.meaning in (Meaning.FIRST, Meaning.SAME)
 
+    @property
+    def is_second(self) -> bool:
+        """Whether it was paid beside the payment that the purchase is paid with."""
+        return self.meaning is Meaning.SECOND
+
     def checked(self) -> Purchase:
         """Return the purchase. :raises LedgerError: when the payment is not its own."""
         if self.meaning is Meaning.ANOTHERS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, func, or_, select
 
 from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.rows import read_purchases
+from airflow_provider_carbonmark.ledger.rows import in_batches, read_purchases
 from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, payments, purchases
 
 if TYPE_CHECKING:
@@ -56,8 +56,12 @@ def open_purchases(connection: Connection, deployment: str) -> list[Purchase]:
 
 def waiting_since(connection: Connection, ids: Collection[int]) -> dict[int, datetime]:
     """Return since when purchases can be paid: since their first links were made."""
-    of_each = select(links.c.purchase_id, func.min(links.c.made_at)).where(links.c.purchase_id.in_(ids))
-    return {id: since for id, since in connection.execute(of_each.group_by(links.c.purchase_id))}
+    of_each = select(links.c.purchase_id, func.min(links.c.made_at)).group_by(links.c.purchase_id)
+    return {
+        id: since
+        for some in in_batches(sorted(ids))
+        for id, since in connection.execute(of_each.where(links.c.purchase_id.in_(some)))
+    }
 
 
 def second_payments(connection: Connection, *conditions: ColumnElement[bool]) -> list[SecondPayment]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
 
+from airflow_provider_carbonmark.ledger.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.rows import in_batches
 from airflow_provider_carbonmark.ledger.schema import projects, purchases
 
 if TYPE_CHECKING:
@@ -59,13 +61,17 @@ def keep(connection: Connection, told: Iterable[Project]) -> None:
     known = {each.project_id for each in read(connection, by_id)}
     rows = [_row(each) for id, each in sorted(by_id.items()) if id not in known]
     if rows:
-        connection.execute(insert(projects), rows)
+        with outrun_if_taken("Another plan kept what is told of the same projects first"):
+            connection.execute(insert(projects), rows)
 
 
 def read(connection: Connection, ids: Collection[str]) -> list[Project]:
     """Return what is known of projects, by their ids."""
-    query = select(projects).where(projects.c.project_id.in_(ids)).order_by(projects.c.project_id)
-    return [_project(row) for row in connection.execute(query).mappings()]
+    found: list[Project] = []
+    for some in in_batches(sorted(ids)):
+        query = select(projects).where(projects.c.project_id.in_(some))
+        found += [_project(row) for row in connection.execute(query).mappings()]
+    return sorted(found, key=lambda project: project.project_id)
 
 
 def _row(project: Project) -> dict[str, Any]:

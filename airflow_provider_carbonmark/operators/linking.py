@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retirement import is_unpaid
-from airflow_provider_carbonmark.hooks.checkout import good_until
+from airflow_provider_carbonmark.hooks.checkout import as_made
 from airflow_provider_carbonmark.hooks.runs import task_of
 from airflow_provider_carbonmark.ledger.purchase import HasLinkError
 from airflow_provider_carbonmark.operators.pricing import PriceTerms
@@ -100,16 +100,7 @@ def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkT
         log.info("%s", overtaken)
         return ledger.purchase(purchase.id)
     page = terms.hook.create_checkout(**asked.request, idempotency_key=asked.idempotency_key)
-    now = pendulum.now("UTC")
-    return ledger.link_made(
-        purchase.id,
-        task.run,
-        asked,
-        url=page.url,
-        payment_id=page.payment_id,
-        expires_at=good_until(page, now),
-        now=now,
-    )
+    return ledger.link_made(purchase.id, task.run, asked, **as_made(page, pendulum.now("UTC")))
 
 
 def parse_metadata(value: object) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class View:
     :param months: those that the reader may see something of in this mode, the newest first.
     :param has_test_mode: whether they may see any rehearsals.
     :param to_pay: links that nobody has paid; of a year, those of all years. One more than are shown if there are more.
-    :param paid_twice: payments that came beside those that count, of the same rows.
+    :param paid_twice: payments that came beside those that count, of the period: to go through all there ever were takes seconds.
     :param by_month: figures of the month, or of the year's months.
     :param by_entity: of a year, figures of the entities in this part of the table.
     :param entities: of a month, its rows in this part of the table.
@@ -181,7 +181,7 @@ def _year(connection: Connection, seen: View, dag_ids: Collection[str] | None) -
     return replace(
         seen,
         to_pay=queries.links_to_pay(connection, ever(dag_ids), most=MOST_TO_PAY + 1),
-        paid_twice=second_payments(connection, *ever(dag_ids).conditions),
+        paid_twice=second_payments(connection, *rows.conditions),
         by_month=queries.figures_by_month(connection, rows),
         by_entity=queries.figures_by_entity(connection, rows, names[:MOST_ROWS]),
         has_more=len(names) > MOST_ROWS,

@@ -119,7 +119,8 @@ class Visits:
         purchase = found.purchase
         if purchase.payment_id == payment_id:
             return Visit(Page.ALREADY_RECORDED, purchase, told=await self._desk.wake(purchase, payment_id))
-        finding, why = await self._check(token, found, payment_id)
+        checked = await self._desk.check(token.conn_id, found, payment_id, token.link)
+        finding, why = checked.finding, checked.why
         if finding is Finding.NOT_PAID:
             return Visit(Page.UNCHECKED, purchase)
         if finding is Finding.OTHER:
@@ -144,18 +145,14 @@ class Visits:
         page = Page.UNCHECKED if finding is Finding.OUT_OF_REACH else Page.PAID
         return Visit(page, purchase, recorded=True, told=told)
 
-    async def _check(self, token: Token, found: Found, payment_id: str) -> tuple[Finding, str]:
-        checked = await self._desk.check(token.conn_id, found, payment_id, token.link)
-        return checked.finding, checked.why
-
     async def _verify_late(self, token: Token, found: Found, payment_id: str) -> None:
         """Ask again about ids that couldn't be checked when they came: they may be the payment, before another one takes its place."""
         # What was typed may be another purchase's that asks for just the same; only who typed it can tell.
         returned = found.unverified(besides=payment_id, source=Source.RETURNED)
         for earlier in returned[:_ASKED_AGAIN]:
-            finding, why = await self._check(token, found, earlier.payment_id)
-            if finding is Finding.THIS_PURCHASE:
-                await self._bring(token, earlier.payment_id, is_verified=True, why=why)
+            checked = await self._desk.check(token.conn_id, found, earlier.payment_id, token.link)
+            if checked.finding is Finding.THIS_PURCHASE:
+                await self._bring(token, earlier.payment_id, is_verified=True, why=checked.why)
 
     async def _bring(self, token: Token, payment_id: str, *, is_verified: bool, why: str) -> Brought:
         brought = await self._desk.ledger.run(partial(_bring, token, payment_id, is_verified=is_verified))

@@ -325,7 +325,7 @@ def _is_over(run: Run, since: datetime) -> bool:
 def show(wanted: Wanted) -> None:
     """Do what the page's app does for somebody who may read every DAG."""
     with open_ledger() as ledger, ledger.reading() as connection:
-        html = pages.ledger(views.view(connection, wanted, DAGS), "")
+        html = pages.ledger(views.view(connection, wanted, DAGS), "", b"a key of 32 bytes to sign with 12")
     if "entity-" not in html and "closed-" not in html:
         raise RuntimeError(f"The page shows nothing of {wanted}")
 

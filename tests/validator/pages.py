@@ -7,6 +7,7 @@ import base64
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from unittest.mock import AsyncMock
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ import pytest
 from sqlalchemy import StaticPool, create_engine
 from starlette.datastructures import QueryParams
 
+from airflow_provider_carbonmark.ledger.projects import Project
 from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine, Run, State, Task
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.sandbox import SandboxServer
@@ -30,12 +32,15 @@ with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
     warnings.simplefilter("ignore")
     from airflow_provider_carbonmark.web.buyers import MAX_LOOKS, create_app
+    from airflow_provider_carbonmark.web.paying import PayVisits, Sight, Stands
     from airflow_provider_carbonmark.web.visits import Page, Visit, Visits
 
 WORST = (
     f"\x00\x0b\x85\ufdd0\ufffe\U0010ffff {NASTY} </style></title></bdi></table>-->]]><!-- \r\n\t" + "x" * 300
 )
 WORST_ADDRESS = "https://example.com/\"'<|>%zz?a=1&b=[\"'<{^`}>]&amp;#a#<é>"
+
+KEY = bytes(32)
 
 
 def worst_lines(**changes: object) -> list[PurchaseLine]:
@@ -73,10 +78,10 @@ def ledger_pages() -> Iterator[str]:
     with engine.connect() as connection:
         for query in queries:
             shown = view(connection, Wanted.of(QueryParams(query)), {RUN.dag_id, WORST})
-            yield pages.ledger(shown, RUN.deployment)
+            yield pages.ledger(shown, RUN.deployment, KEY)
     engine.dispose()
     for wanted in (Wanted(), Wanted(test_mode=True)):
-        yield pages.ledger(view(None, wanted, {RUN.dag_id}), RUN.deployment)
+        yield pages.ledger(view(None, wanted, {RUN.dag_id}), RUN.deployment, None)
     yield pages.message("There is no such page", "The ledger has one address only.")
     yield pages.please_sign_in(WORST_ADDRESS)
 
@@ -112,8 +117,9 @@ def a_purchase(url: str, *, test_mode: bool) -> Purchase:
 async def return_pages() -> list[str]:
     rehearsal = a_purchase(WORST_ADDRESS, test_mode=True)
     real = a_purchase("javascript:alert(1)", test_mode=False)
-    seen = [Visit(page, about) for page in Page for about in (None, rehearsal, real)]
-    seen += [Visit(page, real, recorded=True, told=told) for page in Page for told in (True, False)]
+    all_pages = [page for page in Page if page is not Page.PAY]
+    seen = [Visit(page, about) for page in all_pages for about in (None, rehearsal, real)]
+    seen += [Visit(page, real, recorded=True, told=told) for page in all_pages for told in (True, False)]
     shown = []
     airflow = httpx.ASGITransport(create_app())
     async with httpx.AsyncClient(transport=airflow, base_url="http://airflow.test") as buyer:
@@ -123,6 +129,34 @@ async def return_pages() -> list[str]:
                 for looks in (0, MAX_LOOKS):
                     page = await buyer.get(f"/return/token/pay_1?look={looks}")
                     shown.append(page.text)
+    return shown
+
+
+async def pay_pages() -> list[str]:
+    project = Project(project_id=NASTY, name=NASTY, country=NASTY, url=WORST_ADDRESS, read_at=PLANNED_AT)
+    linked = a_purchase(WORST_ADDRESS, test_mode=True)
+    assert linked.link
+    open = replace(
+        linked,
+        link=replace(linked.link, expires_at=PLANNED_AT),
+        project_id=NASTY,
+        # The validator takes pages with too many of the other one's x for Maltese.
+        beneficiary_name=NASTY,
+        certificate_url=WORST_ADDRESS,
+    )
+    seen = [
+        Sight(purchase, told, stands, word)
+        for stands in Stands
+        for purchase, told, word in ((open, project, NASTY), (replace(open, test_mode=False), None, ""))
+    ]
+    shown = []
+    airflow = httpx.ASGITransport(create_app())
+    async with httpx.AsyncClient(transport=airflow, base_url="http://airflow.test") as buyer:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PayVisits, "purchase", AsyncMock(return_value=1))
+            for sight in seen:
+                patch.setattr(PayVisits, "look", AsyncMock(return_value=sight))
+                shown.append((await buyer.get("/pay/token")).text)
     return shown
 
 
@@ -163,6 +197,7 @@ def everything() -> dict[str, str]:
         "report": list(reports()),
         "ledger": list(ledger_pages()),
         "return": asyncio.run(return_pages()),
+        "pay": asyncio.run(pay_pages()),
         "sandbox": list(sandbox_pages()),
     }
     named = {

@@ -81,11 +81,14 @@ def make(request, dag_run, ledger) -> Make:
 
 
 @pytest.fixture
-def expired(dag_run, ledger) -> Callable[[int], int]:
+def expired(dag_run, ledger, sandbox) -> Callable[[int], int]:
     """Return a function that gives the purchase of an index, whose link has expired while its task is parked."""
     dag_run.plan([stated(EACH, f"e{number:03}") for number in range(MANY)])
 
     def expired(index: int) -> int:
+        # What is counted is of this purchase alone.
+        sandbox.state.checkouts.clear()
+        sandbox.state.requests.clear()
         checkout = dag_run.link(index)
         dag_run.park(index)
         expire(ledger, checkout["purchase"])
@@ -110,8 +113,6 @@ def expect_one(ledger, sandbox, id: int, shown: set[str], *, honoured: bool) -> 
 def test_wherever_its_maker_dies_the_next_makes_one(expired, make, ledger, sandbox, honoured):
     sandbox.state.change_switches(honour_idempotency_key=honoured)
     for number in count():
-        sandbox.state.checkouts.clear()
-        sandbox.state.requests.clear()
         id = expired(number)
         shown = set()
         kill = KillAt(number)
@@ -130,8 +131,6 @@ def test_wherever_its_maker_dies_the_next_makes_one(expired, make, ledger, sandb
 def test_wherever_one_overtakes_another_both_show_one(expired, make, ledger, sandbox, honoured):
     sandbox.state.change_switches(honour_idempotency_key=honoured)
     for number in count():
-        sandbox.state.checkouts.clear()
-        sandbox.state.requests.clear()
         id = expired(number)
         shown: set[str] = set()
         overtake = OvertakeAt(number, lambda number=number, shown=shown: shown.add(make(number)))

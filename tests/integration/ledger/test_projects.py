@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.ledger.projects import Methodology, Project
-from tests.integration.ledger.parts import LATER, NOW, buying, line, plan
+from tests.integration.ledger.parts import LATER, NOW, Rival, buying, line, on_commit, plan
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from airflow_provider_carbonmark.ledger import Ledger
 
 PROJECT = Project(
@@ -30,3 +32,14 @@ def test_what_is_told_first_stays_and_what_is_missing_is_known(ledger: Ledger) -
     ledger.keep_projects([replace(PROJECT, name="otherwise", read_at=LATER)])
     assert ledger.projects(["VCS-191", "VCS-7"]) == [PROJECT]
     assert ledger.missing_projects() == ["VCS-7"]
+
+
+def test_two_plans_that_keep_the_same_at_once_stand_in_nobody_s_way(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    plan(ledger, buying(line()))
+    until = "INSERT INTO carbonmark_projects"
+    on_commit(engine, lambda: rival.start(lambda theirs: theirs.keep_projects([PROJECT]), until=until))
+    ledger.keep_projects([PROJECT])
+    rival.result()
+    assert ledger.projects(["VCS-191"]) == [PROJECT]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -11,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import airflow.sdk.exceptions
+from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import delete, insert, inspect, select, text, update
+from sqlalchemy import Engine, delete, event, insert, inspect, select, text, update
 
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
@@ -32,6 +36,7 @@ from airflow_provider_carbonmark.web.desk import Limits
 
 if TYPE_CHECKING:
     import httpx
+    import pytest
 
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.sandbox import SandboxServer
@@ -61,6 +66,33 @@ def everything(ledger: Ledger) -> list[Any]:
             for database in databases
             for table in sorted(inspect(database).get_table_names())
         ]
+
+
+@contextmanager
+def costing_a_hash(
+    ledger: Ledger, sandbox: SandboxServer, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Check that what is asked meanwhile costs no look-up, query, write or line in the log, and no request to Carbonmark."""
+    before, asked = everything(ledger), len(sandbox.state.requests)
+    looked_up: list[object] = []
+
+    def count(*arguments: object) -> None:
+        looked_up.append(arguments)
+
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    monkeypatch.setattr(Connection, "get_connection_from_secrets", count)
+    event.listen(Engine, "connect", count)
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", count)
+        event.remove(Engine, "before_cursor_execute", count)
+    assert looked_up == []
+    assert (everything(ledger), len(sandbox.state.requests)) == (before, asked)
+    # The browser's own log is the test's.
+    assert [record.getMessage() for record in caplog.records if not record.name.startswith("http")] == []
 
 
 def errors(caplog: Any) -> list[str]:

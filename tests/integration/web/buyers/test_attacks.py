@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import random
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 import pytest
-from airflow.models.connection import Connection
-from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.hooks.return_url import Token, sign
 from tests.integration.web.buyers.conftest import KEY
@@ -20,6 +17,7 @@ from tests.integration.web.buyers.parts import (
     UNKNOWN,
     WaitingTask,
     buyers,
+    costing_a_hash,
     everything,
     id_of,
 )
@@ -265,23 +263,12 @@ def test_ten_thousand_forged_requests_cost_a_hash_each_and_leave_nothing(
 ):
     # Once a minute, a signature that doesn't hold lets the key be read again; see the tests of the key.
     api_server.app = buyers.create_app(replace(PATIENT, key_again=3600))
-    caplog.set_level(logging.INFO)
     known = token_for(link)
     rng = random.Random(11)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
     # The server has the key from its first buyer on.
     buyer.leave(link)
-    before, asked = everything(link.ledger), len(sandbox.state.requests)
-    looked_up: list[object] = []
-
-    def count(*arguments: object) -> None:
-        looked_up.append(arguments)
-
-    caplog.clear()
-    monkeypatch.setattr(Connection, "get_connection_from_secrets", count)
-    event.listen(Engine, "connect", count)
-    event.listen(Engine, "before_cursor_execute", count)
-    try:
+    with costing_a_hash(link.ledger, sandbox, caplog, monkeypatch):
         for _ in range(MANY):
             token = rng.choice(
                 [
@@ -295,14 +282,6 @@ def test_ten_thousand_forged_requests_cost_a_hash_each_and_leave_nothing(
                 f"return/{token}/pay_{rng.randrange(1000)}" if rng.random() < 0.7 else f"cancelled/{token}"
             )
             assert buyer.go(f"{addresses}/{address}").status_code == 404
-    finally:
-        event.remove(Engine, "connect", count)
-        event.remove(Engine, "before_cursor_execute", count)
-    assert looked_up == []
-    assert len(sandbox.state.requests) == asked
-    assert everything(link.ledger) == before
-    # The browser's own log is this test's.
-    assert [record.getMessage() for record in caplog.records if not record.name.startswith("http")] == []
 
 
 CONNECTIONS = ["carbonmark_default", "nowhere", "../x", "a b", "x" * 100, "é", "%s", "'; --"]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import random
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
-from airflow.models.connection import Connection
-from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.hooks.return_url import Token, pay_path, pay_url, sign
-from tests.integration.web.buyers.parts import PATIENT, UNKNOWN, buyers, everything
+from tests.integration.web.buyers.parts import PATIENT, UNKNOWN, buyers, costing_a_hash, everything
 from tests.integration.web.buyers.test_attacks import CONNECTIONS, HEADERS, KEY, MANY, TRICKS
 from tests.integration.web.buyers.test_pay import CLOSED, IS_IT_PAID, TO_PAY, declined, paid
 from tests.integration.web.serving import title
@@ -109,7 +106,6 @@ def test_ten_thousand_forged_requests_cost_a_hash_each_and_leave_nothing(
     expired, buyer, api_server, addresses, sandbox, caplog, monkeypatch, method
 ):
     api_server.app = buyers.create_app(replace(PATIENT, key_again=3600))
-    caplog.set_level(logging.INFO)
     # The server has the key from its first buyer on.
     buyer.look(expired)
     known = expired.pay_url.rpartition("/")[2]
@@ -122,27 +118,11 @@ def test_ten_thousand_forged_requests_cost_a_hash_each_and_leave_nothing(
         lambda: pay_path(expired.number, rng.randbytes(32)).rpartition("/")[2],
         lambda: sign(Token(expired.number, 1, rng.choice(CONNECTIONS)), rng.randbytes(32)),
     ]
-    before, asked = everything(expired.ledger), len(sandbox.state.requests)
-    looked_up: list[object] = []
-
-    def count(*arguments: object) -> None:
-        looked_up.append(arguments)
-
-    caplog.clear()
-    monkeypatch.setattr(Connection, "get_connection_from_secrets", count)
-    event.listen(Engine, "connect", count)
-    event.listen(Engine, "before_cursor_execute", count)
-    try:
+    with costing_a_hash(expired.ledger, sandbox, caplog, monkeypatch):
         for _ in range(MANY // 2):
             url = f"{addresses}/pay/{rng.choice(kinds)()}"
             more = {"content": NOBODY_PAID, "headers": OURS | FORM} if method == "POST" else {}
             assert buyer.browser.request(method, url, **more).status_code == 404
-    finally:
-        event.remove(Engine, "connect", count)
-        event.remove(Engine, "before_cursor_execute", count)
-    assert looked_up == []
-    assert (everything(expired.ledger), len(sandbox.state.requests)) == (before, asked)
-    assert [record.getMessage() for record in caplog.records if not record.name.startswith("http")] == []
 
 
 # --- other sites
