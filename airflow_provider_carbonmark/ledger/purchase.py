@@ -225,8 +225,10 @@ class _Progress:
     What a purchase and each of its lines tell alike.
 
     :param unit_price_usd: USD per tonne with fees, when it was planned; None where no plan says.
+    :param base_unit_price_usd: the same without fees, where the market told it.
     :param reason: why it failed or was declined; it stays when a payment comes in after all.
     :param planned_at: when it was planned, or stated.
+    :param retired_at_told: whether ``retired_at`` is what Carbonmark told, else it is when we looked; None where nobody kept that.
     :param payment_id: the payment that counts for it, which counts for no other purchase.
     :param run: the run that planned it; never changes.
     :param handler: the run that carries it on.
@@ -237,11 +239,13 @@ class _Progress:
     registry: str | None = None
     vintage: int | None = None
     unit_price_usd: Decimal | None = None
+    base_unit_price_usd: Decimal | None = None
     state: State
     reason: str | None = None
     planned_at: datetime
     paid_at: datetime | None = None
     retired_at: datetime | None = None
+    retired_at_told: bool | None = None
     failed_at: datetime | None = None
     declined_at: datetime | None = None
     payment_id: str | None = None

@@ -14,6 +14,7 @@ carbonmark_links           a payment page that was asked for                    
 carbonmark_payments        a payment id that somebody brought for a link              each id once for a link
 carbonmark_projects        what the market says of a project whose credits are      each project once
                            bought
+carbonmark_retirements     what the market tells of a purchase's retirement           each purchase once
 carbonmark_waits           a task that waits for a purchase's payment                 each task once for a purchase
 carbonmark_ledger_version  the schema's version, the ledger's id and its signing key  one row
 =========================  =========================================================  ==========================================
@@ -91,6 +92,7 @@ purchases = Table(
     Column("vintage", Integer),
     Column("quantity_tonnes", Amount, nullable=False),
     Column("unit_price_usd", Amount),
+    Column("base_unit_price_usd", Amount),
     Column("cost_usd", Amount),
     Column("beneficiary_name", Text, nullable=False),
     Column("retirement_message", Text, nullable=False),
@@ -99,6 +101,7 @@ purchases = Table(
     Column("planned_at", UtcTime, nullable=False),
     Column("paid_at", UtcTime),
     Column("retired_at", UtcTime),
+    Column("retired_at_told", Boolean),
     Column("failed_at", UtcTime),
     Column("declined_at", UtcTime),
     Column("payment_id", String(255)),
@@ -271,6 +274,19 @@ projects = Table(
     *(Column(name, Text) for name in ("name", "country", "region", "registry", "url")),
     Column("methodologies", JsonText, nullable=False),
     Column("read_at", UtcTime, nullable=False),
+    **_IN_MYSQL,
+)
+
+retirements = Table(
+    "carbonmark_retirements",
+    metadata,
+    Column("purchase_id", BigInteger, ForeignKey(purchases.c.id), primary_key=True, autoincrement=False),
+    Column("retirement_id", String(255), nullable=False),
+    Column("retired_at", UtcTime),
+    *(Column(name, Text) for name in ("retiring_name", "bridge")),
+    Column("serial_numbers", JsonText, nullable=False),
+    Column("read_at", UtcTime, nullable=False),
+    Column("certificate_sha256", CHAR(64)),
     **_IN_MYSQL,
 )
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ADDED: Final = (
+    purchases.c.base_unit_price_usd,
+    purchases.c.retired_at_told,
     purchases.c.reminded_at,
     links.c.cost_usd,
     links.c.limits,
