@@ -115,7 +115,7 @@ def _news(known: RetirementFacts, told: RetirementFacts) -> dict[str, Any]:
         return {}
     row = _row(told)
     news = {name: row[name] for name in _TOLD if getattr(told, name) and not getattr(known, name)}
-    return news | {"read_at": told.read_at} if news else news
+    return news | {"read_at": max(known.read_at, told.read_at)} if news else news
 
 
 def _as_kept(serial_numbers: tuple[str, ...]) -> dict[str, Any]:
