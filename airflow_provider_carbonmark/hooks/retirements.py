@@ -174,7 +174,7 @@ def fetch_certificates(
     from airflow_provider_carbonmark.api.models import SUFFIXES
 
     place = (_on_local_disk(folder) or folder) / CERTIFICATES
-    there = _names_in(place)
+    there = {path.name for path in place.iterdir()} if place.is_dir() else set()
     stored: dict[int, str] = {}
     missing: dict[int, RetirementFacts] = {}
     for facts in ledger.retirements(purchases):
@@ -280,13 +280,6 @@ def _counts(ledger: Ledger, facts: RetirementFacts, content: bytes, path: Any) -
             *(path, facts.purchase, sha256, first),
         )
     return first == sha256
-
-
-def _names_in(place: Any) -> set[str]:
-    try:
-        return {path.name for path in place.iterdir()}
-    except FileNotFoundError:
-        return set()
 
 
 def _write_new(path: Any, content: bytes) -> bool:
