@@ -150,12 +150,13 @@ def fetch_certificates(
     """
     Store certificates beside a report, as ``certificates/<purchase>.pdf`` (or ``png``, ``jpg``), and keep their SHA-256 in the ledger.
 
-    Give the same folder for all reports: a service may make a certificate anew whenever it is asked for, and no two of them are the
-    same then. The first that is stored counts, wherever that is: another one, now or in another folder, is told in the log and not
-    stored. What is stored is read again each time, and what is not the first any more is an error in the log and left as it is.
+    Give the same folder for all reports: a service may make a certificate anew whenever it is asked for (seen of its predecessor), and no
+    two of them are the same then. The first that is stored counts, wherever that is: another one, now or in another folder, is a warning
+    in the log and not stored. What is stored is not asked for, but read again each time: what is not the first any more is an error in
+    the log, and left as it is.
 
     Certificates come late, so a retirement without one is no error: call this with every report. The market's troubles raise nothing;
-    those of the folder and of the ledger do. Five minutes at most are spent on asking, and what is left is for the next call.
+    those of the folder and of the ledger do. No certificate is asked for after five minutes: the next call asks for what is left.
 
     A call that is cut off is finished by the next one:
 
@@ -164,7 +165,7 @@ def fetch_certificates(
     - after that, its SHA-256 is not kept: the next call keeps it. So the ledger never has that of a file that nobody stored.
 
     Of two calls at once, on a local disk the second finds what the first stored. Elsewhere a file of both may be the second's, and the
-    ledger's SHA-256 the first's: it is removed then, with an error in the log. Let one report be made at a time.
+    ledger's SHA-256 the first's: it is removed then, with a warning in the log. Let one report be made at a time.
 
     :param purchases: numbers; those of whose retirements nothing is known (:func:`learn_of_retirements`) are left out.
     :param folder: a ``pathlib.Path`` or an ``ObjectStoragePath``; made where it is missing.
@@ -231,33 +232,47 @@ def _told(what: str, ids: Collection[int], ask: Callable[[int], T]) -> Iterator[
 def _check(ledger: Ledger, facts: RetirementFacts, path: Any) -> bool | None:
     """Tell whether a file that is there is the certificate that counts; None when it was only the remains of one, and is gone now."""
     content = path.read_bytes()
-    if _is_whole(content):
-        return _counts(ledger, facts, content, path)
-    log.warning("%s is no whole document, and is removed", path)
-    path.unlink()
-    return None
+    if not _is_whole(content):
+        log.warning("%s is no whole document, and is removed", path)
+        path.unlink()
+        return None
+    sha256 = _sha256(content)
+    if (first := _first(ledger, facts, sha256)) != sha256:
+        log.error(
+            "%s is not the certificate of purchase %d that was stored first: its SHA-256 is %s, and that one's %s. Put the first back, or "
+            "remove this file, and the next report asks for it again",
+            *(path, facts.purchase, sha256, first),
+        )
+    return first == sha256
 
 
 def _store(ledger: Ledger, facts: RetirementFacts, certificate: Certificate, place: Any) -> str | None:
     """Store a certificate, and return the file's name; None where it is not the one that counts."""
-    sha256 = hashlib.sha256(certificate.content).hexdigest()
-    if facts.certificate_sha256 not in (None, sha256):
-        log.warning(
-            "The certificate of purchase %d is another one now, SHA-256 %s: the first that was stored counts, %s, and this is not stored",
-            *(facts.purchase, sha256, facts.certificate_sha256),
-        )
-        return None
     name = f"{facts.purchase}.{certificate.suffix}"
-    path = place / name
-    place.mkdir(parents=True, exist_ok=True)
-    is_ours = _write_new(path, certificate.content)
-    # As it is there: elsewhere than on a local disk, another call's may have taken its place.
-    content = path.read_bytes()
-    if _is_whole(content) and _counts(ledger, facts, content, path):
-        return name
+    path, sha256 = place / name, _sha256(certificate.content)
+    is_ours, first = False, facts.certificate_sha256
+    if first in (None, sha256):
+        place.mkdir(parents=True, exist_ok=True)
+        is_ours = _write_new(path, certificate.content)
+        # As it is there: elsewhere than on a local disk, another call's may have taken its place.
+        content = path.read_bytes()
+        sha256 = _sha256(content)
+        if _is_whole(content) and (first := _first(ledger, facts, sha256)) == sha256:
+            return name
+    log.warning(
+        "The certificate of purchase %d is another one now, SHA-256 %s: the first that was stored counts, %s, and this is not stored",
+        *(facts.purchase, sha256, first),
+    )
     if is_ours:
         path.unlink(missing_ok=True)
     return None
+
+
+def _first(ledger: Ledger, facts: RetirementFacts, sha256: str) -> str | None:
+    """Return the SHA-256 of the certificate that was stored first: if none was before, it is this."""
+    if facts.certificate_sha256 is None:
+        (facts,) = ledger.keep_retirements([replace(facts, certificate_sha256=sha256)])
+    return facts.certificate_sha256
 
 
 def _is_whole(content: bytes) -> bool:
@@ -266,20 +281,8 @@ def _is_whole(content: bytes) -> bool:
     return bool(Certificate(content=content).content_type)
 
 
-def _counts(ledger: Ledger, facts: RetirementFacts, content: bytes, path: Any) -> bool:
-    """Tell whether a file that is stored is the certificate that counts, which is the first: if there was none, it is this."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    first = facts.certificate_sha256
-    if first is None:
-        (kept,) = ledger.keep_retirements([replace(facts, certificate_sha256=sha256)])
-        first = kept.certificate_sha256
-    if first != sha256:
-        log.error(
-            "%s is not the certificate of purchase %d that was stored first: its SHA-256 is %s, and that one's %s. Put back the first, or "
-            "remove this file, and the next report asks for it again",
-            *(path, facts.purchase, sha256, first),
-        )
-    return first == sha256
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _write_new(path: Any, content: bytes) -> bool:

@@ -171,7 +171,7 @@ def test_of_two_that_were_stored_in_two_folders_at_once_the_second_is_removed(
     monkeypatch.setattr(Ledger, "keep_retirements", overtaken)
     assert fetch(number, folder) is None
     assert list((folder / "certificates").iterdir()) == []
-    assert "is not the certificate" in logged()
+    assert "is another one now" in logged()
     assert sha256_kept(ledger, number) == sha256(OTHER)
 
 
