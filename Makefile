@@ -31,26 +31,22 @@ PYTEST := -m pytest -n $(WORKERS)
 ONCE := $(foreach what,crashes next_link overtaking stress,--ignore tests/integration/airflow/test_ledger_$(what).py)
 EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py tests/e2e/test_pay.py $(ONCE)
 
-.PHONY: demo test test-lowest test-newest test-next test-image lint bench clean
+.PHONY: demo test test-lowest test-newest test-next lint bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
 
-test: .venv/airflow-$(AIRFLOW)/ready .venv/codecarbon-newest/ready .venv/codecarbon-2.3.4/ready $(CHROMIUM) $(NGINX) $(MARIADBD) $(REDIS_SERVER) ## all tests, on the main version
-	$(BIN)/python $(PYTEST)
+# Beside the providers of Airflow's official image, as deployments have them: other packages may change what ours find.
+test: .venv/image/ready .venv/codecarbon-newest/ready .venv/codecarbon-2.3.4/ready $(CHROMIUM) $(NGINX) $(MARIADBD) $(REDIS_SERVER) ## all tests, on the main version
+	.venv/image/bin/python $(PYTEST)
 
 test-lowest: .venv/lowest/ready $(CHROMIUM) $(MARIADBD) ## what must work everywhere, on the lowest version of everything
 	.venv/lowest/bin/python $(PYTEST) $(EVERY_VERSION)
 
 test-newest: .venv/airflow-$(NEWEST)/ready $(CHROMIUM) $(MARIADBD) ## what can differ, on the newest version
 	.venv/airflow-$(NEWEST)/bin/python $(PYTEST) --airflow-side $(EVERY_VERSION)
-
-# What other packages may change: charts (lxml is beside us there), pages, the form, how DAGs are read.
-test-image: .venv/image/ready $(CHROMIUM) $(MARIADBD) ## what other providers may change, beside those of Airflow's official image
-	.venv/image/bin/python $(PYTEST) tests/unit/airflow tests/unit/reporting tests/unit/test_dags.py tests/integration/reporting tests/integration/web \
-		tests/e2e/test_every_version.py
 
 test-next: .venv/next/ready $(CHROMIUM) $(MARIADBD) ## what can differ, on the newest pre-release that can be had now
 	$(UV) pip list --python .venv/next/bin/python | grep "^apache-airflow "
@@ -109,7 +105,7 @@ endef
 
 .venv/airflow-%/ready: pyproject.toml $(UV)
 	$(environment)
-	$(INSTALL) "apache-airflow$(or $(IS_$*),==$*)" $(PINS_$*) --group lint --group test $(if $(filter $(AIRFLOW),$*),--group deployments) --editable .
+	$(INSTALL) "apache-airflow$(or $(IS_$*),==$*)" $(PINS_$*) --group lint --group test --editable .
 	touch $@
 
 # The tools of the tests must not lift what they test.
