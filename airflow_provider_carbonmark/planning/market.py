@@ -10,6 +10,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.planning.listings import (
     ListingFilter,
     check_aware,
@@ -58,11 +59,14 @@ class Market:
     ) -> None:
         check_aware(now)
         least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
-        self._listings = {listing.source_id: listing for listing in least_last}
+        self._listings = {bare_source_id(listing.source_id): listing for listing in least_last}
         self._filters = filters
         self._now = now
         self._link_ends_at = now + link_lifetime
-        self._promised = promised
+        self._promised: dict[str, Decimal] = {}
+        for source_id, amount in promised.items():
+            key = bare_source_id(source_id)
+            self._promised[key] = _EXACT.add(self._promised.get(key, _ZERO), amount)
         self._minimum = minimum_payment_usd
 
     @cached_property
@@ -76,7 +80,7 @@ class Market:
         return self._offers(Decimal(0))
 
     def listing(self, offer: Offer) -> Listing:
-        return self._listings[offer.preference[1]]
+        return self._listings[bare_source_id(offer.preference[1])]
 
     def cost_usd(self, kilograms: int) -> Decimal | None:
         """Return what an amount costs at the lowest price of all that can be bought, USD; None where nothing can."""
@@ -111,7 +115,7 @@ class Market:
                 f". supply_margin, {self._filters.supply_margin:f}, keeps {tonnes(kilograms_up(kept_back)):f} t back of listings that fit "
                 "otherwise: lower it to use them"
             )
-        of_market = (self._promised.get(source_id, _ZERO) for source_id in self._listings)
+        of_market = (self._promised.get(key, _ZERO) for key in self._listings)
         if promised := sum(of_market, _ZERO):
             why += (
                 f". {promised.normalize(_EXACT):f} t of the market are promised to purchases that nobody has paid: "
@@ -123,12 +127,15 @@ class Market:
         return failures_of(listing, self._filters, self._now, link_ends_at=self._link_ends_at, sizes=sizes)
 
     def _unpromised(self, listing: Listing) -> Decimal:
-        return _EXACT.subtract(listing.liquid_supply, self._promised.get(listing.source_id, _ZERO))
+        return _EXACT.subtract(listing.liquid_supply, self._promised_of(listing))
 
     def _usable(self, listing: Listing) -> Decimal:
         """Give what the margin leaves of a listing: what is promised is bought of it, too."""
         most = _DOWN.divide(listing.liquid_supply, self._filters.supply_margin)
-        return _EXACT.subtract(most, self._promised.get(listing.source_id, _ZERO))
+        return _EXACT.subtract(most, self._promised_of(listing))
+
+    def _promised_of(self, listing: Listing) -> Decimal:
+        return self._promised.get(bare_source_id(listing.source_id), _ZERO)
 
     def _offers(self, minimum_usd: Decimal) -> Sequence[Offer]:
         passing = (listing for listing in self._listings.values() if not self._failures(listing, {}))
