@@ -29,9 +29,15 @@ from airflow_provider_carbonmark.ledger.values import (
     too_little,
     total,
 )
-from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, solve
+from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, saved_with, solve
+from airflow_provider_carbonmark.planning.filters import (
+    ANY_CREDIT,
+    NOTHING_KNOWN,
+    ListingFilter,
+    ProjectFacts,
+)
 from airflow_provider_carbonmark.planning.limits import NO_LIMITS, Limits, check_limits
-from airflow_provider_carbonmark.planning.listings import ANY_CREDIT, ListingFilter, NoListingError
+from airflow_provider_carbonmark.planning.listings import NoListingError
 from airflow_provider_carbonmark.planning.market import Market, as_cost, tonnes, unit_price_usd, usd
 from airflow_provider_carbonmark.planning.pools import Pool, pooled
 from airflow_provider_carbonmark.planning.problem import Budget, Offer, Problem
@@ -60,6 +66,7 @@ def plan_purchases(
     *,
     dedication: Dedication,
     filters: ListingFilter = ANY_CREDIT,
+    facts: ProjectFacts = NOTHING_KNOWN,
     limits: Limits = NO_LIMITS,
     minimum_payment_usd: Decimal = Decimal(0),
     link_lifetime: timedelta = timedelta(0),
@@ -79,6 +86,9 @@ def plan_purchases(
     :param coverage: what was planned and bought before, for those entities and months at least.
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
+    :param filters: which credits are wanted. What that excludes, and what it costs, is in the log.
+    :param facts: what is known of the projects of the listings, where the filter asks for something of them; see
+        :func:`~airflow_provider_carbonmark.planning.market.projects_to_know`.
     :param minimum_payment_usd: the least that can be paid, USD; what costs less is carried over.
     :param link_lifetime: how long a link can be paid: listings that expire sooner are left out.
     :param now: aware time that a listing's expiry is held against.
@@ -92,6 +102,7 @@ def plan_purchases(
     market = Market(
         listings,
         filters,
+        facts,
         now=now,
         link_lifetime=link_lifetime,
         promised=coverage.promised,
@@ -168,7 +179,9 @@ class _Buying:
             if not problem.budgets:
                 raise
             # What there is passes the limits, which is to be said with every figure.
-            solution = solve(replace(problem, budgets=()))
+            problem = replace(problem, budgets=())
+            solution = solve(problem)
+        self._tell_excluded(problem, problem.cost(solution.filling))
         purchases: list[PlannedPurchase] = []
         for pool, parts in zip(pools, solution.filling, strict=True):
             purchases += self._of_pool(
@@ -181,6 +194,24 @@ class _Buying:
                 f"{usd(solution.excess):.6f}",
             )
         return sorted(purchases, key=lambda one: (one.shares[0].entity, one.shares[0].month))
+
+    def _tell_excluded(self, problem: Problem, cost: int) -> None:
+        """Say what the filter excludes of what could be bought, and what that costs."""
+        if not (excluded := self.market.excluded()):
+            return
+        least, most = saved_with(problem, self.market.offers_of_any_credit, cost)
+        if most - least < _WORTH_TELLING:
+            less = f"{usd(least):f} USD less, {usd(cost - least):f} USD" if least else "as much"
+        elif least:
+            less = f"at least {usd(least):f} and at most {usd(most):f} USD less"
+        else:
+            less = f"at most {usd(most):f} USD less; how much exactly is not worked out"
+        log.info(
+            "Of %d listings that could be bought, the filter excludes %d: %s. With them, the same tonnes would cost %s",
+            *(len(self.market.offers_of_any_credit), excluded.total()),
+            ", ".join(f"{count} {condition}" for condition, count in excluded.most_common()),
+            less,
+        )
 
     def _budgets(self, pools: Sequence[Pool]) -> list[Budget]:
         """State the limits: of the run; and of each entity, as far as its tonnes go in what is bought together."""
