@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from airflow_provider_carbonmark.planning import cheapest, solver
 from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, fill_in_order, saved_with, solve
@@ -100,11 +100,11 @@ def test_where_no_minimum_binds_no_solver_is_needed_and_it_finds_nothing_cheaper
     assert bound == pytest.approx(one.cost(found.filling), abs=10_000)
 
 
-@given(problems(unit=HALF, by_tonne=True, budgets=True), st.data())
-def test_what_more_offers_save_is_told_no_better_than_it_is_known(one, data):
-    fewer = replace(one, offers=one.offers[data.draw(st.integers(0, 2)) :])
+@given(problems(unit=HALF, by_tonne=True), st.integers(0, 2))
+def test_what_more_offers_save_is_told_no_better_than_it_is_known(few, dropped):
+    one = problem(few.amounts, *few.offers, offer(9, 1, sum(few.amounts), name=9))
+    fewer = replace(one, offers=one.offers[dropped:])
     cost = least_of_all(fewer, HALF)
-    assume(cost < math.inf)
     least, most = saved_with(fewer, one.offers, cost)
     assert 0 <= least <= cost - least_of_all(one, HALF) <= most
 
