@@ -7,13 +7,18 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
 from sqlalchemy import create_engine, inspect
 
 from airflow_provider_carbonmark.emissions import EmissionsColumns, Scope, emissions_of_month
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
+from airflow_provider_carbonmark.operators import planner
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
 from tests.integration.airflow.parts import sqlite_only
@@ -343,3 +348,58 @@ def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way
     (project,) = ledger.projects([first["project_id"]])
     assert (project.project_id, project.registry) == (first["project_id"], first["registry"])
     assert project.methodologies
+
+
+# --- what the market says of projects
+
+
+def asked_about(sandbox):
+    return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
+
+
+@sqlite_only
+def test_a_filter_of_projects_asks_the_market_once_and_the_ledger_from_then_on(
+    dag_run, second, ledger, sandbox, logged
+):
+    filters = ListingFilter(countries=["india"], excluded_categories=["Energy Efficiency"])
+    assert dag_run.plan(filters=filters, preview=True) == []
+    told = logged()
+    assert len(asked_about(sandbox)) == 1
+    (line,) = dag_run.plan(filters=filters)
+    (project,) = ledger.projects([line["project_id"]])
+    assert (project.country, project.methodologies[0].category) == ("India", "Renewable Energy")
+    assert len(asked_about(sandbox)) == 2
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
+    assert len(second.plan("2.5", filters=filters)) == 1
+    assert (
+        "Of 11 listings that could be bought, the filter excludes 8: 8 in another country. With them, the same tonnes would cost "
+        "1.43144 USD less, 0.1234 USD"
+    ) in told
+
+
+@sqlite_only
+def test_a_market_that_says_nothing_of_projects_fails_the_plan_that_asks_for_it(
+    dag_run, ledger, sandbox, clock
+):
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
+    with pytest.raises(
+        AirflowException, match=r"The filter asks for countries: .*Try again later, or plan without countries"
+    ) as caught:
+        dag_run.plan(filters=ListingFilter(countries=["India"]))
+    assert not isinstance(caught.value, AirflowFailException)
+    assert ledger.lines() == []
+
+
+@sqlite_only
+def test_a_mechanism_is_what_the_deployment_says_of_the_methodologies(dag_run, ledger, monkeypatch):
+    removals = ListingFilter(mechanism="removal")
+    with pytest.raises(
+        AirflowFailException, match=r"mechanism can't be told.*\[carbonmark\] disclosure_facts"
+    ):
+        dag_run.plan(filters=removals)
+    monkeypatch.setattr(
+        planner, "_mechanisms", lambda: {"VM0033": "removal", "AR-ACM0003": "removal", "ACM0002": "reduction"}
+    )
+    (line,) = dag_run.plan(filters=removals)
+    # Cheaper ones reduce, or do who knows what besides.
+    assert line["project_id"] == "VCS-2502"
