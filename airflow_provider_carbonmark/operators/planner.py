@@ -122,7 +122,7 @@ def _warn(plan: Plan) -> None:
     for gone in plan.unstated:
         log.warning(
             "%s was planned for %s before and is not among its emissions now: what is known of it stays, %s t emitted and "
-            "%s t covered. State it with 0 tonnes if it is gone; if it was renamed, its tonnes are bought twice unless "
-            "it keeps its name. Sources that share a ledger must not share names of entities",
+            "%s t covered. State it with 0 tonnes if it is gone; if it was renamed, what is covered is bought twice unless it keeps "
+            "its name. What it lacks is bought when it is stated again. Sources that share a ledger must not share names of entities",
             *(gone.entity, gone.month, gone.emitted_tonnes, gone.covered_tonnes),
         )

@@ -14,6 +14,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP, parse_quantity
 from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.ledger.values import (
+    UNSTATED,
     CarriedOver,
     Coverage,
     Covered,
@@ -111,11 +112,12 @@ def plan_purchases(
     buying = _Buying(market, coverage, limits, dedication, minimum_payment_usd)
     purchases = buying.purchases(pooled(_needs(stated, coverage), dedication))
     carried = sorted(buying.carried_over, key=lambda one: (one.need.entity, one.need.month))
+    unstated = tuple(_unstated(stated, coverage))
     return Plan(
         purchases=tuple(purchases),
-        restated=tuple(_restated(stated, coverage, carried)),
+        restated=tuple(_restated(stated, coverage, _left(carried, unstated, coverage))),
         over_covered=tuple(_over_covered(stated, coverage)),
-        unstated=tuple(_unstated(stated, coverage)),
+        unstated=unstated,
         carried_over=tuple(carried),
         origins=dict(_origins(stated, coverage)),
         files=_files(stated),
@@ -285,20 +287,34 @@ def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
     return needs
 
 
-def _restated(stated: _Stated, coverage: Coverage, carried: Iterable[CarriedOver]) -> Iterable[Restated]:
-    """Give figures that are new, or for which something is to be bought now and can't be, or the other way round."""
-    reasons = {(one.need.entity, one.need.month): one for one in carried}
-    for key in sorted({*stated, *reasons}):
+def _left(
+    carried: Iterable[CarriedOver], unstated: Iterable[Unstated], coverage: Coverage
+) -> dict[tuple[str, str], tuple[Decimal, str]]:
+    """Give the figures of which something is missing and not bought, or may come to be missing and is not to be bought; and why."""
+    left = {(one.need.entity, one.need.month): (one.need.emitted_tonnes, one.reason) for one in carried}
+    gone = {(one.entity, one.month): (one.emitted_tonnes, UNSTATED) for one in unstated}
+    return left | {key: gone[key] for key in gone.keys() & coverage.unsettled}
+
+
+def _restated(
+    stated: _Stated, coverage: Coverage, left: Mapping[tuple[str, str], tuple[Decimal, str]]
+) -> Iterable[Restated]:
+    """Give figures that are new, or of which something is left now for another reason than before, or nothing any more."""
+    for key in sorted({*stated, *left}):
         known = coverage.covered.get(key, _NOTHING)
-        if one := reasons.get(key):
-            found = Restated(*key, one.need.emitted_tonnes, one.reason)
+        if key in left:
+            found = Restated(*key, *left[key])
         elif _missing(key, stated[key], coverage) <= 0:
             found = Restated(*key, stated[key].emitted_tonnes)
         else:
             continue
         # Not whenever a price changes, and the reason with it; nor for the same figure out of other files or another model.
-        if (found.emitted_tonnes, bool(found.reason)) != (known.emitted_tonnes, bool(known.reason)):
+        if (found.emitted_tonnes, _kind(found.reason)) != (known.emitted_tonnes, _kind(known.reason)):
             yield found
+
+
+def _kind(reason: str | None) -> tuple[bool, bool]:
+    return bool(reason), reason == UNSTATED
 
 
 def _origins(stated: _Stated, coverage: Coverage) -> Iterable[tuple[tuple[str, str], Origin]]:

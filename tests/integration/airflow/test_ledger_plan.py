@@ -74,13 +74,16 @@ def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(
     dag_run, second, ledger, logged, preview
 ):
     dag_run.plan(BOTH)
-    before = ledger.lines()
+    before = bought(ledger)
     logged()
     assert second.plan("0.5", preview=preview) == []
     told = logged()
     assert f"api was planned for {MONTH} before and is not among its emissions now" in told
     assert "1.234 t emitted and 1.234 t covered. State it with 0 tonnes if it is gone" in told
-    assert ledger.lines() == before
+    assert bought(ledger) == [*before[:1], *([] if preview else [("api", "0", "restated")]), *before[1:]]
+    # The other run, which goes on, buys it: this one was not to.
+    dag_run.link(1)
+    assert preview or second.run("bought") == []
 
 
 def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
@@ -338,6 +341,13 @@ def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sand
     assert [line.state for line in ledger.lines()] == [State.PLANNED]
 
 
+# --- what the market says of projects
+
+
+def asked_about(sandbox):
+    return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
+
+
 @sqlite_only
 def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way(dag_run, ledger, sandbox):
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
@@ -348,13 +358,6 @@ def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way
     (project,) = ledger.projects([first["project_id"]])
     assert (project.project_id, project.registry) == (first["project_id"], first["registry"])
     assert project.methodologies
-
-
-# --- what the market says of projects
-
-
-def asked_about(sandbox):
-    return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
 
 
 @sqlite_only

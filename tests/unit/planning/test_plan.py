@@ -8,6 +8,7 @@ import pytest
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger.values import (
+    UNSTATED,
     Coverage,
     Covered,
     Need,
@@ -250,18 +251,21 @@ class TestNeeds:
             ("2026-10", "1", "1"),
         ]
 
-    def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(self):
+    def test_an_entity_that_is_not_stated_any_more_is_told_and_noted_once_while_it_may_lack_something(self):
         figures = {"z": "3", "gone": "2", "restated to nothing": "0", "never there": "-1", "stated": "1"}
         coverage = Coverage(
             {(name, "2026-10"): Covered(Decimal(1), Decimal(figure)) for name, figure in figures.items()}
+            | {("z", "2026-10"): Covered(Decimal(1), Decimal(3), "carried over: too little")}
             | {("of another DAG", "2026-10"): Covered(Decimal(1), Decimal(1))},
             own={(name, "2026-10") for name in figures},
+            unsettled={("z", "2026-10"), ("stated", "2026-10")},
         )
         assert planned(emitted("stated", "1"), coverage=coverage) == Plan(
+            restated=(Restated("z", "2026-10", Decimal(3), UNSTATED),),
             unstated=(
                 Unstated("gone", "2026-10", Decimal(2), Decimal(1)),
                 Unstated("z", "2026-10", Decimal(3), Decimal(1)),
-            )
+            ),
         )
 
     def test_what_is_promised_to_others_is_not_bought(self):
