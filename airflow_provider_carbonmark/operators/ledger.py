@@ -59,7 +59,7 @@ class CarbonmarkPlanOperator(BaseOperator):
     Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
 
     A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log, and so
-    is an entity that is not stated any more for a month that is. What the certificates don't tell apart is bought together,
+    is an entity that is not stated any more for a month that is: what it lacks is not caught up with. What the certificates don't tell apart is bought together,
     and split over several listings where none holds it all. What costs less than can be paid is left to a later plan. A limit that
     would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Purchases that an
     earlier run of the DAG left open are taken up, as many as fit; what earlier months lack is planned too.
@@ -71,7 +71,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         function that is called with the task's context and returns ``EntityEmissions``: so large inputs stay out of XCom. (templated)
     :param beneficiary_name: on whose behalf the credits are retired; ``{entity}`` and ``{month}`` stand for the line's. (templated)
     :param retirement_message: why, likewise; also ``{emitted_tonnes}`` and ``{quantity_tonnes}``. (templated)
-    :param filters: which credits are wanted, or a function that is called with the task's context and returns it.
+    :param filters: which credits are wanted, or a function that is called with the task's context and returns it. Where it asks for
+        what the market says of projects, the plan fails, and may be tried again, while the market can't be read.
     :param limits: what it may cost, likewise.
     :param catch_up: also plan what earlier months of this DAG lack, whatever the cause: declined, failed, or too little to be paid. (templated)
     :param take_over_from: DAGs that were renamed or removed, whose purchases this one carries on. (templated)
