@@ -155,7 +155,7 @@ def usd(param: float | None) -> Decimal | None:
             "any",
             type="string",
             enum=["any", "reduction", "removal"],
-            description="What the methodologies do, by the file of [carbonmark] disclosure_facts",
+            description="By the file of [carbonmark] disclosure_facts",
             section="Which credits",
         ),
         "supply_margin": Param(

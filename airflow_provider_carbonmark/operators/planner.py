@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import is_passing
 from airflow_provider_carbonmark.hooks.checkout import link_lifetime
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
@@ -82,14 +83,6 @@ def _facts(
     from airflow_provider_carbonmark.planning.filters import ProjectFacts
     from airflow_provider_carbonmark.planning.market import projects_to_know
 
-    mechanisms = _mechanisms() if filters.mechanism else {}
-    if filters.mechanism and not mechanisms:
-        raise InvalidInputError(
-            "mechanism",
-            "can't be told of any methodology",
-            value=filters.mechanism,
-            remedy="Say in the file of [carbonmark] disclosure_facts which mechanism each methodology has, or plan without mechanism",
-        )
     ids = projects_to_know(listings, filters, now=pendulum.now("UTC"), link_lifetime=lifetime)
     try:
         projects = known_projects(ledger, hook, ids, keep=keep)
@@ -100,12 +93,22 @@ def _facts(
             f"later, or plan without {asked}"
         )
         raise (AirflowException if is_passing(error) else AirflowFailException)(problem) from error
-    return ProjectFacts({project.project_id: project for project in projects}, mechanisms)
+    known = {project.project_id: project for project in projects}
+    mechanisms, stated = {}, _stated()
+    for id in ids:
+        project = known.get(id)
+        methodologies = [each.id for each in project.methodologies] if project else []
+        country, mechanism = stated(id, methodologies)
+        if country and project:
+            known[id] = replace(project, country=country)
+        if mechanism:
+            mechanisms[id] = mechanism
+    return ProjectFacts(known, mechanisms)
 
 
-def _mechanisms() -> Mapping[str, str]:
-    """Return what the deployment says of methodologies, by their ids."""
-    return {}
+def _stated() -> Callable[[str, Collection[str]], tuple[str | None, str | None]]:
+    """Return what gives the country and the mechanism that the deployment states of a project, by its id and those of its methodologies."""
+    return lambda project_id, methodologies: (None, None)
 
 
 def _warn(plan: Plan) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
@@ -14,10 +13,8 @@ from airflow_provider_carbonmark.emissions.names import entity_name
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.projects import Project
 
-#: What a project does: it keeps emissions from happening, or takes them out of the air.
+#: What credits stand for: emissions that were avoided or reduced, or carbon that was taken out of the air. What does both is neither.
 MECHANISMS: Final = ("reduction", "removal")
-#: What does some of each, and so is neither.
-BOTH: Final = "both"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class ListingFilter:
     :param excluded_categories: those of which it has none.
     :param methodologies: ids, such as ``VM0042``.
     :param excluded_methodologies: those of which it has none.
-    :param mechanism: ``reduction`` or ``removal``. A project whose methodologies are not all the same, or one of which does both, is neither.
+    :param mechanism: ``reduction`` or ``removal``. A project that does both is neither: its credits can't be told apart.
     :param max_price_usd: highest price in USD per tonne, fees included.
     :param allow_ex_ante: take promises of future removal too.
     :param supply_margin: a listing's supply has to be this many times what is bought of it: stock goes within minutes (seen), and a
@@ -124,7 +121,7 @@ class ProjectFacts:
     What is known of the projects behind the listings.
 
     :param projects: by id, such as ``VCS-191``.
-    :param mechanisms: ``reduction``, ``removal`` or ``both``, by a methodology's id.
+    :param mechanisms: ``reduction``, ``removal`` or ``both``, likewise.
     """
 
     projects: Mapping[str, Project] = field(default_factory=dict)
@@ -153,19 +150,10 @@ class ProjectFacts:
 
     def _told(self, fact: _Fact, project_id: str) -> Collection[str]:
         """Return what is told of a project, with an empty text for what is not."""
+        if fact is _MECHANISM:
+            return [self.mechanisms.get(project_id, "")]
         project = self.projects.get(project_id)
-        if project is None:
-            return ()
-        if fact is not _MECHANISM:
-            return fact.of(project)
-        found = {self._mechanisms.get(_bare_id(id)) or "" for id in fact.of(project)}
-        if "" in found:
-            return {""}
-        return {BOTH} if len(found) > 1 else found
-
-    @cached_property
-    def _mechanisms(self) -> Mapping[str, str]:
-        return {_bare_id(id): mechanism for id, mechanism in self.mechanisms.items()}
+        return fact.of(project) if project else ()
 
 
 @dataclass(frozen=True)
@@ -251,6 +239,7 @@ _BY_NAMES: Final = (
     _Fact("category", _categories, _bare_name, "categories", "excluded_categories"),
     _Fact("methodology", _ids, _bare_id, "methodologies", "excluded_methodologies"),
 )
+# What the market says of it is by what methodologies it is worked out.
 _MECHANISM: Final = _Fact("mechanism", _ids, str, "mechanism")
 _FACTS: Final = (*_BY_NAMES, _MECHANISM)
 #: Why a project is not what is wanted, as far as is known of it.

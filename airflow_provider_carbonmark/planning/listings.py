@@ -144,7 +144,7 @@ def why_none_fits(
             shown = facts.shown(failure, best.project_id)
             message += f". Cheapest that fits otherwise, {failure}: {_described(best, shown)}"
     if UNKNOWN_MECHANISM in counts:
-        message += ". Which mechanism a methodology has is in the file of [carbonmark] disclosure_facts"
+        message += ". Say in the file of [carbonmark] disclosure_facts which mechanism a methodology has"
     return f"{message}. Ask for another quantity, or loosen the filters"
 
 

@@ -394,15 +394,15 @@ def test_a_market_that_says_nothing_of_projects_fails_the_plan_that_asks_for_it(
 
 
 @sqlite_only
-def test_a_mechanism_is_what_the_deployment_says_of_the_methodologies(dag_run, ledger, monkeypatch):
-    removals = ListingFilter(mechanism="removal")
-    with pytest.raises(
-        AirflowFailException, match=r"mechanism can't be told.*\[carbonmark\] disclosure_facts"
-    ):
-        dag_run.plan(filters=removals)
-    monkeypatch.setattr(
-        planner, "_mechanisms", lambda: {"VM0033": "removal", "AR-ACM0003": "removal", "ACM0002": "reduction"}
-    )
-    (line,) = dag_run.plan(filters=removals)
-    # Cheaper ones reduce, or do who knows what besides.
+def test_a_mechanism_and_a_country_are_what_the_deployment_says_of_them(dag_run, ledger, monkeypatch):
+    with pytest.raises(AirflowFailException, match="11 where nothing is known of the project's mechanism"):
+        dag_run.plan(filters=ListingFilter(mechanism="removal"))
+
+    def stated(project_id, methodologies):
+        return ("Mexiko" if project_id == "VCS-2502" else None), (
+            "removal" if "VM0033" in methodologies else None
+        )
+
+    monkeypatch.setattr(planner, "_stated", lambda: stated)
+    (line,) = dag_run.plan(filters=ListingFilter(mechanism="removal", countries=["Mexiko"]))
     assert line["project_id"] == "VCS-2502"
