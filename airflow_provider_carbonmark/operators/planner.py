@@ -80,9 +80,11 @@ def _facts(
     keep: bool,
 ) -> ProjectFacts:
     """Return what is known of the projects that the filter asks about; what the ledger doesn't know, the market is asked, once for all."""
-    from airflow_provider_carbonmark.planning.filters import ProjectFacts
+    from airflow_provider_carbonmark.planning.filters import NOTHING_KNOWN, ProjectFacts
     from airflow_provider_carbonmark.planning.market import projects_to_know
 
+    if not filters.asked_of_projects:
+        return NOTHING_KNOWN
     ids = projects_to_know(listings, filters, now=pendulum.now("UTC"), link_lifetime=lifetime)
     try:
         projects = known_projects(ledger, hook, ids, keep=keep)

@@ -165,9 +165,7 @@ class Market:
 def projects_to_know(
     listings: Iterable[Listing], filters: ListingFilter, *, now: datetime, link_lifetime: timedelta
 ) -> set[str]:
-    """Return the projects that a plan has to know of, by their ids: those of listings that nothing else excludes; none if the filter asks for none."""
-    if not filters.asked_of_projects:
-        return set()
+    """Return the projects that a plan has to know of where the filter asks for something of them, by their ids: of listings that pass all else."""
     market = Market(listings, filters.of_any_project(), now=now, link_lifetime=link_lifetime)
     return {market.listing(offer).project_id for offer in market.offers}
 
