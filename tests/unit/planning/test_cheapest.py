@@ -184,7 +184,8 @@ def test_what_was_not_found_is_not_said_to_be_impossible(monkeypatch):
 
 
 def test_the_same_problem_has_the_same_solution():
-    assert solve(many(40, 30, seed=3)) == solve(many(40, 30, seed=3))
+    # One that is searched to its end: where time runs out, what is found by then is taken.
+    assert solve(many(20, 15, seed=3)) == solve(many(20, 15, seed=3))
 
 
 def test_a_solution_that_is_none_is_not_believed(monkeypatch):
