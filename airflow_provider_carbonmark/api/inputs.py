@@ -23,6 +23,7 @@ MAX_ID: Final = 255
 _EXACT = Context(prec=40)
 _NOT_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PAYMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_RETIREMENT_ID = re.compile(r"[0-9]{1,20}-0x[0-9a-fA-F]{64}-[0-9]{1,20}")
 
 
 def parse_quantity(value: object, field: str = "quantity_tonnes") -> Decimal:
@@ -122,6 +123,23 @@ def parse_payment_id(value: object) -> str:
             "is not made of 1 to 255 letters, digits, '-' and '_'",
             value=value,
             remedy="Take it from the address the buyer came back to, where it is the last part of the path",
+        )
+    return value
+
+
+def parse_retirement_id(value: object) -> str:
+    """
+    Read the id of a retirement before it gets into a path.
+
+    :param value: ``{chainId}-{transaction hash}-{index}`` (doc).
+    :raises InvalidInputError: it is anything else.
+    """
+    if not isinstance(value, str) or not _RETIREMENT_ID.fullmatch(value):
+        raise InvalidInputError(
+            "retirement_id",
+            "is not made of a chain's number, a transaction's hash and an index",
+            value=value,
+            remedy="Take it from the address of the certificate's page, where it is the last part of the path",
         )
     return value
 

@@ -153,6 +153,7 @@ class PlannedPurchase:
     :param unit_price_usd: USD per tonne, fees included, at most six decimals.
     :param cost_usd: exactly the price times the quantity, so at most nine decimals.
     :param shares: whom it is for, each entity and month once; the rest of the quantity was added by rounding and is nobody's.
+    :param base_unit_price_usd: USD per tonne without fees, likewise; None when the market doesn't tell.
     """
 
     quantity_tonnes: Decimal
@@ -165,6 +166,7 @@ class PlannedPurchase:
     beneficiary_name: str
     retirement_message: str
     shares: tuple[Share, ...]
+    base_unit_price_usd: Decimal | None = None
 
     @property
     def rounding_tonnes(self) -> Decimal:

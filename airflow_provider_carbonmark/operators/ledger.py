@@ -30,6 +30,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
 from airflow_provider_carbonmark.hooks.projects import learn_of_projects
+from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import OPEN
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
@@ -279,6 +280,7 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
     Write a proven retirement into the ledger, and update the asset ``carbonmark_retirements``.
 
     A worker that dies in between is followed by the next try, or the next run: each retirement updates the asset, some now and then twice.
+    What the market tells of the retirement by then, such as serial numbers, is kept, too; housekeeping asks for the rest.
 
     Returns (XCom): the purchase as the ledger has it now, as ``Purchase.to_json`` makes it.
 
@@ -311,7 +313,10 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
             purchase = ledger.retired(
                 known.id, dict(self.retirement), now=pendulum.now("UTC"), announcing=True
             )
-        self.log.info("%s is retired: %s", purchase, purchase.certificate_url or purchase.transaction_hash)
+            proof = purchase.certificate_url or purchase.transaction_hash
+            self.log.info("%s is retired: %s", purchase, proof)
+            if purchase.link:
+                learn_of_retirements(ledger, CarbonmarkHook(purchase.link.conn_id), [purchase.id])
         recorded = purchase.to_json()
         names = ("for_whom", "entities", "months", "quantity_tonnes", "payment_id", "test_mode")
         shares = [

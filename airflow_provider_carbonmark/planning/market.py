@@ -176,8 +176,13 @@ def unit_price_usd(listing: Listing) -> Decimal:
 
     A cost has nine decimals at most, then, and a service's floats, such as 3.7800000000000002, do no harm.
     """
-    price = Decimal(_price(listing)).scaleb(-_PRICE_DECIMALS, _EXACT)
-    return listing.purchase_price if price == listing.purchase_price else price
+    return _rounded_price(listing.purchase_price)
+
+
+def base_unit_price_usd(listing: Listing) -> Decimal | None:
+    """Give the price without fees, rounded likewise; None where the market tells none, or one that can't be: above the price with fees."""
+    base = listing.base_unit_price
+    return None if base is None or base > listing.purchase_price else _rounded_price(base)
 
 
 def tonnes(kilograms: int) -> Decimal:
@@ -201,7 +206,16 @@ def as_cost(amount_usd: Decimal) -> int:
 
 
 def _price(listing: Listing) -> int:
-    return math.ceil(listing.purchase_price.scaleb(_PRICE_DECIMALS, _UP))
+    return _millionths(listing.purchase_price)
+
+
+def _millionths(price_usd: Decimal) -> int:
+    return math.ceil(price_usd.scaleb(_PRICE_DECIMALS, _UP))
+
+
+def _rounded_price(price_usd: Decimal) -> Decimal:
+    price = Decimal(_millionths(price_usd)).scaleb(-_PRICE_DECIMALS, _EXACT)
+    return price_usd if price == price_usd else price
 
 
 def _offer(listing: Listing, left: Decimal, minimum_usd: Decimal) -> Offer:

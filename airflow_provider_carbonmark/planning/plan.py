@@ -39,7 +39,14 @@ from airflow_provider_carbonmark.planning.filters import (
 )
 from airflow_provider_carbonmark.planning.limits import NO_LIMITS, Limits, check_limits
 from airflow_provider_carbonmark.planning.listings import NoListingError
-from airflow_provider_carbonmark.planning.market import Market, as_cost, tonnes, unit_price_usd, usd
+from airflow_provider_carbonmark.planning.market import (
+    Market,
+    as_cost,
+    base_unit_price_usd,
+    tonnes,
+    unit_price_usd,
+    usd,
+)
 from airflow_provider_carbonmark.planning.pools import Pool, pooled
 from airflow_provider_carbonmark.planning.problem import Budget, Offer, Problem
 
@@ -259,6 +266,7 @@ class _Buying:
                 beneficiary_name=beneficiary_name,
                 retirement_message=retirement_message,
                 shares=tuple(shares),
+                base_unit_price_usd=base_unit_price_usd(listing),
             )
 
     def _why(self, pools: Sequence[Pool], unsolved: UnsolvedError) -> str:

@@ -46,6 +46,15 @@ def tables(url):
 # --- what it plans
 
 
+def test_the_price_without_fees_is_kept_as_it_was_when_it_was_planned(dag_run, ledger, sandbox):
+    (first,) = dag_run.plan()
+    listing = sandbox.state.listings[first["asset_price_source_id"]]
+    kept = ledger.purchase(first["purchase"])
+    assert kept.base_unit_price_usd == listing.as_price()["baseUnitPrice"] < kept.unit_price_usd
+    (line,) = ledger.lines()
+    assert line.base_unit_price_usd == kept.base_unit_price_usd
+
+
 def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, second, ledger):
     first = dag_run.plan(BOTH)
     assert [line["entity"] for line in first] == ["api", "web"]

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.planning import ListingFilter
-from airflow_provider_carbonmark.planning.market import Market, unit_price_usd
+from airflow_provider_carbonmark.planning.market import Market, base_unit_price_usd, unit_price_usd
 from tests.unit.planning.market import NOW, WITH_PURO, listing, offer
 
 if TYPE_CHECKING:
@@ -100,6 +100,12 @@ def test_prices_count_in_steps_of_a_millionth_of_a_dollar_rounded_up():
     with localcontext(prec=2):
         found = {price: unit_price_usd(offer("a", price, "1")) for price in prices}
     assert found == {price: Decimal(rounded) for price, rounded in prices.items()}
+
+
+def test_the_price_without_fees_is_rounded_likewise_and_none_where_it_is_untold_or_above_the_price_with_them():
+    prices = {None: None, "0.0000001": "0.000001", "3.150000": "3.150000", "3.78": "3.78", "3.780001": None}
+    found = {base: base_unit_price_usd(listing(base_unit_price=base)) for base in prices}
+    assert found == {base: rounded and Decimal(rounded) for base, rounded in prices.items()}
 
 
 def test_a_refusal_says_what_fits_together_and_what_came_closest():
