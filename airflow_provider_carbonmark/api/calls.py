@@ -26,6 +26,7 @@ from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_ID,
     MAX_RETIREMENT_MESSAGE,
+    bare_source_id,
     parse_payment_id,
     parse_quantity,
     parse_retirement_id,
@@ -212,8 +213,8 @@ class Calls:
         def read(answer: Answer) -> Quote:
             # assumed: an answer may leave out what we said ourselves; if it says it, it has to be the same.
             quote = self.reader.model(answer, Quote, known=order)
-            told = (quote.asset_price_source_id.lower(), quote.quantity_tonnes)
-            if told != (order["asset_price_source_id"].lower(), order["quantity_tonnes"]):
+            told = (bare_source_id(quote.asset_price_source_id), quote.quantity_tonnes)
+            if told != (bare_source_id(order["asset_price_source_id"]), order["quantity_tonnes"]):
                 raise self.reader.unreadable(
                     answer,
                     f"is a quote for {quote.quantity_tonnes} t of {quote.asset_price_source_id}, which was not asked for",

@@ -158,6 +158,11 @@ def parse_flag(value: object, field: str) -> bool:
     return known[word]
 
 
+def bare_source_id(source_id: str) -> str:
+    """Return what tells a listing from others: its id without letter case, since hexadecimal addresses come in either (``0xAb``, ``0xab``)."""
+    return source_id.lower()
+
+
 def parse_text(value: object, field: str, max_length: int) -> str:
     """
     Read a name or a message that ends up in a public record.

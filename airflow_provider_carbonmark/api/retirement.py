@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_carbonmark.api.errors import shorten
-from airflow_provider_carbonmark.api.inputs import parse_retirement_id
+from airflow_provider_carbonmark.api.inputs import bare_source_id, parse_retirement_id
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Payment, Retirement
@@ -270,8 +270,7 @@ def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], lis
     comparisons: tuple[tuple[str, Any, Any, Callable[[Any], object]], ...] = (
         ("beneficiary name", asked.beneficiary_name, payment.beneficiary_name, _bare_name),
         ("quantity in tonnes", asked.quantity_tonnes, payment.quantity_tonnes, Decimal),
-        # The hexadecimal part of a source id may come in either case.
-        ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, str.lower),
+        ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, bare_source_id),
         # From month to month, all the rest may be alike.
         ("message", asked.retirement_message, payment.retirement_message, _bare_name),
     )
