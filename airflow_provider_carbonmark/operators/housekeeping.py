@@ -14,7 +14,6 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.projects import learn_of_projects
-from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
 from airflow_provider_carbonmark.hooks.runs import is_over
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, Run, State
 
@@ -75,6 +74,9 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+
         now = datetime.now(UTC)
         with keeping_books() as ledger:
             open_purchases = ledger.open_purchases()

@@ -30,7 +30,6 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
 from airflow_provider_carbonmark.hooks.projects import learn_of_projects
-from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import OPEN
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
@@ -301,6 +300,9 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
         self.retirement = retirement
 
     def execute(self, context: Context) -> dict[str, Any]:
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+
         with keeping_books() as ledger:
             if not isinstance(self.retirement, Mapping):
                 raise InvalidInputError(
