@@ -39,13 +39,22 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import coverage, files, open_ends, planning, projects, retirements
+from airflow_provider_carbonmark.ledger import (
+    coverage,
+    files,
+    invariants,
+    open_ends,
+    planning,
+    projects,
+    retirements,
+)
 from airflow_provider_carbonmark.ledger.purchases import Purchases
 from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
 from airflow_provider_carbonmark.ledger.schema import allocations, origins, source_files
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.files import FileOfRun
+    from airflow_provider_carbonmark.ledger.invariants import Broken
     from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
@@ -162,6 +171,10 @@ class Ledger(Purchases):
     def second_payments(self, *, month: str | None = None, year: int | None = None) -> list[SecondPayment]:
         """Return what was paid beside the payment that counts, for a month, a year, or ever; by purchase."""
         return self._read([], open_ends.second_payments, *_wanted(allocations, month, year, None, None))
+
+    def broken(self) -> list[Broken]:
+        """Return the rows that break what holds of every ledger; see :mod:`~airflow_provider_carbonmark.ledger.invariants`."""
+        return self._read([], lambda connection: list(invariants.broken(connection)))
 
     def missing_projects(self) -> list[str]:
         """Return the projects of purchases that nothing is known of, such as ``VCS-191``."""

@@ -203,6 +203,7 @@ def test_whatever_runs_do_no_line_is_lost_or_doubled(ledger: Ledger, seed: int) 
             say_at_random(ledger, books, chance)
         seen |= {line.state for line in books.lines.values()}
     compare(ledger, books)
+    assert ledger.broken() == []
     # Else it would have shown less than it says.
     kept = ledger.lines()
     assert seen | {each.state for each in kept} == set(State)

@@ -87,6 +87,7 @@ def test_version_1_has_rows_in_every_state() -> None:
 def test_every_row_is_carried_over_once(ledger: Ledger, engine: Engine) -> None:
     check_rows(ledger)
     check_rows(Ledger(engine, "another"))
+    assert ledger.broken() == []
     with engine.connect() as connection:
         # What version 1 looks at first, and refuses.
         told = connection.scalars(text("SELECT version FROM carbonmark_ledger_version")).all()
