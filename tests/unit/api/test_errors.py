@@ -32,13 +32,13 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_pickling_with_all_it_carries(error, protocol):
-    copy = pickle.loads(pickle.dumps(error, protocol))
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
-    assert vars(copy) == vars(error)
-    assert copy.args == error.args
+def test_an_error_survives_pickling_with_all_it_carries(error):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        copy = pickle.loads(pickle.dumps(error, protocol))
+        assert (type(copy), str(copy), vars(copy), copy.args) == (
+            *(type(error), str(error)),
+            *(vars(error), error.args),
+        )
 
 
 def test_the_examples_cover_the_whole_tree():
@@ -48,17 +48,10 @@ def test_the_examples_cover_the_whole_tree():
     assert {type(error) for error in EXAMPLES} | {StatusError} == tree(CarbonmarkError)
 
 
-def test_the_text_shows_nothing_that_is_unknown():
-    assert str(TransportError("Refused.")) == "Refused."
-
-
 def test_a_refused_input_names_field_value_and_remedy():
     error = InvalidInputError("quantity_tonnes", "is not above zero", value=-1, remedy="Give more")
     assert str(error) == "quantity_tonnes is not above zero (got -1). Give more."
     assert isinstance(error, ValueError)
-
-
-def test_a_value_that_is_left_out_is_not_shown():
     assert "got" not in str(InvalidInputError("api_key", "is odd", remedy="Copy it again"))
 
 
