@@ -1,8 +1,6 @@
-"""What goes wrong when a fault is switched on."""
+"""When a fault hits, and what; what then comes: tests/integration/api/test_faults.py."""
 
 from __future__ import annotations
-
-import re
 
 import httpx
 import pytest
@@ -13,17 +11,6 @@ DROPPED = (httpx.RemoteProtocolError, httpx.ReadError)
 
 def fail(shopper, kind, **how):
     shopper.switch(faults=[{"kind": kind, **how}])
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_an_error_has_its_status_and_the_usual_shape(shopper, status):
-    fail(shopper, "error", status=status)
-    answer = shopper.http.get("/prices")
-
-    assert answer.status_code == status
-    assert set(answer.json()) == {"message", "name"}
-    assert answer.headers["x-request-id"]
-    assert "retry-after" not in answer.headers
 
 
 @pytest.mark.parametrize("kind", ["error", "drop", "html", "redirect", "empty_object"])
@@ -38,51 +25,14 @@ def test_nothing_is_done_when_the_service_is_not_reached(shopper, kind):
     assert shopper.http.post("/checkout", json=order).status_code == 200
 
 
-def test_a_connection_is_dropped_in_the_middle_of_an_answer(shopper):
-    fail(shopper, "drop_mid_body")
-    with pytest.raises(DROPPED):
-        shopper.http.get("/prices")
-
-
 @pytest.mark.parametrize(
-    ("kind", "status", "content_type", "text"),
-    [
-        ("html", 200, "text/html", "<!doctype html>.*"),
-        ("redirect", 302, None, ".*"),
-        ("invalid_json", 200, "application/json", ".*,,"),
-        ("empty_object", 200, "application/json", "{}"),
-    ],
+    "kind", ["wrong_types", "bad_urls", "invalid_json", "oversized", "oversized_chunked"]
 )
-def test_something_else_comes_instead_of_the_answer(shopper, kind, status, content_type, text):
-    fail(shopper, kind, location="http://elsewhere.test/prices")
-    answer = shopper.http.get("/prices")
-
-    assert (answer.status_code, answer.headers.get("content-type")) == (status, content_type)
-    assert re.fullmatch(text, answer.text, re.DOTALL)
-    assert answer.headers.get("location") == ("http://elsewhere.test/prices" if status == 302 else None)
-
-
-def test_types_are_swapped(shopper):
-    order = shopper.order()
-    fail(shopper, "wrong_types")
-
-    assert shopper.http.post("/checkout", json=order).json() == {"url": 12345}
-    assert shopper.http.get("/prices").json()[0]["purchasePrice"] == "not a number"
-
-
-@pytest.mark.parametrize("kind", ["oversized", "oversized_chunked"])
-def test_a_body_is_larger_than_four_mebibytes(shopper, kind):
-    fail(shopper, kind)
-    answer = shopper.http.get("/prices")
-
-    assert len(answer.content) > 4 * 1024 * 1024
-    assert ("content-length" in answer.headers) == (kind == "oversized")
-
-
-@pytest.mark.parametrize("kind", ["wrong_types", "bad_urls", "invalid_json", "oversized"])
 def test_a_page_can_be_spoilt_too(shopper, kind):
     fail(shopper, kind, path="/cancelled")
-    assert shopper.http.get("/cancelled").headers["content-type"] == "application/json"
+    headers = shopper.http.get("/cancelled").headers
+    assert headers["content-type"] == "application/json"
+    assert ("content-length" in headers) == (kind != "oversized_chunked")
 
 
 def test_latency_delays_pages_too_but_not_the_control_calls(shopper):

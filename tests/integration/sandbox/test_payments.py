@@ -1,14 +1,10 @@
-"""GET /payments/{id}: how a retirement goes, in every layout; certificates; test mode."""
+"""GET /payments/{id}: how a retirement goes, certificates, test mode. Layouts and cards: tests/integration/api/test_retirements.py."""
 
 from __future__ import annotations
 
 import re
-from functools import reduce
-
-import pytest
 
 PROOF = ("view_retirement_url", "transaction_hash", "on_chain_explorer_url")
-BOUGHT = ("quantity_tonnes", "asset_price_source_id", "beneficiary_name", "retirement_message")
 
 
 def statuses(payment):
@@ -84,27 +80,6 @@ def test_a_payment_is_unknown_until_it_is_paid_but_where_it_was_announced(shoppe
     assert statuses(shopper.payment(announced)) == ("EXPIRED", None)
 
 
-@pytest.mark.parametrize(
-    ("card", "status", "proven", "beneficiary", "quantity"),
-    [
-        ("4242424242424242", "COMPLETED", True, "Example GmbH", 1.234),
-        ("4000000000001018", "FAILED", False, "Example GmbH", 1.234),
-        ("4000000000001026", "SUBMITTED", False, "Example GmbH", 1.234),
-        ("4000000000001034", "COMPLETED", False, "Example GmbH", 1.234),
-        ("4000000000001042", "COMPLETED", True, "Developer Tester", 0.017),
-        ("4000000000001059", "COMPLETED", True, "Somebody Else Ltd.", 2.234),
-    ],
-)
-def test_the_card_decides_how_it_ends(shopper, card, status, proven, beneficiary, quantity):
-    payment_id = shopper.buy(card)
-    shopper.advance(10**6)
-    payment = shopper.payment(payment_id)
-
-    assert statuses(payment) == ("PAID", status)
-    assert [payment["retirement"][name] is not None for name in PROOF] == [proven] * 3
-    assert (payment["beneficiary_name"], payment["quantity_tonnes"]) == (beneficiary, quantity)
-
-
 def test_all_of_test_mode_links_to_one_placeholder(shopper):
     shopper.http.headers["authorization"] = "Bearer cm_api_sandbox_1"
     first, second = shopper.buy(), shopper.buy(quantity_tonnes=7)
@@ -122,69 +97,6 @@ def test_all_of_test_mode_links_to_one_placeholder(shopper):
     assert certificate.status_code == 200
     assert "TEST MODE" in certificate.text
     assert "Do NOT" in certificate.text
-
-
-# Each place of each part at least once.
-@pytest.mark.parametrize("proof_at", ["beside", "top"])
-@pytest.mark.parametrize(
-    ("payment_at", "retirement_at", "bought_at"),
-    [
-        *(("status", "retirement.status", "top"), ("payment_status", "retirement_status", "metadata")),
-        *(("payment.status", "order.status", "quote"), ("status", "order_status", "retirement")),
-        ("payment_status", "order.status", "order"),
-    ],
-)
-def test_a_payment_comes_in_every_layout(shopper, payment_at, retirement_at, proof_at, bought_at):
-    shopper.switch(
-        retirement_seconds=0,
-        payment_status_at=payment_at,
-        retirement_status_at=retirement_at,
-        proof_at=proof_at,
-        bought_at=bought_at,
-    )
-    payment = shopper.payment(shopper.buy())
-
-    def at(path):
-        return reduce(lambda part, name: part[name], path.split("."), payment)
-
-    assert (at(payment_at), at(retirement_at)) == ("PAID", "COMPLETED")
-    place = f"{retirement_at.rpartition('.')[0]}." if proof_at == "beside" and "." in retirement_at else ""
-    assert at(f"{place}transaction_hash").startswith("0x")
-    assert at(f"{place}view_retirement_url").startswith(f"{shopper.url}/retirements/id/")
-    bought = payment if bought_at == "top" else payment[bought_at]
-    source = shopper.state()["checkouts"][0]["asset_price_source_id"]
-    assert [bought[name] for name in BOUGHT] == [1.234, source, "Example GmbH", "October 2026"]
-
-
-@pytest.mark.parametrize("fields", [["transaction_hash"], ["certificate_url"], []])
-def test_a_proof_consists_of_the_fields_wanted(shopper, fields):
-    shopper.switch(retirement_seconds=0, proof_fields=fields)
-    retirement = shopper.payment(shopper.buy())["retirement"]
-    assert set(retirement) == {"status", "completed_at", *fields}
-
-
-@pytest.mark.parametrize(
-    ("spelling", "waiting", "completed"),
-    [
-        ("UPPER_SNAKE", "AWAITING_PAYMENT", "COMPLETED"),
-        ("lower_snake", "awaiting_payment", "completed"),
-        ("Title Words", "Awaiting Payment", "Completed"),
-        ("kebab-case", "awaiting-payment", "completed"),
-        ("camelCase", "awaitingPayment", "completed"),
-    ],
-)
-def test_status_words_are_spelled_in_every_way(shopper, spelling, waiting, completed):
-    shopper.switch(status_spelling=spelling, checkout_layout="rich", retirement_seconds=0)
-    checkout = shopper.checkout()
-    assert statuses(shopper.payment(checkout["payment_id"])) == (waiting, None)
-    assert statuses(shopper.payment(shopper.pay(checkout["url"])))[1] == completed
-
-
-def test_metadata_can_be_repeated_whatever_was_really_retired(shopper):
-    shopper.switch(echo_metadata=True, bought_at="retirement", retirement_seconds=0)
-    payment = shopper.payment(shopper.buy("4000000000001042"))
-    assert payment["metadata"]["beneficiary_name"] == "Example GmbH"
-    assert payment["retirement"]["beneficiary_name"] == "Developer Tester"
 
 
 def test_a_certificate_shows_the_retirement_and_that_it_proves_nothing(shopper):
