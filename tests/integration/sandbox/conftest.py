@@ -39,10 +39,12 @@ class Shopper:
             if entry["liquidSupply"] >= tonnes and entry["listing"]["expiresAfter"] > NOW.timestamp()
         )
 
-    def order(self, **changes: Any) -> dict[str, Any]:
+    def order(self, project_id: str | None = None, **changes: Any) -> dict[str, Any]:
+        """Return an order of whatever is for sale, or of a project's credits, with changes."""
+        tonnes = 1 if project_id else 100
         usual = {
             "asset_price_source_id": changes.get("asset_price_source_id")
-            or self.liquid_listing()["sourceId"],
+            or self.liquid_listing(tonnes, project_id)["sourceId"],
             "quantity_tonnes": 1.234,
             "metadata": {"beneficiary_name": "Example GmbH", "retirement_message": "October 2026"},
             "success_url": "http://buyer.test/thanks",
@@ -58,12 +60,11 @@ class Shopper:
     def open_checkout(self, **changes: Any) -> str:
         return self.checkout(**changes)["url"]
 
-    def refusal(self, order: dict[str, Any], path: str = "/checkout", **headers: str) -> tuple[int, str]:
-        """Return status and message of what is refused, and makes no checkout."""
-        before = len(self.state()["checkouts"])
-        answer = self.http.post(path, json=order, headers=headers)
-        assert len(self.state()["checkouts"]) == before
-        return answer.status_code, answer.json()["message"]
+    def is_refused(self, status: int, complaint: str, **changes: Any) -> None:
+        """Check that nothing can be sold, and why."""
+        answer = self.http.post("/checkout", json=self.order(**changes))
+        assert (answer.status_code, complaint in answer.json()["message"]) == (status, True), answer.text
+        assert self.state()["checkouts"] == []
 
     def pay(self, checkout_url: str, card: str = GOOD_CARD) -> str:
         """Return the payment's id, as it is found at the end of the address after paying."""

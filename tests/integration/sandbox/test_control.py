@@ -115,9 +115,10 @@ def test_what_does_not_exist_cannot_be_changed(shopper):
 
 
 def test_a_listing_can_be_repriced_and_old_checkouts_keep_their_price(shopper):
-    source = shopper.liquid_listing(tonnes=19, project_id="ICR-112")["sourceId"]
-    url = shopper.open_checkout(asset_price_source_id=source, quantity_tonnes=1)
-    entry = shopper.http.patch(f"/sandbox/listings/{source}", json={"purchase_price": 14}).json()
+    order = shopper.order("ICR-112", quantity_tonnes=1)
+    url = shopper.open_checkout(**order)
+    path = f"/sandbox/listings/{order['asset_price_source_id']}"
+    entry = shopper.http.patch(path, json={"purchase_price": 14}).json()
 
     assert (entry["purchasePrice"], entry["baseUnitPrice"]) == (14, 10)
     assert "Pay $3.78<" in shopper.http.get(url).text

@@ -101,8 +101,7 @@ def test_all_of_test_mode_links_to_one_placeholder(shopper):
 
 def test_a_certificate_shows_the_retirement_and_that_it_proves_nothing(shopper):
     shopper.switch(retirement_seconds=0)
-    source = shopper.liquid_listing(tonnes=150, project_id="ICR-88")["sourceId"]
-    retirement = shopper.payment(shopper.buy(asset_price_source_id=source))["retirement"]
+    retirement = shopper.payment(shopper.buy(project_id="ICR-88"))["retirement"]
     url = retirement["view_retirement_url"]
     certificate = shopper.http.get(url).text
 
