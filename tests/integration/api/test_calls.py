@@ -8,14 +8,8 @@ from decimal import Decimal
 import pytest
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api import calls
+from airflow_provider_carbonmark.api import calls, errors
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
-from airflow_provider_carbonmark.api.errors import (
-    AccessDeniedError,
-    NotFoundError,
-    RequestRefusedError,
-    TransportError,
-)
 from airflow_provider_carbonmark.sandbox.projects import PROJECTS
 from tests.integration.api.conftest import ONE_CLIENT
 
@@ -93,7 +87,7 @@ def test_a_checkout_is_made_and_paid_and_retired(call, sandbox, order, pay, layo
 
 
 def test_an_unknown_payment_is_not_found_and_both_sides_can_name_the_request(call, sandbox):
-    with pytest.raises(NotFoundError) as caught:
+    with pytest.raises(errors.NotFoundError) as caught:
         call("get_payment", "pay_1")
     request = sandbox.state.requests[-1]
     assert caught.value.request_id == request["id"]
@@ -113,7 +107,7 @@ def test_an_unknown_payment_is_not_found_and_both_sides_can_name_the_request(cal
 def test_a_wrong_key_is_told_from_a_right_one(call, sandbox, key, status, codes):
     for shape, code in zip(["message_name", "status_code"], codes, strict=True):
         sandbox.state.change_switches(error_shape=shape)
-        with pytest.raises(AccessDeniedError, match="connection's password") as caught:
+        with pytest.raises(errors.AccessDeniedError, match="connection's password") as caught:
             call.using(api_key=key)("get_payment", "pay_1")
         assert (caught.value.status, caught.value.code) == (status, code)
 
@@ -121,7 +115,7 @@ def test_a_wrong_key_is_told_from_a_right_one(call, sandbox, key, status, codes)
 @ONE_CLIENT
 def test_a_listing_that_sold_out_is_refused_with_the_services_words(call, sandbox, order):
     sandbox.state.listings[order["asset_price_source_id"]].liquid_supply = Decimal("0.5")
-    with pytest.raises(RequestRefusedError, match="0.5 t left") as caught:
+    with pytest.raises(errors.RequestRefusedError, match="0.5 t left") as caught:
         call("create_checkout", **order)
     assert caught.value.status == 409
 
@@ -129,7 +123,7 @@ def test_a_listing_that_sold_out_is_refused_with_the_services_words(call, sandbo
 @pytest.mark.parametrize("host", ["http://127.0.0.1:1", "http://nowhere.invalid", "TLS"])
 def test_a_service_that_is_not_there_is_a_transport_error(call, sandbox, host):
     url = sandbox.url.replace("http:", "https:") if host == "TLS" else host
-    with pytest.raises(TransportError, match="connection's host"):
+    with pytest.raises(errors.TransportError, match="connection's host"):
         call.using(checkout_url=url)("get_payment", "pay_1")
 
 
@@ -157,5 +151,5 @@ async def test_a_cancelled_call_leaves_the_client_usable(settings, sandbox):
     async with AsyncCarbonmarkClient(settings) as client:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.get_payment("slow"), timeout=0.2)
-        with pytest.raises(NotFoundError):
+        with pytest.raises(errors.NotFoundError):
             await client.get_payment("pay_1")

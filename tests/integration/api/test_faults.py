@@ -9,25 +9,20 @@ from itertools import cycle
 
 import pytest
 
-from airflow_provider_carbonmark.api.errors import (
-    CarbonmarkError,
-    ServiceError,
-    TransportError,
-    UnreadableAnswerError,
-)
+from airflow_provider_carbonmark.api import errors
 from tests.integration.api.conftest import KEY, ONE_CLIENT
 
 BROKEN = {
-    "html": (UnreadableAnswerError, "is not JSON (content type 'text/html', body '<!doctype html>"),
-    "redirect": (UnreadableAnswerError, "is a redirect to the same host, which is not followed"),
-    "invalid_json": (UnreadableAnswerError, "is not JSON (content type 'application/json', body '{"),
-    "empty_object": (UnreadableAnswerError, "tells neither an id nor a status"),
-    "wrong_types": (UnreadableAnswerError, "tells neither an id nor a status"),
-    "oversized": (UnreadableAnswerError, "is longer than 4 MiB"),
-    "oversized_chunked": (UnreadableAnswerError, "is longer than 4 MiB"),
-    "drop": (TransportError, "Check the connection's host"),
-    "drop_mid_body": (TransportError, "Check the connection's host"),
-    "error": (ServiceError, "Carbonmark says 'The sandbox was told to fail.'"),
+    "html": (errors.UnreadableAnswerError, "is not JSON (content type 'text/html', body '<!doctype html>"),
+    "redirect": (errors.UnreadableAnswerError, "is a redirect to the same host, which is not followed"),
+    "invalid_json": (errors.UnreadableAnswerError, "is not JSON (content type 'application/json', body '{"),
+    "empty_object": (errors.UnreadableAnswerError, "tells neither an id nor a status"),
+    "wrong_types": (errors.UnreadableAnswerError, "tells neither an id nor a status"),
+    "oversized": (errors.UnreadableAnswerError, "is longer than 4 MiB"),
+    "oversized_chunked": (errors.UnreadableAnswerError, "is longer than 4 MiB"),
+    "drop": (errors.TransportError, "Check the connection's host"),
+    "drop_mid_body": (errors.TransportError, "Check the connection's host"),
+    "error": (errors.ServiceError, "Carbonmark says 'The sandbox was told to fail.'"),
 }
 CALLS = ["list_prices", "create_quote", "create_checkout", "get_payment"]
 
@@ -66,7 +61,7 @@ def test_a_proof_that_is_not_on_the_web_is_no_proof(make):
 
 
 def test_a_redirect_is_not_followed_and_its_host_is_named(make, sandbox):
-    with pytest.raises(UnreadableAnswerError, match="redirect to 127.0.0.1"):
+    with pytest.raises(errors.UnreadableAnswerError, match="redirect to 127.0.0.1"):
         make("get_payment", kind="redirect", location=f"{sandbox.url}/stolen")
     assert "/stolen" not in [request["path"] for request in sandbox.state.requests]
 
@@ -89,7 +84,7 @@ def test_an_unreadable_answer_is_asked_for_again_but_nothing_is_made_again(make,
     assert make("get_payment", call.retrying(), kind="html", next=1).payment_status == "PAID"
     for method, counted in (("create_quote", "POST /quotes"), ("create_checkout", "POST /checkout")):
         before = sandbox.state.request_counts[counted]
-        with pytest.raises(UnreadableAnswerError):
+        with pytest.raises(errors.UnreadableAnswerError):
             make(method, call.retrying(), kind="html", after_work=True, next=1)
         assert sandbox.state.request_counts[counted] == before + 1
 
@@ -98,7 +93,7 @@ def test_an_unreadable_answer_is_asked_for_again_but_nothing_is_made_again(make,
 @pytest.mark.parametrize("method", ["create_checkout", "get_payment"])
 def test_a_failure_that_does_not_pass_is_not_tried_again(make, call, sandbox, delays, method):
     before = sandbox.state.request_counts.total()
-    with pytest.raises(CarbonmarkError):
+    with pytest.raises(errors.CarbonmarkError):
         make(method, call.retrying(), kind="error", status=409)
     assert sandbox.state.request_counts.total() == before + 1
     assert not delays
@@ -127,7 +122,7 @@ def test_the_key_is_in_no_log_line_and_no_error_of_any_fault(make, call, delays,
     caplog.set_level(logging.DEBUG)
     shown = []
     for kind, method in zip(BROKEN, cycle(CALLS[1:]), strict=False):
-        with pytest.raises(CarbonmarkError) as caught:
+        with pytest.raises(errors.CarbonmarkError) as caught:
             make(method, call.retrying(attempts=2), kind=kind)
         shown += traceback.format_exception(caught.value)
         shown.append(repr(caught.value))

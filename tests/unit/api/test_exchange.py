@@ -11,26 +11,15 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_carbonmark.api import calls as calls_module
+from airflow_provider_carbonmark.api import calls as calls_module, errors
 from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES
-from airflow_provider_carbonmark.api.errors import (
-    AccessDeniedError,
-    CarbonmarkError,
-    InvalidInputError,
-    NotFoundError,
-    RateLimitedError,
-    RequestRefusedError,
-    ServiceError,
-    TransportError,
-    UnreadableAnswerError,
-)
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
 from tests.unit.api.conftest import CHECKOUT, KEY, PAID, Started, answer_with, make_calls
 
 
 def ask(status=200, body=PAID, exchange=None, **headers):
     """Return what reading a payment, or another call, comes to when the service answers so."""
-    with pytest.raises((StopIteration, CarbonmarkError)) as caught:
+    with pytest.raises((StopIteration, errors.CarbonmarkError)) as caught:
         answer_with(exchange or Started(make_calls().get_payment("pay_1")), status, body, **headers)
     assert KEY not in str(caught.value)
     return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
@@ -51,23 +40,19 @@ def test_requests_carry_who_we_are_and_what_we_take():
 
 def test_the_public_market_does_not_get_the_key():
     calls = make_calls()
-    for exchange, query in (
-        (
-            calls.list_prices(["VCS-191", "ICR-112"], Decimal("0.500")),
-            "prices?projectIds=VCS-191&projectIds=ICR-112&minSupply=0.5",
-        ),
-        (calls.list_projects(["VCS-191"]), "carbonProjects?keys=VCS-191&limit=50&offset=0"),
-    ):
-        request = next(exchange)
-        assert str(request.url) == f"https://market.example.com/{query}"
-        assert "authorization" not in request.headers
+    prices = next(calls.list_prices(["VCS-191", "ICR-112"], Decimal("0.500")))
+    projects = next(calls.list_projects(["VCS-191"]))
+    query = "projectIds=VCS-191&projectIds=ICR-112&minSupply=0.5"
+    assert str(prices.url) == f"https://market.example.com/prices?{query}"
+    assert str(projects.url) == "https://market.example.com/carbonProjects?keys=VCS-191&limit=50&offset=0"
+    assert "authorization" not in {*prices.headers, *projects.headers}
 
 
 @pytest.mark.parametrize(
     ("project_ids", "min_supply"), [("VCS-191", None), ([""], None), ([5], None), (None, 0), (None, "lots")]
 )
 def test_a_price_query_that_makes_no_sense_is_refused(project_ids, min_supply):
-    with pytest.raises(InvalidInputError, match="project_ids|min_supply"):
+    with pytest.raises(errors.InvalidInputError, match="project_ids|min_supply"):
         next(make_calls().list_prices(project_ids, min_supply))
 
 
@@ -92,10 +77,10 @@ def test_a_checkout_is_sent_as_documented():
         *(({"metadata": {"odd": value}}, "metadata") for value in (object(), float("nan"))),
         *(({"idempotency_key": key}, "idempotency_key") for key in ("a\r\nb", "", "x" * 256)),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value)[:30],
 )
 def test_a_checkout_that_makes_no_sense_is_refused_before_anything_is_sent(changes, field):
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(errors.InvalidInputError) as caught:
         next(make_calls().create_checkout(**CHECKOUT | changes))
     assert caught.value.field == field
 
@@ -105,10 +90,10 @@ def test_each_checkout_has_an_idempotency_key_of_its_own_for_all_its_attempts():
         exchange = make_calls(RetryPolicy(attempts=3)).create_checkout(**CHECKOUT | {"idempotency_key": None})
         for _ in range(2):
             yield next(exchange).headers["idempotency-key"]
-            assert isinstance(exchange.send(TransportError("Reset.")), float)
+            assert isinstance(exchange.send(errors.TransportError("Reset.")), float)
         yield next(exchange).headers["idempotency-key"]
-        with pytest.raises(TransportError):
-            exchange.send(TransportError("Reset."))
+        with pytest.raises(errors.TransportError):
+            exchange.send(errors.TransportError("Reset."))
 
     (first,), (second,) = set(keys()), set(keys())
     assert first != second
@@ -134,22 +119,25 @@ def test_time_that_has_passed_counts_against_the_longest_time(monkeypatch):
     exchange = make_calls(RetryPolicy(attempts=99, max_elapsed=90.0)).get_payment("pay_1")
     next(exchange)
     now[0] += 89.0
-    assert exchange.send(TransportError("Timeout.")) <= 1.0
+    assert exchange.send(errors.TransportError("Timeout.")) <= 1.0
     next(exchange)
     now[0] += 1.0
-    with pytest.raises(TransportError):
-        exchange.send(TransportError("Timeout."))
+    with pytest.raises(errors.TransportError):
+        exchange.send(errors.TransportError("Timeout."))
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "remedy"),
     [
-        *((status, RequestRefusedError, "Check the inputs") for status in (400, 408, 422)),
-        *((status, AccessDeniedError, "API key in the connection's password") for status in (401, 403)),
-        (404, NotFoundError, "host"),
-        (409, RequestRefusedError, "sold out or expired"),
-        (429, RateLimitedError, "less often"),
-        *((status, ServiceError, "later") for status in (503, 599, 999)),
+        *((status, errors.RequestRefusedError, "Check the inputs") for status in (400, 408, 422)),
+        *(
+            (status, errors.AccessDeniedError, "API key in the connection's password")
+            for status in (401, 403)
+        ),
+        (404, errors.NotFoundError, "host"),
+        (409, errors.RequestRefusedError, "sold out or expired"),
+        (429, errors.RateLimitedError, "less often"),
+        *((status, errors.ServiceError, "later") for status in (503, 599, 999)),
     ],
 )
 def test_an_error_status_tells_its_kind_and_remedy(status, kind, remedy):
@@ -173,7 +161,7 @@ def test_an_error_status_tells_its_kind_and_remedy(status, kind, remedy):
 )
 def test_an_error_status_counts_whatever_its_body(body, message, code):
     error = ask(422, body if isinstance(body, bytes) else json.dumps(body).encode())
-    assert (type(error), error.code) == (RequestRefusedError, code)
+    assert (type(error), error.code) == (errors.RequestRefusedError, code)
     assert message in str(error)
     assert len(str(error)) < 500
 
@@ -188,7 +176,7 @@ def test_the_request_id_is_found_in_usual_headers(name):
 @pytest.mark.parametrize("status", [301, 302, 307])
 def test_a_redirect_is_refused_and_names_the_host_only(status):
     error = ask(status, b"", location="https://user:pass@evil.example/steal?token=1")
-    assert type(error) is UnreadableAnswerError
+    assert type(error) is errors.UnreadableAnswerError
     assert "redirect to evil.example, which is not followed" in str(error)
     for hidden in ("user", "steal", "token"):
         assert hidden not in str(error)
@@ -216,7 +204,7 @@ def test_a_redirect_is_refused_and_names_the_host_only(status):
 )
 def test_an_answer_that_is_not_what_is_documented_is_unreadable(body, problem):
     error = ask(200, body, content_type="text/odd", x_request_id="req_1")
-    assert (type(error), error.status, error.request_id) == (UnreadableAnswerError, 200, "req_1")
+    assert (type(error), error.status, error.request_id) == (errors.UnreadableAnswerError, 200, "req_1")
     assert problem in str(error)
     assert "'text/odd'" in str(error)
     assert len(str(error)) < 600
@@ -271,15 +259,7 @@ def test_a_compressed_body_is_never_unpacked_beyond_the_limit(body, encoding):
             "exchange": Started(make_calls().create_checkout(**CHECKOUT)),
         },
     ],
-    ids=[
-        "message and code",
-        "page and request id",
-        "at the cut",
-        "redirect",
-        "content type",
-        "JSON",
-        "address",
-    ],
+    ids=["words", "page", "at the cut", "redirect", "content type", "JSON", "address"],
 )
 def test_the_key_is_in_no_error_even_when_the_service_echoes_it(echo):
     error = str(ask(**echo))

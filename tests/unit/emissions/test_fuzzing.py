@@ -19,23 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from airflow_provider_carbonmark.emissions import (
-    AWS,
-    CLOUD_CARBON_FOOTPRINT,
-    CODECARBON,
-    GOOGLE_CLOUD,
-    OVHCLOUD,
-    SCALEWAY,
-    EmissionsError,
-    emissions_of_month,
-)
+from airflow_provider_carbonmark import emissions
+from airflow_provider_carbonmark.emissions import CODECARBON, EmissionsError
 from tests.unit.emissions.conftest import OWN
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 SAMPLES, CASES = Path(__file__).parents[3] / "dags" / "data", Path(__file__).parent / "cases"
 EUROPEAN = replace(OWN, period="month", delimiter=";", decimal=",", encoding="cp1252", blank="zero")
 COLUMNS = [
-    *(AWS, CODECARBON, GOOGLE_CLOUD, CLOUD_CARBON_FOOTPRINT, OVHCLOUD, SCALEWAY, EUROPEAN),
+    *(emissions.AWS, emissions.GOOGLE_CLOUD, emissions.CLOUD_CARBON_FOOTPRINT, emissions.OVHCLOUD),
+    *(emissions.SCALEWAY, CODECARBON, EUROPEAN),
     replace(CODECARBON, blank="skip_row"),
     replace(EUROPEAN, delimiter=",", encoding="utf-16"),
     replace(EUROPEAN, period_format="%Y%m", running_total_of="run", version_column="version"),
@@ -96,7 +89,7 @@ def read_damaged(files, columns, month):
             damaged[at : at + length] = piece
         sources.append(io.BytesIO(pack(bytes(damaged))))
     try:
-        found = emissions_of_month(sources, columns, month)
+        found = emissions.emissions_of_month(sources, columns, month)
     except EmissionsError as error:
         assert len(str(error)) < 6000  # noqa: PT017
     else:
