@@ -6,12 +6,10 @@ import asyncio
 from decimal import Decimal
 
 import pytest
-from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api import calls, errors
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
 from airflow_provider_carbonmark.sandbox.projects import PROJECTS
-from tests.integration.api.conftest import ONE_CLIENT
 
 LISTING = ("purchase_price", "liquid_supply", "min_fill_amount", "is_ex_ante", "project_id", "vintage")
 
@@ -27,15 +25,6 @@ def test_the_market_is_read(call, sandbox, layout):
             assert getattr(listing, name) == getattr(theirs[source_id], name)
         assert listing.expires_at.timestamp() == theirs[source_id].expires_after
     assert sandbox.state.requests[-1]["has_key"] is False
-
-
-@ONE_CLIENT
-def test_the_market_can_be_narrowed_to_projects_and_supply(call, sandbox):
-    project_ids = sorted({each.project_id for each in sandbox.state.listings.values()})[:2]
-    listings = call("list_prices", project_ids=project_ids)
-    assert {listing.project_id for listing in listings} == set(project_ids)
-    least = max(listing.supply for listing in listings)
-    assert [each.supply for each in call("list_prices", project_ids=project_ids, min_supply=least)] == [least]
 
 
 @pytest.mark.parametrize(("layout", "at_once"), [("items", 50), ("items", 3), ("array", 3)])
@@ -94,30 +83,6 @@ def test_an_unknown_payment_is_not_found_and_both_sides_can_name_the_request(cal
     assert f"{sandbox.url}/payments/pay_1" in str(caught.value)
     assert request["user_agent"].startswith("airflow-provider-carbonmark/")
     assert request["has_key"] is True
-
-
-@ONE_CLIENT
-@pytest.mark.parametrize(
-    ("key", "status", "codes"),
-    [
-        *((key, 401, ["UnauthorizedError", "UNAUTHORIZED"]) for key in (None, SecretStr("wrong"))),
-        (SecretStr("cm_api_forbidden"), 403, ["ForbiddenError", "FORBIDDEN"]),
-    ],
-)
-def test_a_wrong_key_is_told_from_a_right_one(call, sandbox, key, status, codes):
-    for shape, code in zip(["message_name", "status_code"], codes, strict=True):
-        sandbox.state.change_switches(error_shape=shape)
-        with pytest.raises(errors.AccessDeniedError, match="connection's password") as caught:
-            call.using(api_key=key)("get_payment", "pay_1")
-        assert (caught.value.status, caught.value.code) == (status, code)
-
-
-@ONE_CLIENT
-def test_a_listing_that_sold_out_is_refused_with_the_services_words(call, sandbox, order):
-    sandbox.state.listings[order["asset_price_source_id"]].liquid_supply = Decimal("0.5")
-    with pytest.raises(errors.RequestRefusedError, match="0.5 t left") as caught:
-        call("create_checkout", **order)
-    assert caught.value.status == 409
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:1", "http://nowhere.invalid", "TLS"])

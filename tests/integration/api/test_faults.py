@@ -89,26 +89,6 @@ def test_an_unreadable_answer_is_asked_for_again_but_nothing_is_made_again(make,
         assert sandbox.state.request_counts[counted] == before + 1
 
 
-@ONE_CLIENT
-@pytest.mark.parametrize("method", ["create_checkout", "get_payment"])
-def test_a_failure_that_does_not_pass_is_not_tried_again(make, call, sandbox, delays, method):
-    before = sandbox.state.request_counts.total()
-    with pytest.raises(errors.CarbonmarkError):
-        make(method, call.retrying(), kind="error", status=409)
-    assert sandbox.state.request_counts.total() == before + 1
-    assert not delays
-
-
-# A date has whole seconds, and some time passes on the way.
-@ONE_CLIENT
-@pytest.mark.parametrize(("status", "written", "shortest"), [(429, "seconds", 42), (503, "date", 31)])
-def test_the_service_says_how_long_to_wait(make, call, delays, status, written, shortest):
-    retry_after = {"retry_after": 42, "retry_after_as": written}
-    make("get_payment", call.retrying(), kind="error", status=status, next=1, **retry_after)
-    (delay,) = delays
-    assert shortest <= delay <= 42
-
-
 @pytest.mark.parametrize("fault", ["drop", "error"])
 def test_a_checkout_whose_answer_was_lost_is_made_once(make, call, sandbox, delays, fault):
     checkouts = len(sandbox.state.checkouts)

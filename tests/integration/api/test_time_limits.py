@@ -122,12 +122,8 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next_one(call, servers
     real = socket.getaddrinfo
 
     def two_addresses(host, *args, **kwargs):
-        if host != "market.test":
-            return real(host, *args, **kwargs)
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
-            for address in ("127.0.0.2", "127.0.0.1")
-        ]
+        addresses = ("127.0.0.2", "127.0.0.1") if host == "market.test" else (host,)
+        return [place for address in addresses for place in real(address, *args, **kwargs)]
 
     monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
     assert call.using(market_url=f"http://market.test:{port}", timeout=2.0)("list_prices")
@@ -155,24 +151,22 @@ def tunnel(servers, certificate):
     return make
 
 
+def copy(source, sink):
+    with suppress(OSError):
+        while received := source.recv(65536):
+            sink.sendall(received)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
 def _pass_on_to(port):
     def serve(connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         with socket.create_connection(("127.0.0.1", port)) as target:
-
-            def back():
-                with suppress(OSError):
-                    while received := target.recv(65536):
-                        connection.sendall(received)
-
-            thread = threading.Thread(target=back, daemon=True)
-            thread.start()
-            with suppress(OSError):
-                while received := connection.recv(65536):
-                    target.sendall(received)
-            with suppress(OSError):
-                target.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            back = threading.Thread(target=copy, args=(target, connection), daemon=True)
+            back.start()
+            copy(connection, target)
+            back.join(10)
 
     return serve
 

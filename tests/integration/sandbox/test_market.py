@@ -30,28 +30,6 @@ def test_the_market_looks_like_the_measured_one(shopper):
     assert any(entry["listing"]["expiresAfter"] < NOW.timestamp() for entry in entries)
 
 
-def test_an_entry_has_every_field_that_was_seen(shopper):
-    entry = shopper.liquid_listing(tonnes=19, project_id="ICR-112")
-
-    listing = entry.pop("listing")
-    assert entry.pop("sourceId") == f"listing-137-{listing['id']}"
-    assert listing.pop("sellerId").startswith("0x")
-    assert entry == {
-        "type": "listing",
-        "purchasePrice": 3.78,
-        "baseUnitPrice": 2.7,
-        "supply": 19.361,
-        "liquidSupply": 19.361,
-        "minFillAmount": 0.001,
-    }
-    assert listing == {
-        "id": listing["id"],
-        "creditId": {"vintage": 2019, "projectId": "ICR-112"},
-        "token": {"tokenStandard": "erc1155", "symbol": "ICR-112-2019", "isExAnte": False, "tokenId": 1},
-        "expiresAfter": 1897738887,
-    }
-
-
 def test_prices_can_be_asked_for_by_project_price_and_supply(shopper):
     query = {"projectIds": ["ICR-112", "PUR-4411"], "minPriceUSD": 3.78, "minSupply": 19.361}
     entries = shopper.http.get("/prices", params=query).json()

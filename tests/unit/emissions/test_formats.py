@@ -80,7 +80,7 @@ def xlsx() -> bytes:
         (b'{\n"when": "2026-10"\n}\n', "line 1: is no JSON object on a line"),
         (parquet_of(ROWS)[:-9], "damaged Parquet"),
         (b"PAR1PAR1", "damaged Parquet"),
-        (csv_of(ROWS, ";"), "separated by ';'"),
+        (csv_of(ROWS, ";"), "separated by ';': write EmissionsColumns(delimiter=';')"),
         (csv_of(ROWS, "\t"), "separated by tabs"),
         (csv_of(ROWS).decode().encode("utf-16"), "UTF-16"),
         (gzip.compress(gzip.compress(csv_of(ROWS))), "gzip within gzip"),
@@ -209,6 +209,7 @@ def test_what_excel_saves_in_europe_is_read_as_its_author_says():
     columns = replace(OWN, delimiter=";", decimal=",", encoding="cp1252")
     saved = "when ;who; mass \n2026-10;Zürich; 5,5 \n2026-10;Zürich;1\n".encode("cp1252")
     assert tonnes(saved, columns) == {"Zürich": "0.0065"}
+    assert 'EmissionsColumns(decimal=",")' in problem(saved, columns, decimal=".")
     for amount in ("1.234", "1.234,5", "1,2,3"):
         assert f"column 'mass' is {amount!r}" in problem(f"when;who;mass\n2026-10;a;{amount}\n", columns)
     assert tonnes(csv_of(ROWS).decode().encode("utf-16"), encoding="utf-16") == ALL

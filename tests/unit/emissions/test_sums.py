@@ -160,7 +160,7 @@ def test_each_entity_counts_by_its_newest_version_and_one_that_has_only_another_
         ("b", "v9.1", 7),
     ]
     assert "not all entities have the same version: v10.0, v9.1" in caplog.text
-    assert "'b' has rows of 'model_version' 'v9.1' for 2026-10, none of 'v10.0'" in problem(
+    assert "'b' has rows of 'model_version' 'v9.1' for 2026-10, none of 'v10.0': choose another" in problem(
         found, AWS, version="v10.0"
     )
 
