@@ -89,6 +89,15 @@ def test_an_unreadable_answer_is_asked_for_again_but_nothing_is_made_again(make,
         assert sandbox.state.request_counts[counted] == before + 1
 
 
+@ONE_CLIENT
+@pytest.mark.parametrize(("status", "written"), [(429, "seconds"), (503, "date")])
+def test_the_service_says_how_long_to_wait(make, call, delays, status, written):
+    retry_after = {"retry_after": 42, "retry_after_as": written}
+    make("get_payment", call.retrying(), kind="error", status=status, next=1, **retry_after)
+    # A date has whole seconds, and some time passes on the way.
+    assert 31 <= delays[0] <= 42
+
+
 @pytest.mark.parametrize("fault", ["drop", "error"])
 def test_a_checkout_whose_answer_was_lost_is_made_once(make, call, sandbox, delays, fault):
     checkouts = len(sandbox.state.checkouts)

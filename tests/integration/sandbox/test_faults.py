@@ -25,6 +25,12 @@ def test_nothing_is_done_when_the_service_is_not_reached(shopper, kind):
     assert shopper.http.post("/checkout", json=order).status_code == 200
 
 
+def test_types_are_swapped(shopper):
+    fail(shopper, "wrong_types")
+    entry = shopper.http.get("/prices").json()[0]
+    assert (entry["type"], entry["purchasePrice"]) == (12345, "not a number")
+
+
 @pytest.mark.parametrize(
     "kind", ["wrong_types", "bad_urls", "invalid_json", "oversized", "oversized_chunked"]
 )
