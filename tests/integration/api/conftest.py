@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from contextlib import ExitStack
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from types import SimpleNamespace
@@ -78,6 +81,10 @@ class Caller:
         return changed
 
 
+#: For what both clients share, and is no matter of their transports.
+ONE_CLIENT = pytest.mark.parametrize("call", [CarbonmarkClient], ids=["sync"], indirect=True)
+
+
 @pytest.fixture(params=[CarbonmarkClient, AsyncCarbonmarkClient], ids=["sync", "async"])
 def call(request, settings):
     with ExitStack() as stack:
@@ -119,6 +126,68 @@ def pay(browser):
         return answer.headers["location"].rpartition("/")[2]
 
     return pay_as_a_buyer
+
+
+class Servers:
+    """Servers of a few lines, each connection in a thread, all ended with the test."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.ended = threading.Event()
+
+    def start(self, serve: Callable[[socket.socket], None]) -> int:
+        """Hand each connection to a function, and return the port."""
+        listener = self._listen("127.0.0.1", 0, 16)
+        self._run(self._accept, listener, serve)
+        return listener.getsockname()[1]
+
+    def never_connect(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Let nobody connect: the queue of those that nobody accepts is full, as if a firewall dropped what comes."""
+        listener = self._listen(host, port, 0)
+        for _ in range(2):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(listener.getsockname())
+            self._sockets.append(waiting)
+        return listener.getsockname()[1]
+
+    def _listen(self, host: str, port: int, backlog: int) -> socket.socket:
+        self._sockets.append(socket.create_server((host, port), backlog=backlog))
+        return self._sockets[-1]
+
+    def _run(self, function: Callable[..., None], *args: Any) -> None:
+        self._threads.append(threading.Thread(target=function, args=args, daemon=True))
+        self._threads[-1].start()
+
+    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError):
+            while True:
+                self._sockets.append(listener.accept()[0])
+                self._run(self._serve, self._sockets[-1], serve)
+
+    def _serve(self, connection: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError), connection:
+            serve(connection)
+
+    def end(self) -> None:
+        self.ended.set()
+        for each in self._sockets:
+            # A close alone wakes nobody who is in accept() or recv().
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def servers():
+    servers = Servers()
+    yield servers
+    servers.end()
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socketserver
-import threading
-
 import pytest
 
 from airflow_provider_carbonmark.api.errors import TransportError
@@ -21,34 +18,24 @@ def test_a_certificate_trusted_by_the_environment_is_accepted(tls_sandbox, call,
 
 
 @pytest.fixture
-def proxy():
+def proxy(servers, no_proxies):
     """Return a proxy that answers everything itself: its address, and the list of what it was asked for."""
-    asked: list[str] = []
+    asked: list[bytes] = []
 
-    class Answer(socketserver.StreamRequestHandler):
-        def handle(self):
-            asked.append(self.rfile.readline().decode().strip())
-            while self.rfile.readline().strip():
-                pass
-            self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]")
+    def serve(connection):
+        asked.append(connection.recv(65536).partition(b"\r\n")[0])
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        server.shutdown()
-        thread.join()
+    return f"http://127.0.0.1:{servers.start(serve)}", asked
 
 
-@pytest.mark.usefixtures("no_proxies")
 def test_a_proxy_of_the_environment_is_used(call, proxy, monkeypatch):
     address, asked = proxy
     monkeypatch.setenv("HTTP_PROXY", address)
     assert call.using(market_url="http://market.invalid")("list_prices") == []
-    assert asked == ["GET http://market.invalid/prices HTTP/1.1"]
+    assert asked == [b"GET http://market.invalid/prices HTTP/1.1"]
 
 
-@pytest.mark.usefixtures("no_proxies")
 def test_a_host_the_environment_exempts_is_asked_directly(call, proxy, sandbox, monkeypatch):
     address, asked = proxy
     monkeypatch.setenv("HTTP_PROXY", address)

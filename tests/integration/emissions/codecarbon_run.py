@@ -13,18 +13,7 @@ import warnings
 
 warnings.simplefilter("ignore")
 
-from codecarbon import OfflineEmissionsTracker  # noqa: E402
-
-
-def tracker(project: str) -> OfflineEmissionsTracker:
-    # measure_power_secs: no measurement but those that are asked for, so that no thread measures between two of them.
-    return OfflineEmissionsTracker(
-        country_iso_code="DEU",
-        output_dir=sys.argv[1],
-        project_name=project,
-        measure_power_secs=600,
-        log_level="critical",
-    )
+from codecarbon import OfflineEmissionsTracker as Tracker  # noqa: E402
 
 
 def work() -> None:
@@ -34,43 +23,40 @@ def work() -> None:
         pass
 
 
-def plain() -> float:
-    one = tracker("plain")
-    one.start()
+def plain(tracker: Tracker) -> float:
+    tracker.start()
     work()
-    return one.stop()
+    return tracker.stop()
 
 
-def flushed() -> float:
-    one = tracker("flushed")
-    one.start()
+def flushed(tracker: Tracker) -> float:
+    tracker.start()
     for _ in range(3):
         work()
-        one.flush()
-    return one.stop()
+        tracker.flush()
+    return tracker.stop()
 
 
-def stopped_twice() -> float:
-    one = tracker("stopped-twice")
-    one.start()
-    work()
-    one.stop()
-    return one.stop()
+def stopped_twice(tracker: Tracker) -> float:
+    plain(tracker)
+    return tracker.stop()
 
 
-def in_tasks() -> float:
-    one = tracker("tasks")
+def tasks(tracker: Tracker) -> float:
     for name in ("load", "fit"):
-        one.start_task(name)
+        tracker.start_task(name)
         work()
-        one.stop_task()
-    return one.stop()
-
-
-def main() -> None:
-    returned = {"plain": plain(), "flushed": flushed(), "stopped-twice": stopped_twice(), "tasks": in_tasks()}
-    print(json.dumps(returned))
+        tracker.stop_task()
+    return tracker.stop()
 
 
 if __name__ == "__main__":
-    main()
+    # measure_power_secs: no measurement but those that are asked for, so that no thread measures between two of them.
+    how = {
+        "country_iso_code": "DEU",
+        "output_dir": sys.argv[1],
+        "measure_power_secs": 600,
+        "log_level": "critical",
+    }
+    runs = {run.__name__: run for run in (plain, flushed, stopped_twice, tasks)}
+    print(json.dumps({name: run(Tracker(project_name=name, **how)) for name, run in runs.items()}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import httpx
 
 from airflow_provider_carbonmark.api.answers import Answer
@@ -10,6 +12,14 @@ from airflow_provider_carbonmark.api.retries import NO_RETRIES
 
 KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
 PAID = b'{"status": "PAID", "quantity_tonnes": 12.345}'
+CHECKOUT = {
+    "asset_price_source_id": "listing-1",
+    "quantity_tonnes": Decimal("12.345"),
+    "metadata": {"beneficiary_name": "Acme", "retirement_message": "For October"},
+    "success_url": "https://a.example/paid",
+    "cancel_url": "https://a.example/cancelled",
+    "idempotency_key": "order-2026-10",
+}
 
 
 def make_calls(retries=NO_RETRIES, api_key=KEY):

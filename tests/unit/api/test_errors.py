@@ -4,64 +4,45 @@ import pickle
 
 import pytest
 
-from airflow_provider_carbonmark.api.errors import (
-    AccessDeniedError,
-    CarbonmarkError,
-    InvalidInputError,
-    NotFoundError,
-    RateLimitedError,
-    RequestRefusedError,
-    ServiceError,
-    StatusError,
-    TransportError,
-    UnreadableAnswerError,
-    shorten,
-)
+from airflow_provider_carbonmark.api import errors
 
 EXAMPLES = [
-    CarbonmarkError("Something went wrong.", status=418, code="TEAPOT", request_id="req_1"),
-    InvalidInputError("quantity_tonnes", "is not above zero", value=-1, remedy="Give more"),
-    TransportError("Refused."),
-    UnreadableAnswerError("HTML.", status=200, request_id="req_1"),
-    AccessDeniedError("No.", status=401, code="UNAUTHORIZED", request_id="req_1"),
-    NotFoundError("No.", status=404),
-    RateLimitedError("No.", status=429, retry_after=1.5),
-    RequestRefusedError("No.", status=422, code="INVALID"),
-    ServiceError("No.", status=503, retry_after=0.0),
+    errors.CarbonmarkError("Something went wrong.", status=418, code="TEAPOT", request_id="req_1"),
+    errors.InvalidInputError("quantity_tonnes", "is not above zero", value=-1, remedy="Give more"),
+    errors.TransportError("Refused."),
+    errors.UnreadableAnswerError("HTML.", status=200, request_id="req_1"),
+    errors.AccessDeniedError("No.", status=401, code="UNAUTHORIZED", request_id="req_1"),
+    errors.NotFoundError("No.", status=404),
+    errors.RateLimitedError("No.", status=429, retry_after=1.5),
+    errors.RequestRefusedError("No.", status=422, code="INVALID"),
+    errors.ServiceError("No.", status=503, retry_after=0.0),
 ]
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_pickling_with_all_it_carries(error, protocol):
-    copy = pickle.loads(pickle.dumps(error, protocol))
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
-    assert vars(copy) == vars(error)
-    assert copy.args == error.args
+def test_an_error_survives_pickling_with_all_it_carries(error):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        copy = pickle.loads(pickle.dumps(error, protocol))
+        assert (type(copy), str(copy), vars(copy), copy.args) == (
+            *(type(error), str(error)),
+            *(vars(error), error.args),
+        )
 
 
 def test_the_examples_cover_the_whole_tree():
     def tree(kind):
         return {kind}.union(*map(tree, kind.__subclasses__()))
 
-    assert {type(error) for error in EXAMPLES} | {StatusError} == tree(CarbonmarkError)
-
-
-def test_the_text_shows_nothing_that_is_unknown():
-    assert str(TransportError("Refused.")) == "Refused."
+    assert {type(error) for error in EXAMPLES} | {errors.StatusError} == tree(errors.CarbonmarkError)
 
 
 def test_a_refused_input_names_field_value_and_remedy():
-    error = InvalidInputError("quantity_tonnes", "is not above zero", value=-1, remedy="Give more")
+    error = errors.InvalidInputError("quantity_tonnes", "is not above zero", value=-1, remedy="Give more")
     assert str(error) == "quantity_tonnes is not above zero (got -1). Give more."
     assert isinstance(error, ValueError)
-
-
-def test_a_value_that_is_left_out_is_not_shown():
-    assert "got" not in str(InvalidInputError("api_key", "is odd", remedy="Copy it again"))
+    assert "got" not in str(errors.InvalidInputError("api_key", "is odd", remedy="Copy it again"))
 
 
 def test_a_text_is_shortened_to_the_length_and_not_below():
-    assert shorten("x" * 10, 10) == "x" * 10
-    assert shorten("x" * 11, 10) == "x" * 9 + "…"
+    assert errors.shorten("x" * 10, 10) == "x" * 10
+    assert errors.shorten("x" * 11, 10) == "x" * 9 + "…"

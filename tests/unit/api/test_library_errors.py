@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import pickle
 import ssl
+from functools import cache
+from unittest.mock import Mock
 
 import aiohttp
 import httpx
@@ -13,8 +14,6 @@ import pytest
 from aiohttp import http_exceptions
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.answers import Answer
-from airflow_provider_carbonmark.api.calls import Calls
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
 from airflow_provider_carbonmark.api.errors import (
     CarbonmarkError,
@@ -23,50 +22,33 @@ from airflow_provider_carbonmark.api.errors import (
     UnreadableAnswerError,
 )
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
+from tests.unit.api.conftest import CHECKOUT, KEY, Started, answer_with, make_calls
 
-KEY = "cm_api_0f0e8a0e"
 SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 1.0)
-
-
-LISTING = {"asset_price_source_id": "listing-1", "quantity_tonnes": 1}
-EXCHANGES = [
-    lambda calls: calls.list_prices(None, None),
-    lambda calls: calls.create_quote(**LISTING),
-    lambda calls: calls.create_checkout(
-        **LISTING,
-        metadata={},
-        success_url="https://a.example/b",
-        cancel_url="https://a.example/c",
-        idempotency_key=None,
-    ),
-    lambda calls: calls.get_payment("pay_1"),
-]
-
-
-def classes_of(module):
-    return {kind for _, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, Exception)}
 
 
 def family(kind):
     return {kind}.union(*map(family, kind.__subclasses__()))
 
 
-HTTPX = {kind for kind in classes_of(httpx) if kind.__module__.startswith("httpx")}
+HTTPX = {
+    kind
+    for _, kind in inspect.getmembers(httpx, inspect.isclass)
+    if issubclass(kind, Exception) and kind.__module__.startswith("httpx")
+}
 AIOHTTP = {
     kind
     for root in (aiohttp.ClientError, http_exceptions.HttpProcessingError)
     for kind in family(root)
     if kind.__module__.startswith("aiohttp")
 }
-SYSTEM = {
-    OSError,
-    TimeoutError,
-    ConnectionResetError,
-    ConnectionRefusedError,
-    BrokenPipeError,
-    ssl.SSLError,
-    ssl.SSLCertVerificationError,
-}
+SYSTEM = {OSError, TimeoutError, ConnectionResetError, BrokenPipeError, ssl.SSLCertVerificationError}
+CLIENTS = pytest.mark.parametrize("client_class", [CarbonmarkClient, AsyncCarbonmarkClient])
+
+
+def kinds(some):
+    by_name = sorted(some, key=lambda kind: kind.__name__)
+    return pytest.mark.parametrize("kind", by_name, ids=lambda kind: kind.__name__)
 
 
 def make(kind):
@@ -76,41 +58,18 @@ def make(kind):
     return type(kind.__name__, (kind,), methods)()
 
 
-def raised_by(client_class, error, monkeypatch):
+@cache
+def client_of(client_class):
+    return client_class(SETTINGS, retries=NO_RETRIES)
+
+
+async def raised_by(client_class, error):
     """Return what a client raises when its HTTP library raises an error."""
-    if client_class is CarbonmarkClient:
-        with CarbonmarkClient(SETTINGS, retries=NO_RETRIES) as client:
-            monkeypatch.setattr(client._http, "send", lambda *_, **__: throw(error))
-            return caught(lambda: client.get_payment("pay_1"))
-
-    async def ask():
-        async with AsyncCarbonmarkClient(SETTINGS, retries=NO_RETRIES) as client:
-
-            async def send(*_, **__):
-                raise error
-
-            monkeypatch.setattr(client._http, "send", send)
-            try:
-                await client.get_payment("pay_1")
-            except Exception as raised:
-                return raised
-
-    return asyncio.run(ask())
-
-
-def throw(error):
-    raise error
-
-
-def caught(call):
-    try:
-        call()
-    except Exception as raised:
-        return raised
-
-
-def by_name(kind):
-    return kind.__name__
+    client = client_of(client_class)
+    client._http = Mock(send=Mock(side_effect=error))
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        await client.get_payment("pay_1")
+    return caught.value
 
 
 def check(raised):
@@ -122,15 +81,15 @@ def check(raised):
     assert str(pickle.loads(pickle.dumps(raised))) == str(raised)
 
 
-@pytest.mark.parametrize("kind", sorted(HTTPX | SYSTEM, key=by_name), ids=by_name)
-@pytest.mark.parametrize("client_class", [CarbonmarkClient, AsyncCarbonmarkClient], ids=by_name)
-def test_every_error_of_httpx_and_the_system_comes_out_mapped(client_class, kind, monkeypatch):
-    check(raised_by(client_class, make(kind), monkeypatch))
+@CLIENTS
+@kinds(HTTPX | SYSTEM)
+async def test_every_error_of_httpx_and_the_system_comes_out_mapped(client_class, kind):
+    check(await raised_by(client_class, make(kind)))
 
 
-@pytest.mark.parametrize("kind", sorted(AIOHTTP, key=by_name), ids=by_name)
-def test_every_error_of_aiohttp_comes_out_mapped(kind, monkeypatch):
-    raised = raised_by(AsyncCarbonmarkClient, make(kind), monkeypatch)
+@kinds(AIOHTTP)
+async def test_every_error_of_aiohttp_comes_out_mapped(kind):
+    raised = await raised_by(AsyncCarbonmarkClient, make(kind))
     check(raised)
     assert isinstance(raised, TransportError)
 
@@ -143,47 +102,42 @@ def test_the_families_are_not_empty():
 @pytest.mark.parametrize(
     ("kind", "ours"),
     [
-        (httpx.ConnectTimeout, TransportError),
-        (httpx.ReadError, TransportError),
-        (httpx.RemoteProtocolError, TransportError),
-        (httpx.ProxyError, TransportError),
-        (httpx.StreamClosed, TransportError),
-        (httpx.DecodingError, UnreadableAnswerError),
-        (httpx.TooManyRedirects, UnreadableAnswerError),
-        (httpx.InvalidURL, InvalidInputError),
-        (httpx.UnsupportedProtocol, InvalidInputError),
+        *((kind, TransportError) for kind in (httpx.ConnectTimeout, httpx.ReadError, httpx.ProxyError)),
+        *((kind, TransportError) for kind in (httpx.RemoteProtocolError, httpx.StreamClosed)),
+        *((kind, UnreadableAnswerError) for kind in (httpx.DecodingError, httpx.TooManyRedirects)),
+        *((kind, InvalidInputError) for kind in (httpx.InvalidURL, httpx.UnsupportedProtocol)),
         (httpx.LocalProtocolError, InvalidInputError),
     ],
     ids=str,
 )
-def test_an_error_is_mapped_to_what_it_means(kind, ours, monkeypatch):
-    assert type(raised_by(CarbonmarkClient, make(kind), monkeypatch)) is ours
+async def test_an_error_is_mapped_to_what_it_means(kind, ours):
+    assert type(await raised_by(CarbonmarkClient, make(kind))) is ours
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, TypeError, KeyError, ValueError, AssertionError, MemoryError])
-@pytest.mark.parametrize("client_class", [CarbonmarkClient, AsyncCarbonmarkClient], ids=by_name)
-def test_a_mistake_of_ours_stays_what_it_is(client_class, kind, monkeypatch):
-    assert type(raised_by(client_class, kind("bug"), monkeypatch)) is kind
+@CLIENTS
+@kinds([RuntimeError, TypeError, ValueError, MemoryError])
+async def test_a_mistake_of_ours_stays_what_it_is(client_class, kind):
+    assert type(await raised_by(client_class, kind("bug"))) is kind
 
 
-@pytest.mark.parametrize("make_exchange", EXCHANGES)
+ORDER = {name: CHECKOUT[name] for name in ("asset_price_source_id", "quantity_tonnes")}
+CALLS = {
+    "list_prices": {},
+    "list_projects": {"keys": ["VCS-1"]},
+    "create_quote": ORDER,
+    "create_checkout": CHECKOUT,
+    "get_payment": {"payment_id": "pay_1"},
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
-    "body", [b"[]", b"5", b"null", b'"text"', b"{}", b'{"url": 5, "uuid": [], "status": {}, "items": 5}']
+    "body", ["[]", "5", "null", '"text"', "{}", '{"url": 5, "uuid": [], "status": {}, "items": 5}']
 )
-def test_no_validation_error_of_pydantic_comes_out(make_exchange, body):
-    calls = Calls(
-        checkout_url="https://checkout.example.com",
-        market_url="https://market.example.com",
-        api_key=KEY,
-        user_agent="test",
-        retries=NO_RETRIES,
-    )
-    exchange = make_exchange(calls)
-    answer = Answer(next(exchange), 200, httpx.Headers(), body)
-    if body == b"[]" and make_exchange is EXCHANGES[0]:
-        with pytest.raises(StopIteration):
-            exchange.send(answer)
-        return
-    with pytest.raises(UnreadableAnswerError) as caught:
-        exchange.send(answer)
-    check(caught.value)
+def test_no_validation_error_of_pydantic_comes_out(call, body):
+    exchange = Started(getattr(make_calls(), call)(**CALLS[call]))
+    is_empty_list = body == "[]" and call.startswith("list")
+    with pytest.raises(StopIteration if is_empty_list else UnreadableAnswerError) as caught:
+        answer_with(exchange, 200, body.encode())
+    if not is_empty_list:
+        check(caught.value)

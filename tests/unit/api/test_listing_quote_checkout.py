@@ -1,36 +1,64 @@
+"""What is for sale, what it costs and where it is paid: read as it was seen, and not at all without what a purchase needs."""
+
 from __future__ import annotations
 
+import copy
+import json
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from pydantic import ValidationError
 
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Quote
+from airflow_provider_carbonmark.api.errors import UnreadableAnswerError
+from airflow_provider_carbonmark.api.models import Checkout, Listing
+from tests.unit.api.conftest import Started, answer_with, make_calls
+
+# The entry that carbonmark-api.md shows, section 2.
+ENTRY = {
+    "sourceId": "listing-137-0x79a4",
+    "type": "listing",
+    "purchasePrice": 3.78,
+    "baseUnitPrice": 2.7,
+    "supply": 19.361,
+    "liquidSupply": 19.361,
+    "minFillAmount": 0.001,
+    "listing": {
+        "id": "0x79a4",
+        "creditId": {"vintage": 2019, "projectId": "ICR-112"},
+        "token": {"tokenStandard": "erc1155", "symbol": "ICR-112-2019", "isExAnte": False, "tokenId": 1},
+        "sellerId": "0x6e06",
+        "expiresAfter": 1897738887,
+    },
+}
 
 
-def entry(**changes):
-    """Return the entry that carbonmark-api.md shows, section 2."""
-    return {
-        "sourceId": "listing-137-0x79a4",
-        "type": "listing",
-        "purchasePrice": Decimal("3.78"),
-        "baseUnitPrice": Decimal("2.7"),
-        "supply": Decimal("19.361"),
-        "liquidSupply": Decimal("19.361"),
-        "minFillAmount": Decimal("0.001"),
-        "listing": {
-            "id": "0x79a4",
-            "creditId": {"vintage": 2019, "projectId": "ICR-112"},
-            "token": {"tokenStandard": "erc1155", "symbol": "ICR-112-2019", "isExAnte": False, "tokenId": 1},
-            "sellerId": "0x6e06",
-            "expiresAfter": 1897738887,
-        },
-    } | changes
+def entry(where="", value=None):
+    """Return the entry with another value somewhere, or without it."""
+    changed = copy.deepcopy(ENTRY)
+    *parents, name = where.split(".")
+    part = changed
+    for parent in parents:
+        part = part[parent]
+    if name:
+        part[name] = value
+    return changed
+
+
+def answer(exchange, told):
+    """Return what a call comes to."""
+    with pytest.raises((StopIteration, UnreadableAnswerError)) as caught:
+        answer_with(Started(exchange), 200, json.dumps(told).encode())
+    return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
+
+
+def prices(*entries):
+    return answer(make_calls().list_prices(), entries)
 
 
 def test_a_listing_as_it_was_seen_is_read_whole():
-    listing = Listing.model_validate(entry())
+    (listing,) = prices(ENTRY)
     assert listing.model_dump(exclude={"listing"}) == {
         "source_id": "listing-137-0x79a4",
         "type": "listing",
@@ -57,98 +85,93 @@ def test_a_listing_as_it_was_seen_is_read_whole():
     ],
 )
 def test_the_registry_tells_whether_only_whole_tonnes_are_sold(project_id, registry, whole):
-    answer = entry()
-    answer["listing"]["creditId"]["projectId"] = project_id
-    listing = Listing.model_validate(answer)
+    (listing,) = prices(entry("listing.creditId.projectId", project_id))
     assert (listing.registry, listing.whole_tonnes_only) == (registry, whole)
 
 
-TEXTS = ["sourceId", "type"]
-AMOUNTS = ["purchasePrice", "supply", "liquidSupply", "minFillAmount"]
-
-
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("where", "value"),
     [
-        *((name, value) for name in [*TEXTS, *AMOUNTS, "listing"] for value in (None, "", True, [])),
-        *((name, "lots") for name in [*AMOUNTS, "listing"]),
+        *((name, value) for name in ("sourceId", "type", "listing") for value in (None, "", True, [])),
+        *(
+            (name, value)
+            for name in ("purchasePrice", "supply", "liquidSupply", "minFillAmount")
+            for value in (None, "lots", -1, "NaN", "Infinity")
+        ),
+        # A missing answer must not pass for "no", nor one that can't be read for "never".
+        *(("listing.token.isExAnte", None), ("listing.expiresAfter", "next year")),
     ],
 )
-def test_a_listing_without_what_a_purchase_needs_is_not_read(name, value):
+def test_a_listing_without_what_a_purchase_needs_is_not_read(where, value):
     with pytest.raises(ValidationError):
-        Listing.model_validate(entry(**{name: value}))
-
-
-@pytest.mark.parametrize("price", [-1, "NaN", "Infinity"])
-def test_a_price_makes_sense(price):
-    with pytest.raises(ValidationError):
-        Listing.model_validate(entry(purchasePrice=price))
-
-
-def test_a_listing_that_does_not_say_whether_it_is_ex_ante_is_not_read():
-    answer = entry()
-    del answer["listing"]["token"]["isExAnte"]
-    with pytest.raises(ValidationError):
-        Listing.model_validate(answer)
-
-
-def test_an_expiry_that_cannot_be_read_does_not_pass_for_never():
-    answer = entry()
-    answer["listing"]["expiresAfter"] = "next year"
-    with pytest.raises(ValidationError):
-        Listing.model_validate(answer)
+        Listing.model_validate(entry(where, value))
 
 
 def test_a_listing_may_lack_vintage_symbol_base_price_and_expiry():
-    answer = entry(baseUnitPrice=None)
-    answer["listing"] = {
-        "creditId": {"projectId": "VCS-1", "vintage": "unknown"},
-        "token": {"isExAnte": True},
-    }
-    listing = Listing.model_validate(answer)
+    credit = {"projectId": "VCS-1", "vintage": "unknown"}
+    bare = {"baseUnitPrice": None, "listing": {"creditId": credit, "token": {"isExAnte": True}}}
+    (listing,) = prices(ENTRY | bare)
     assert (listing.vintage, listing.token_symbol, listing.base_unit_price, listing.expires_at) == (None,) * 4
     assert listing.is_ex_ante
 
 
-@pytest.mark.parametrize("name", ["cost_usdc", "cost_usd", "cost"])
-def test_a_quote_is_read_with_either_name_of_its_cost(name):
-    answer = {
-        "uuid": "u",
-        "asset_price_source_id": "listing-1",
-        "quantity_tonnes": "12.345",
-        name: Decimal("46.66"),
-    }
-    quote = Quote.model_validate(answer)
-    assert (quote.cost_usd, quote.quantity_tonnes) == (Decimal("46.66"), Decimal("12.345"))
+def test_entries_that_cannot_be_read_are_left_out_with_one_warning_and_pools_silently(caplog):
+    pool = {"sourceId": "klima-1", "type": "klimaprotocol", "purchasePrice": 1}
+    assert prices(ENTRY, pool) == prices(ENTRY)
+    assert not caplog.records
+    assert (
+        prices(ENTRY, entry("liquidSupply", None), 5, entry("purchasePrice", "?"), ENTRY) == prices(ENTRY) * 2
+    )
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "3 of 5 entries" in record.getMessage()
+    assert "liquidSupply" in record.getMessage()
+
+
+def quote(**changes):
+    """Return what comes of a quote that echoes its order, with changes; an ellipsis leaves a field out."""
+    order = {"asset_price_source_id": "listing-137-0x79a4", "quantity_tonnes": "12.345"}
+    told = {"uuid": "u", "asset_price_source_id": "listing-137-0x79A4", "quantity_tonnes": 12.345, **changes}
+    kept = {name: value for name, value in told.items() if value is not ...}
+    return answer(make_calls().create_quote(**order), kept)
+
+
+@pytest.mark.parametrize("cost", ["cost_usdc", "cost_usd", "cost"])
+def test_a_quote_names_its_cost_in_one_of_three_ways_and_may_leave_out_what_was_asked(cost):
+    order = ("asset_price_source_id", "quantity_tonnes")
+    for echo in ({}, dict.fromkeys(order), dict.fromkeys(order, ...)):
+        got = quote(**{cost: 46.6641}, **echo)
+        assert (got.cost_usd, got.quantity_tonnes) == (Decimal("46.6641"), Decimal("12.345"))
+        assert got.asset_price_source_id.lower() == "listing-137-0x79a4"
 
 
 @pytest.mark.parametrize(
-    "answer", [{"url": "https://pay.example/1"}, {"url": None, "checkout_url": "https://pay.example/1"}]
+    ("changes", "says"),
+    [
+        *(({"cost_usdc": cost}, "is not a quote") for cost in (..., None, -1, 0, 1e9, "?")),
+        ({"cost_usdc": 1, "uuid": ...}, "is not a quote"),
+        ({"cost_usdc": 1, "quantity_tonnes": 12.346}, "not asked for"),
+        ({"cost_usdc": 1, "asset_price_source_id": "listing-137-0xother"}, "not asked for"),
+    ],
+    ids=str,
 )
-def test_a_checkout_needs_no_more_than_its_address(answer):
-    answer = {name: value for name, value in answer.items() if value}
-    checkout = Checkout.model_validate(answer)
+def test_a_quote_for_something_else_or_without_cost_or_id_is_refused(changes, says):
+    assert says in str(quote(**changes))
+
+
+@pytest.mark.parametrize("name", ["url", "checkout_url"])
+def test_a_checkout_needs_no_more_than_its_address(name):
+    checkout = Checkout.model_validate({name: "https://pay.example/1"})
     assert (checkout.url, checkout.payment_id, checkout.expires_at) == ("https://pay.example/1", None, None)
 
 
 def test_a_checkout_may_tell_payment_id_and_expiry():
-    answer = {
-        "url": "https://pay.example/1",
-        "id": "cs_1",
-        "payment_id": "pay_1",
-        "expires_at": "2026-10-22T00:00:00Z",
-    }
-    checkout = Checkout.model_validate(answer)
-    assert checkout.payment_id == "pay_1"
-    assert checkout.expires_at == datetime(2026, 10, 22, tzinfo=UTC)
+    told = {"url": "https://pay.example/1", "id": "cs_1", "payment_id": "pay_1"}
+    checkout = Checkout.model_validate(told | {"expires_at": "2026-10-22T00:00:00Z"})
+    assert (checkout.payment_id, checkout.expires_at) == ("pay_1", datetime(2026, 10, 22, tzinfo=UTC))
     assert checkout.model_extra == {"id": "cs_1"}
-
-
-@pytest.mark.parametrize("payment_id", ["../prices", "", 5, None])
-def test_a_payment_id_that_is_none_counts_as_absent(payment_id):
-    assert (
-        Checkout.model_validate({"url": "https://pay.example/1", "payment_id": payment_id}).payment_id is None
-    )
+    for odd in ("../prices", "", 5, None):
+        assert Checkout.model_validate(told | {"payment_id": odd}).payment_id is None
 
 
 @pytest.mark.parametrize(

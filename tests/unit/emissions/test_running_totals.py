@@ -1,8 +1,9 @@
+"""Running totals: by how much each grew within the month, in any order of rows, or why nobody can tell."""
+
 from __future__ import annotations
 
 import io
 import random
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -10,34 +11,24 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, strategies as st
 
-from airflow_provider_carbonmark.emissions import (
-    CODECARBON,
-    EmissionsColumns,
-    EmissionsError,
-    emissions_of_month,
-    running,
-)
+from airflow_provider_carbonmark.emissions import CODECARBON, EmissionsColumns, EmissionsError, running
+from tests.unit.emissions.conftest import problem as problem_of, read, tonnes as tonnes_of
 
 METERS = EmissionsColumns(
     period="when", entity="who", amount="total", unit="kg", running_total_of="meter", part_of_total="part"
 )
-HEADER = "when,who,meter,total,part\n"
-NOW = "2026-10"
 
 
-def csv_file(*rows: str) -> io.BytesIO:
-    return io.BytesIO((HEADER + "".join(f"{row}\n" for row in rows)).encode())
+def meters(*rows: str) -> str:
+    return "\n".join(["when,who,meter,total,part", *rows])
 
 
-def tonnes(*rows: str, columns: EmissionsColumns = METERS, month: str = NOW) -> dict[str, str]:
-    emissions = emissions_of_month(csv_file(*rows), columns, month)
-    return {one.entity: f"{one.emitted_tonnes.normalize():f}" for one in emissions}
+def tonnes(*rows: str, **how: str) -> dict[str, str]:
+    return tonnes_of(meters(*rows), METERS, **how)
 
 
-def problem(*rows: str, month: str = NOW) -> str:
-    with pytest.raises(EmissionsError) as caught:
-        tonnes(*rows, month=month)
-    return str(caught.value)
+def problem(*rows: str) -> str:
+    return problem_of(meters(*rows), METERS)
 
 
 @st.composite
@@ -50,9 +41,8 @@ def runs(draw):
         who = draw(st.sampled_from("ab"))
         total = before = now = 0
         is_within = False
-        for days, grown in sorted(
-            draw(st.lists(st.tuples(st.integers(0, 91), grams), min_size=1, max_size=12))
-        ):
+        growth = draw(st.lists(st.tuples(st.integers(0, 91), grams), min_size=1, max_size=12))
+        for days, grown in sorted(growth):
             moment = datetime(2026, 9, 1) + timedelta(days=days)
             total += grown
             if moment < datetime(2026, 10, 1):
@@ -66,39 +56,47 @@ def runs(draw):
     return rows, expected
 
 
-@given(runs(), st.randoms(use_true_random=False), st.integers(1, 3))
+made_runs = runs().filter(lambda made: made[1])
+chances = st.randoms(use_true_random=False)
+
+
+@given(made_runs, chances, st.integers(1, 3))
 def test_growth_is_what_exact_fractions_give_in_any_order_and_any_split_over_files(made, chance, pieces):
     rows, expected = made
     chance.shuffle(rows)
-    if not expected:
-        return
-    files = [csv_file(*rows[number::pieces]) for number in range(min(pieces, len(rows)))]
-    emissions = emissions_of_month(files, METERS, NOW)
+    parts = [rows[number::pieces] for number in range(min(pieces, len(rows)))]
+    emissions = read([io.BytesIO(meters(*part).encode()) for part in parts], METERS)
     assert {one.entity: Fraction(one.emitted_tonnes) for one in emissions} == expected
 
 
-@given(runs(), st.randoms(use_true_random=False), st.booleans())
+@given(made_runs, chances, st.booleans())
 def test_of_more_points_than_are_kept_none_is_taken_for_another(made, chance, in_order):
     rows, expected = made
     if not in_order:
         chance.shuffle(rows)
-    if not expected:
-        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "_POINTS_KEPT", 2)
-        refused = ""
         try:
-            found = emissions_of_month(csv_file(*rows), METERS, NOW)
+            found = {one.entity: Fraction(one.emitted_tonnes) for one in read(meters(*rows), METERS)}
         except EmissionsError as error:
-            refused = str(error)
-    if refused:
-        assert not in_order
-        assert "sort the table by time" in refused
-    else:
-        assert {one.entity: Fraction(one.emitted_tonnes) for one in found} == expected
+            assert "sort the table by time" in str(error)  # noqa: PT017
+            found = {} if in_order else expected
+    assert found == expected
 
 
-@given(st.lists(st.integers(0, 50), min_size=2, max_size=8), st.randoms(use_true_random=False))
+def test_a_large_table_in_the_order_of_time_needs_memory_for_its_runs_only(monkeypatch):
+    monkeypatch.setattr(running, "_POINTS_KEPT", 100)
+    start = datetime(2026, 10, 1)
+    rows = [
+        f"{(start + timedelta(seconds=number)).isoformat()},e{number % 7},{number % 7},{number // 7},"
+        for number in range(3_507)
+    ]
+    assert set(tonnes(*rows).values()) == {"0.5"}
+    random.Random(1).shuffle(rows)
+    assert "sort the table by time" in problem(*rows)
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=8), chances)
 def test_a_total_that_falls_is_refused_in_any_order_of_rows(totals, chance):
     rows = [f"2026-10-01T{hour:02}:00:00,a,m,{total}," for hour, total in enumerate(totals)]
     chance.shuffle(rows)
@@ -144,27 +142,20 @@ def test_a_run_that_has_nothing_in_the_month_neither_counts_nor_bothers():
     assert "line 3: column 'total' is '?'" in problem(*others, "2026-10-01T00:00:00,b,n,300,")
 
 
-def test_a_total_without_a_name_is_refused_but_in_codecarbons_old_rows():
+def test_a_total_without_a_name_is_refused_but_in_codecarbons_old_rows_and_files():
     assert "column 'meter' is ''" in problem("2026-10-01T00:00:00,a,,100,")
-    old = io.BytesIO(
-        b"timestamp,project_name,run_id,emissions\n2026-10-01T00:00:00,a,,100\n2026-10-01T00:00:00,a,,100\n"
-    )
-    assert str(emissions_of_month(old, CODECARBON, NOW)[0].emitted_tonnes) == "0.200"
-
-
-def test_codecarbons_files_without_runs_count_each_row():
-    old = io.BytesIO(
-        b"timestamp,experiment_id,project_name,duration,emissions\n" + b"2026-10-01T00:00:00,x,a,1,100\n" * 2
-    )
-    assert str(emissions_of_month(old, CODECARBON, NOW)[0].emitted_tonnes) == "0.200"
-    with pytest.raises(EmissionsError, match="has no column 'run'"):
-        emissions_of_month(io.BytesIO(old.getvalue()), replace(CODECARBON, running_total_of="run"), NOW)
+    for header, run in (
+        ("timestamp,project_name,run_id,emissions", ","),
+        ("timestamp,project_name,emissions", ""),
+    ):
+        old = "\n".join([header, *[f"2026-10-01T00:00:00,a,{run}100"] * 2])
+        assert tonnes_of(old, CODECARBON) == {"a": "0.2"}
+    assert "has no column 'run'" in problem_of(old, CODECARBON, running_total_of="run")
 
 
 @pytest.mark.parametrize(
     ("rows", "september", "october"),
     [
-        # The parts alone; the total alone; both, with the total written at the end.
         (["2026-09-30T00:00:00,a,m,120,load", "2026-10-02T00:00:00,a,m,180,fit"], "0.12", "0.18"),
         (["2026-10-02T00:00:00,a,m,300,"], None, "0.3"),
         (
@@ -176,12 +167,12 @@ def test_codecarbons_files_without_runs_count_each_row():
             "0.12",
             "0.18",
         ),
-        # The total knows of more than its parts, and the parts of more than a total that was written before them.
         (["2026-10-02T00:00:00,a,m,180,fit", "2026-10-02T00:00:01,a,m,181,"], None, "0.181"),
         (["2026-10-02T00:00:00,a,m,180,fit", "2026-10-01T00:00:00,a,m,10,"], None, "0.18"),
         # Floats: the parts add up to a trifle more.
         (["2026-10-02T00:00:00,a,m,180.00000000000003,fit", "2026-10-02T00:00:00,a,m,180,"], None, "0.18"),
     ],
+    ids=["parts", "total", "both", "total knows of more", "parts know of more", "a rounding error"],
 )
 def test_parts_of_a_total_count_as_far_as_the_total_does_not_know_of_them(rows, september, october):
     assert tonnes(*rows) == tonnes(*rows[::-1]) == {"a": october}
@@ -192,21 +183,5 @@ def test_parts_of_a_total_count_as_far_as_the_total_does_not_know_of_them(rows, 
 @pytest.mark.parametrize("blank", ["zero", "skip_row"])
 def test_a_blank_total_is_no_fall(blank):
     rows = ["2026-10-01T00:00:00,a,m,100,", "2026-10-02T00:00:00,a,m,,", "2026-10-03T00:00:00,a,m,150,"]
-    assert tonnes(*rows, columns=replace(METERS, blank=blank)) == {"a": "0.15"}
+    assert tonnes(*rows, blank=blank) == {"a": "0.15"}
     assert 'blank="zero"' in problem(*rows)
-
-
-def test_a_large_table_in_the_order_of_time_needs_memory_for_its_runs_only():
-    def rows(count: int):
-        start = datetime(2026, 10, 1)
-        for number in range(count):
-            run = number % 7
-            when = (start + timedelta(seconds=number)).isoformat()
-            yield {"when": when, "who": f"e{run}", "meter": run, "total": number // 7, "part": None}
-
-    found = emissions_of_month(rows(70_007), METERS, NOW)
-    assert {one.emitted_tonnes for one in found} == {10}
-    shuffled = list(rows(70_007))
-    random.Random(1).shuffle(shuffled)
-    with pytest.raises(EmissionsError, match="sort the table by time"):
-        emissions_of_month(shuffled, METERS, NOW)
