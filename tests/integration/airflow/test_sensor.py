@@ -33,6 +33,17 @@ poking = pytest.mark.parametrize("mode", ["poke"])
 
 
 @pytest.fixture
+def follow(mode, clock, buy):
+    """Return a function that pays with a card and follows the payment in the mode."""
+
+    def follow(card=GOOD_CARD, **arguments):
+        checkout, payment_id = buy(card)
+        return wait(mode, clock, **{"payment_id": payment_id, "checkout": checkout} | arguments)
+
+    return follow
+
+
+@pytest.fixture
 def trouble(sandbox):
     """Return a function that gives polls trouble, one fault after the other."""
     return lambda *faults: sandbox.state.change_switches(
@@ -62,22 +73,19 @@ def test_a_retirement_is_waited_for_and_proven(mode, sandbox, clock, buy, listin
 
 
 @pytest.mark.parametrize("card", [GOOD_CARD, FAILING_CARD])
-def test_what_has_already_ended_takes_one_poll_and_no_triggerer(mode, sandbox, clock, buy, card):
+def test_what_has_already_ended_takes_one_poll_and_no_triggerer(follow, sandbox, clock, card):
     sandbox.state.change_switches(retirement_seconds=0)
-    checkout, payment_id = buy(card)
-    about = {"payment_id": payment_id, "checkout": checkout, "soft_fail": True}
     if card == FAILING_CARD:
         with pytest.raises(AirflowSkipException):
-            wait(mode, clock, **about)
+            follow(card, soft_fail=True)
     else:
-        assert wait(mode, clock, **about)["retirement_status"] == "COMPLETED"
+        assert follow(card)["retirement_status"] == "COMPLETED"
     assert (len(polls(sandbox)), clock.sleeps) == (1, [])
 
 
-def test_a_wait_of_three_days_polls_ever_less_and_waits_for_the_proof(mode, sandbox, clock, buy):
+def test_a_wait_of_three_days_polls_ever_less_and_waits_for_the_proof(follow, sandbox, clock):
     sandbox.state.change_switches(retirement_seconds=3 * 86_400, proof_seconds=86_400)
-    checkout, payment_id = buy()
-    wait(mode, clock, payment_id=payment_id, checkout=checkout, max_wait=timedelta(hours=2))
+    follow(max_wait=timedelta(hours=2))
     assert 0 <= clock.elapsed - 4 * 86_400 <= 7200
     assert len(polls(sandbox)) < 90
     assert max(clock.sleeps) <= 7200
@@ -98,13 +106,10 @@ def test_a_wait_of_three_days_polls_ever_less_and_waits_for_the_proof(mode, sand
         ),
     ],
 )
-def test_what_is_no_retirement_of_ours_fails_without_a_retry_or_skips(
-    mode, clock, buy, card, arguments, reason
-):
-    checkout, payment_id = buy(card)
+def test_what_is_no_retirement_of_ours_fails_without_a_retry_or_skips(follow, clock, card, arguments, reason):
     is_soft = arguments.get("soft_fail")
     with pytest.raises(AirflowSkipException if is_soft else AirflowFailException) as ended:
-        wait(mode, clock, **{"payment_id": payment_id, "checkout": checkout} | arguments)
+        follow(card, **arguments)
     assert re.search(reason, f"{ended.value} {ended.value.__cause__}")
     assert clock.elapsed < 6
 
@@ -131,14 +136,11 @@ def test_what_is_no_retirement_of_ours_fails_without_a_retry_or_skips(
         ),
     ],
 )
-def test_the_timeout_means_the_same_in_every_mode(
-    mode, sandbox, clock, buy, card, seconds, arguments, switches
-):
-    checkout, payment_id = buy(card)
+def test_the_timeout_means_the_same_in_every_mode(follow, sandbox, clock, card, seconds, arguments, switches):
     sandbox.state.change_switches(**switches)
     is_soft = arguments.get("soft_fail")
     with pytest.raises(AirflowSkipException if is_soft else AirflowSensorTimeout):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout, poke_interval=100, **arguments)
+        follow(card, poke_interval=100, **arguments)
     assert seconds < clock.elapsed < seconds + 0.1
     assert all(pause >= 75 for pause in clock.sleeps[:-1])
     # The last poll is at the deadline.
@@ -146,11 +148,9 @@ def test_the_timeout_means_the_same_in_every_mode(
     assert seconds <= (last - START).total_seconds() < seconds + 0.1
 
 
-def test_a_retirement_at_the_deadline_is_found(mode, sandbox, clock, buy):
+def test_a_retirement_at_the_deadline_is_found(follow, sandbox):
     sandbox.state.change_switches(retirement_seconds=600)
-    checkout, payment_id = buy()
-    result = wait(mode, clock, payment_id=payment_id, checkout=checkout, timeout=600)
-    assert result["payment_id"] == payment_id
+    assert follow(timeout=600)["retirement_status"] == "COMPLETED"
 
 
 def test_a_scheduler_without_triggerer_ends_the_wait_as_a_timeout(buy, clock):
@@ -220,22 +220,20 @@ def test_trouble_is_waited_out_and_the_key_is_nowhere(mode, sandbox, clock, buy,
     assert key not in json.dumps([result, checkout]) + text
 
 
-def test_the_next_poll_is_not_before_the_service_wants_it(mode, sandbox, clock, buy, trouble):
-    checkout, payment_id = buy()
+def test_the_next_poll_is_not_before_the_service_wants_it(follow, sandbox, clock, trouble):
     wanted = {"kind": "error", "retry_after": 90, "next": 1}
     trouble(
         {**wanted, "status": 429, "retry_after_as": "seconds"},
         {**wanted, "status": 503, "retry_after_as": "date"},
     )
-    wait(mode, clock, payment_id=payment_id, checkout=checkout)
+    follow()
     assert [round(pause) for pause in clock.sleeps] == [90, 90]
     assert len(polls(sandbox)) == 3
 
 
-def test_a_payment_that_is_not_there_yet_is_waited_for(mode, sandbox, clock, buy):
+def test_a_payment_that_is_not_there_yet_is_waited_for(follow, sandbox, clock):
     sandbox.state.change_switches(payment_visible_seconds=200, retirement_seconds=1000)
-    checkout, payment_id = buy()
-    wait(mode, clock, payment_id=payment_id, checkout=checkout)
+    follow()
     assert clock.elapsed >= 1000
 
 
@@ -268,12 +266,11 @@ def test_a_connection_that_is_refused_ends_the_wait_at_once(mode, clock, buy, co
 
 @worker_and_triggerer
 @pytest.mark.parametrize("status", [401, 400])
-def test_what_is_refused_during_the_wait_ends_it(mode, sandbox, clock, buy, trouble, status):
+def test_what_is_refused_during_the_wait_ends_it(follow, sandbox, clock, trouble, status):
     sandbox.state.change_switches(retirement_seconds=10_000)
-    checkout, payment_id = buy()
     clock.before_sleep = lambda: clock.elapsed > 100 and trouble({"kind": "error", "status": status})
     with pytest.raises(AirflowFailException, match=f"HTTP {status}"):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout)
+        follow()
     assert 100 < clock.elapsed < 300
 
 
@@ -323,10 +320,9 @@ def test_what_was_made_in_test_mode_fails_at_once(mode, clock, connect, buy, fol
 
 
 @pytest.mark.parametrize(("mode", "allow"), [("poke", True), ("deferrable", " true ")])
-def test_a_rehearsal_that_may_count_says_that_it_was_one(mode, clock, connect, buy, allow):
+def test_a_rehearsal_that_may_count_says_that_it_was_one(follow, connect, allow):
     connect(SANDBOX_KEY, environment=None)
-    checkout, payment_id = buy()
-    result = wait(mode, clock, payment_id=payment_id, checkout=checkout, allow_test_mode=allow)
+    result = follow(allow_test_mode=allow)
     assert (result["test_mode"], result["beneficiary_name"]) == (True, "Developer Tester")
 
 
@@ -334,11 +330,10 @@ def test_a_rehearsal_that_may_count_says_that_it_was_one(mode, clock, connect, b
 
 
 @worker_and_triggerer
-def test_words_nobody_knows_are_waited_out_and_logged_once_each(mode, sandbox, clock, buy, logged):
+def test_words_nobody_knows_are_waited_out_and_logged_once_each(follow, mode, sandbox, logged):
     words = {"SUBMITTED": "PONDERING", "COMMITTED": "BREWING"}
     sandbox.state.change_switches(retirement_seconds=3000, status_words=words)
-    checkout, payment_id = buy()
-    wait(mode, clock, payment_id=payment_id, checkout=checkout)
+    follow()
     text = logged()
     assert len(polls(sandbox)) > 10
     # The worker that defers is a process of its own.
@@ -347,15 +342,12 @@ def test_words_nobody_knows_are_waited_out_and_logged_once_each(mode, sandbox, c
 
 
 @worker_and_triggerer
-def test_states_can_be_renamed(mode, sandbox, clock, buy):
+def test_states_can_be_renamed(follow, sandbox):
     sandbox.state.change_switches(status_words={"COMPLETED": "burned for good", "FAILED": "Gone Wrong"})
     states = {"success_states": ["BURNED_FOR_GOOD"], "failed_states": ["gone-wrong"]}
-    checkout, payment_id = buy()
-    result = wait(mode, clock, payment_id=payment_id, checkout=checkout, **states)
-    assert result["retirement_status"] == "burned for good"
-    checkout, payment_id = buy(FAILING_CARD)
+    assert follow(**states)["retirement_status"] == "burned for good"
     with pytest.raises(AirflowFailException, match="'Gone Wrong'"):
-        wait(mode, clock, payment_id=payment_id, checkout=checkout, **states)
+        follow(FAILING_CARD, **states)
 
 
 # --- what is passed in

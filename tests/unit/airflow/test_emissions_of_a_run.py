@@ -17,7 +17,7 @@ from airflow_provider_carbonmark.emissions import EmissionsError
 from airflow_provider_carbonmark.hooks.emissions import emissions_files, month_of_run
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
-MONTHLY = "0 0 1 * *"
+MONTHLY, OCTOBER = "0 0 1 * *", "2026-10"
 START = "2026-01-01T00:00:00"
 
 
@@ -42,33 +42,15 @@ def utc(text: str) -> pendulum.DateTime:
     ("schedule", "zone", "start", "end", "month"),
     [
         # What Airflow gives runs of these schedules: interval's ends in UTC.
-        (
-            CronDataIntervalTimetable(MONTHLY, BERLIN),
-            "UTC",
-            "2026-09-30T22:00Z",
-            "2026-10-31T23:00Z",
-            "2026-10",
-        ),
-        (
-            CronDataIntervalTimetable(MONTHLY, NEW_YORK),
-            "UTC",
-            "2026-10-01T04:00Z",
-            "2026-11-01T04:00Z",
-            "2026-10",
-        ),
-        (
-            CronDataIntervalTimetable("0 6 21 * *", "UTC"),
-            BERLIN,
-            "2026-10-21T06:00Z",
-            "2026-11-21T06:00Z",
-            "2026-10",
-        ),
+        (CronDataIntervalTimetable(MONTHLY, BERLIN), "UTC", "2026-09-30T22:00Z", "2026-10-31T23:00Z", OCTOBER),
+        (CronDataIntervalTimetable(MONTHLY, NEW_YORK), "UTC", "2026-10-01T04:00Z", "2026-11-01T04:00Z", OCTOBER),
+        (CronDataIntervalTimetable("0 6 21 * *", "UTC"), BERLIN, "2026-10-21T06:00Z", "2026-11-21T06:00Z", OCTOBER),
         # The interval is empty where the schedule is written as text.
-        (MONTHLY, BERLIN, "2026-10-31T23:00Z", "2026-10-31T23:00Z", "2026-10"),
+        (MONTHLY, BERLIN, "2026-10-31T23:00Z", "2026-10-31T23:00Z", OCTOBER),
         ("0 6 21 * *", "UTC", "2026-01-21T06:00Z", "2026-01-21T06:00Z", "2025-12"),
-        (None, BERLIN, "2026-10-31T23:30Z", "2026-10-31T23:30Z", "2026-10"),
+        (None, BERLIN, "2026-10-31T23:30Z", "2026-10-31T23:30Z", OCTOBER),
     ],
-)
+)  # fmt: skip
 def test_a_run_is_about_the_last_full_month_in_the_time_zone_of_its_schedule(
     schedule, zone, start, end, month
 ):
