@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.operators import planner
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
-from tests.integration.airflow.model import DAG_ID, MONTH, stated
+from tests.integration.airflow.model import DAG_ID, MONTH, declined, stated
 from tests.integration.airflow.parts import each_database
 
 BOTH = [stated("1.234", "api"), stated("0.5", "web")]
@@ -291,6 +291,17 @@ def test_a_run_that_is_queued_or_running_is_left_its_purchases_and_one_that_is_g
         assert second.plan() == []
     airflow.runs.clear()
     assert len(second.plan()) == 1
+
+
+@pytest.mark.parametrize(("catch_up", "months"), [(True, ["2026-09", MONTH]), (" false ", [MONTH])])
+def test_what_an_earlier_month_lacks_is_planned_unless_told_otherwise(dag_run, second, catch_up, months):
+    dag_run.plan([stated("1", month="2026-09")])
+    dag_run.link()
+    dag_run.park()
+    with pytest.raises(AirflowSkipException):
+        dag_run.run("payment", event=declined)
+    planned = second.plan("2", catch_up=catch_up)
+    assert sorted(month for each in planned for month in each["months"]) == months
 
 
 def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, buyer):

@@ -47,19 +47,6 @@ def test_a_new_run_passes_the_link_on_and_awaits_what_comes_back_to_the_old_one(
     assert len(sandbox.state.checkouts) == 1
 
 
-def test_a_purchase_that_was_paid_when_its_run_died_is_confirmed_by_the_next(
-    link, dag_run, second, ledger, buyer
-):
-    buyer.pay(link)
-    dag_run.run("payment")
-    (taken,) = second.plan()
-    assert taken["state"] == "paid"
-    assert second.link() == link
-    second.run("payment")
-    finish(second)
-    assert second.plan() == [ledger.purchase(taken["purchase"]).to_json()]
-
-
 @pytest.mark.parametrize(("died_at", "times"), [("done", 1), ("succeed done", 2)])
 def test_a_retirement_that_nobody_was_told_of_is_announced_by_the_next_run(
     link, dag_run, second, ledger, buyer, airflow, died_at, times
