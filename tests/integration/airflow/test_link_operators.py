@@ -149,6 +149,13 @@ def test_over_max_cost_fails_and_says_both_figures(run, sandbox, max_cost):
     assert sandbox.state.checkouts == {}
 
 
+def test_what_costs_less_than_can_be_paid_gets_no_link(run, sandbox, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "1000")
+    with pytest.raises(AirflowFailException, match="the least that can be paid, 1000 USD.*Buy more at once"):
+        run(CHECKOUT)
+    assert sandbox.state.checkouts == {}
+
+
 # --- what they refuse
 
 

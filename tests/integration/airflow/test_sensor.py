@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD, SOMETHING_ELSE_CARD
@@ -272,31 +271,6 @@ def test_what_is_refused_during_the_wait_ends_it(follow, sandbox, clock, trouble
     with pytest.raises(AirflowFailException, match=f"HTTP {status}"):
         follow()
     assert 100 < clock.elapsed < 300
-
-
-@worker_and_triggerer
-def test_a_service_that_restarts_in_between_is_waited_for(mode, sandbox, clock, buy, connect, listing):
-    first = SandboxServer(retirement_seconds=2000)
-    running = [first.__enter__()]
-    connect(host=first.url)
-    checkout, payment_id = buy(asset_price_source_id=listing.source_id)
-
-    def restart():
-        """Down from 100 to 1000 seconds, then back on the same port with the same memory."""
-        if clock.elapsed > 100 and running == [first]:
-            running.pop().__exit__(None, None, None)
-        elif clock.elapsed > 1000 and not running:
-            second = SandboxServer(port=int(first.url.rpartition(":")[2]))
-            second.state.__dict__.update(first.state.__dict__)
-            running.append(second.__enter__())
-
-    clock.before_sleep = restart
-    try:
-        wait(mode, clock, payment_id=payment_id, checkout=checkout)
-    finally:
-        for server in running:
-            server.__exit__(None, None, None)
-    assert clock.elapsed >= 2000
 
 
 # --- test mode
