@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # tests/conftest.py says which of them go together.
 PYTEST := -m pytest -n $(WORKERS)
 # What takes minutes and asks our own code only, with Airflow played by the tests, runs on the main version; so does MariaDB.
-ONCE := $(foreach what,ledger_crashes ledger_next_link ledger_overtaking ledger_stress short_lived_links,--ignore tests/integration/airflow/test_$(what).py)
+ONCE := $(addprefix --ignore tests/integration/airflow/,disturbed test_ledger_next_link.py)
 EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py tests/e2e/test_pay.py $(ONCE) -k "not mariadb"
 
 .PHONY: demo test test-e2e test-image test-lowest test-newest test-next lint bench clean

@@ -179,8 +179,14 @@ def logged(caplog, capsys):
 
 
 @pytest.fixture
+def url(request, new_database):
+    """The address of an empty database, of SQLite unless a test says that the kind can matter."""
+    return new_database(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
 def ledger(url, connect, sandbox, ledger_file, monkeypatch):
-    """The ledger that the tasks keep, which this Airflow is configured with, read past them; one of each kind."""
+    """The ledger that the tasks keep, which this Airflow is configured with, read past them."""
     for name, value in ledger_environment(url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
@@ -198,6 +204,12 @@ def airflow(ledger):
 def dag_run(airflow):
     """A run of the DAG."""
     return DagRun(airflow, "first")
+
+
+@pytest.fixture
+def second(airflow, dag_run):
+    """Another run of the DAG, while the first goes on."""
+    return DagRun(airflow, "second")
 
 
 @pytest.fixture

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +19,14 @@ from airflow.sdk.bases.sensor import AirflowRescheduleException
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
+from tests.integration.conftest import KINDS
 
 START = datetime(2026, 8, 20, 9, 0, tzinfo=UTC)
 MODES = ("poke", "reschedule", "deferrable")
 
-#: What comes before the ledger's database is the same with either.
+#: What comes before the ledger's database is the same with each, and so is what the ledger's own tests show with each.
 sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+each_database = pytest.mark.parametrize("url", KINDS, indirect=True)
 #: Each database, and a service that honours idempotency keys as well as one that doesn't: neither minds which of the other it is.
 ledger_and_keys = pytest.mark.parametrize(
     ("url", "honoured"), [("sqlite", True), ("postgresql", False)], indirect=["url"]
@@ -80,6 +85,34 @@ def make_context(
         get_first_reschedule_date=lambda context: first_reschedule,
     )
     return {"ti": ti}
+
+
+@contextmanager
+def stranger(status: int, content_type: str = "text/html", body: bytes = b"") -> Iterator[str]:
+    """Some other web server, which gives all requests the same answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Location", "https://login.example.com/")
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def polls(sandbox: Any) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundErro
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 from airflow_provider_carbonmark.links import CheckoutLink
-from tests.integration.airflow.parts import ledger_and_keys, make_context, sqlite_only
+from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD
+from tests.integration.airflow.parts import ledger_and_keys, make_context
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
 NOW = datetime(2026, 8, 20, 9, tzinfo=UTC)
@@ -33,6 +34,12 @@ def run(ledger, checkout_operator):
         return checkout
 
     return run
+
+
+@pytest.fixture
+def tells_payments(sandbox):
+    """A service that tells the payment id of a link, so that it can be asked whether that is paid."""
+    sandbox.state.change_switches(checkout_layout="rich")
 
 
 def live(sandbox):
@@ -65,13 +72,18 @@ def test_a_retry_and_a_clear_get_the_same_link_paid_or_not(run, ledger, sandbox,
     assert len(keys_sent(sandbox)) == len(live(sandbox)) == 1
 
 
-@sqlite_only
 def test_the_same_purchase_written_differently_is_the_same(run, sandbox):
     first = run(quantity_tonnes="1.50", metadata={7: "x"})
     differently = {"quantity_tonnes": 1.5, "metadata": {"7": "x"}, "beneficiary_name": " Acme GmbH "}
     assert run(**differently) == first
     assert run(**differently, success_url="https://elsewhere.example.com/paid") == first
     assert len(live(sandbox)) == 1
+
+
+def lose_answers(sandbox):
+    """Make what is asked for, in all attempts of a call, and drop the connection."""
+    fault = {"kind": "drop", "path": "/checkout", "after_work": True, "next": 4}
+    sandbox.state.change_switches(faults=[fault])
 
 
 # --- a crash, or another try, at every point
@@ -111,13 +123,10 @@ def test_wherever_another_try_overtakes_both_deliver_one_link(run, sandbox, hono
     assert number > 6
 
 
-@sqlite_only
 @pytest.mark.parametrize("honoured", [True, False])
 def test_the_answer_is_lost_in_every_attempt(run, sandbox, clock, honoured):
-    sandbox.state.change_switches(
-        honour_idempotency_key=honoured,
-        faults=[{"kind": "drop", "path": "/checkout", "after_work": True, "next": 4}],
-    )
+    sandbox.state.change_switches(honour_idempotency_key=honoured)
+    lose_answers(sandbox)
     with pytest.raises(TransportError):
         run()
     delivered = run()
@@ -128,19 +137,15 @@ def test_the_answer_is_lost_in_every_attempt(run, sandbox, clock, honoured):
     assert delivered["checkout_url"].endswith(live(sandbox)[-1].id)
 
 
-@sqlite_only
 def test_after_a_lost_answer_a_mended_return_url_is_asked_for_with_a_key_of_its_own(run, sandbox, clock):
     # The same key with another body is what a service that honours keys refuses for ever.
-    sandbox.state.change_switches(
-        faults=[{"kind": "drop", "path": "/checkout", "after_work": True, "next": 4}]
-    )
+    lose_answers(sandbox)
     with pytest.raises(TransportError):
         run()
     assert run(success_url="https://mended.example.com/paid")["checkout_url"].endswith(live(sandbox)[-1].id)
     assert len(set(keys_sent(sandbox))) == 2
 
 
-@sqlite_only
 def test_a_refused_request_can_be_mended(run, sandbox, listing):
     supply, listing.liquid_supply = listing.liquid_supply, listing.min_fill_amount
     with pytest.raises(AirflowFailException):
@@ -153,7 +158,6 @@ def test_a_refused_request_can_be_mended(run, sandbox, listing):
 # --- changed input
 
 
-@sqlite_only
 def test_changed_input_is_refused_where_nobody_can_tell_whether_the_old_link_is_paid(run, sandbox):
     old = run()
     with pytest.raises(AirflowFailException) as refused:
@@ -165,18 +169,21 @@ def test_changed_input_is_refused_where_nobody_can_tell_whether_the_old_link_is_
     assert len(live(sandbox)) == 1
 
 
+@pytest.mark.usefixtures("tells_payments")
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "told", "expired"),
     [
-        ({"beneficiary_name": "Beta AG"}, "beneficiary_name from 'Acme GmbH' to 'Beta AG'"),
-        ({"metadata": {"cost_center": "4711"}}, "metadata from"),
+        ({"beneficiary_name": "Beta AG"}, "beneficiary_name from 'Acme GmbH' to 'Beta AG'", False),
+        ({"metadata": {"cost_center": "4711"}}, "metadata from", True),
     ],
 )
 def test_changed_input_makes_a_new_link_while_the_old_one_is_unpaid_and_says_so(
-    run, ledger, sandbox, caplog, changes, told
+    run, ledger, sandbox, caplog, changes, told, expired
 ):
-    sandbox.state.change_switches(checkout_layout="rich")
+    sandbox.state.change_switches(checkout_seconds=60)
     old = run()
+    if expired:
+        sandbox.state.advance_clock(61)
     caplog.clear()
     new = run(**changes)
     assert new["checkout_url"] != old["checkout_url"]
@@ -189,21 +196,32 @@ def test_changed_input_makes_a_new_link_while_the_old_one_is_unpaid_and_says_so(
     assert bring(ledger, old, verified=True).purchase.state is State.PAID
 
 
-@sqlite_only
-@pytest.mark.parametrize("card", ["4242424242424242", "4000000000001018", "4000000000001026"])
-def test_changed_input_is_refused_once_the_old_link_is_paid(run, sandbox, pay, card):
-    sandbox.state.change_switches(checkout_layout="rich")
-    payment_id = pay(run()["checkout_url"], card)
-    with pytest.raises(
-        AirflowFailException, match=f"'{payment_id}' of the old link has the status 'PAID'.*start a new run"
-    ):
+@pytest.mark.usefixtures("tells_payments")
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        *((card, "'{}' of the old link has the status 'PAID'") for card in (GOOD_CARD, FAILING_CARD)),
+        ("PROCESSING", "'{}' of the old link has the status 'PROCESSING'"),
+        ("nothing", "doesn't know its payment '{}'"),
+    ],
+)
+def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sandbox, pay, found, told):
+    old = run()
+    if found == "nothing":
+        # It is of another account.
+        sandbox.state._checkout_of_payment.clear()
+    elif found == "PROCESSING":
+        sandbox.state.change_switches(status_words={"AWAITING_PAYMENT": found})
+    else:
+        pay(old["checkout_url"], found)
+    with pytest.raises(AirflowFailException, match=f"{told.format(old['payment_id'])}.*start a new run"):
         run(quantity_tonnes="2")
     assert len(live(sandbox)) == 1
 
 
+@pytest.mark.usefixtures("tells_payments")
 @pytest.mark.parametrize("verified", [True, False])
 def test_changed_input_is_refused_once_a_buyer_came_back(run, ledger, sandbox, verified):
-    sandbox.state.change_switches(checkout_layout="rich")
     bring(ledger, run(), verified=verified)
     with pytest.raises(
         AirflowFailException, match=r"because (it is paid with|somebody brought) payment 'pay_1'"
@@ -212,8 +230,8 @@ def test_changed_input_is_refused_once_a_buyer_came_back(run, ledger, sandbox, v
     assert len(live(sandbox)) == 1
 
 
+@pytest.mark.usefixtures("tells_payments")
 def test_changed_input_is_refused_when_a_buyer_comes_back_in_that_moment(run, ledger, sandbox):
-    sandbox.state.change_switches(checkout_layout="rich")
     old = run()
 
     def come_back(point):
@@ -225,36 +243,8 @@ def test_changed_input_is_refused_when_a_buyer_comes_back_in_that_moment(run, le
     assert run() == old
 
 
-@sqlite_only
-def test_an_expired_link_makes_way_for_changed_input(run, sandbox):
-    sandbox.state.change_switches(checkout_layout="rich", checkout_seconds=60)
-    old = run()
-    sandbox.state.advance_clock(61)
-    assert run(quantity_tonnes="2")["checkout_url"] != old["checkout_url"]
-
-
-@sqlite_only
-def test_a_word_that_leaves_doubt_is_not_unpaid(run, sandbox):
-    sandbox.state.change_switches(checkout_layout="rich", status_words={"AWAITING_PAYMENT": "PROCESSING"})
-    run()
-    with pytest.raises(AirflowFailException, match="PROCESSING"):
-        run(quantity_tonnes="2")
-
-
-@sqlite_only
-def test_an_old_link_of_another_account_is_in_doubt(run, sandbox):
-    sandbox.state.change_switches(checkout_layout="rich")
-    old = run()
-    sandbox.state._checkout_of_payment.clear()
-    with pytest.raises(
-        AirflowFailException, match=f"doesn't know its payment '{old['payment_id']}'.*start a new run"
-    ):
-        run(quantity_tonnes="2")
-
-
-@sqlite_only
+@pytest.mark.usefixtures("tells_payments")
 def test_while_carbonmark_cannot_be_asked_the_task_is_tried_again(run, sandbox, clock):
-    sandbox.state.change_switches(checkout_layout="rich")
     run()
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/payments/", "next": 4}])
     with pytest.raises(CarbonmarkError) as failed:
@@ -264,9 +254,8 @@ def test_while_carbonmark_cannot_be_asked_the_task_is_tried_again(run, sandbox, 
     assert len(live(sandbox)) == 2
 
 
-@sqlite_only
+@pytest.mark.usefixtures("tells_payments")
 def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, pay, clock):
-    sandbox.state.change_switches(checkout_layout="rich")
     old = run()
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/checkout", "next": 4}])
     with pytest.raises(CarbonmarkError):
@@ -279,9 +268,8 @@ def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, pay, cl
     assert len(live(sandbox)) == 1
 
 
-@sqlite_only
+@pytest.mark.usefixtures("tells_payments")
 def test_changing_back_and_forth_minds_every_link_made(run, sandbox, pay):
-    sandbox.state.change_switches(checkout_layout="rich")
     first = run()
     second = run(quantity_tonnes="2")
     pay(first["checkout_url"])
@@ -292,36 +280,9 @@ def test_changing_back_and_forth_minds_every_link_made(run, sandbox, pay):
     assert len(live(sandbox)) == 2
 
 
-@sqlite_only
 def test_a_switch_to_a_test_connection_is_a_change(run, connect, sandbox):
     run()
     connect("cm_api_sandbox_1", environment=None)
     with pytest.raises(AirflowFailException, match="test_mode from False to True"):
         run()
-    assert len(live(sandbox)) == 1
-
-
-# --- which ledger
-
-
-@pytest.mark.parametrize("is_empty", [True, False])
-def test_what_is_planned_in_one_ledger_is_refused_by_another(
-    dag_run, ledger, sandbox, monkeypatch, tmp_path, is_empty
-):
-    (planned,) = dag_run.plan()
-    checkout = dag_run.link()
-    monkeypatch.delenv("AIRFLOW__CARBONMARK__LEDGER_CONN_ID", raising=False)
-    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(other := tmp_path / "other.db"))
-    if not is_empty:
-        dag_run.plan()
-    told = rf"Purchase {planned['purchase']} is in the ledger '{ledger.id}'.* in SQLite file {other}, is '(?!{ledger.id})[-\w]+'"
-    for step, inputs in (("checkout", {"purchase": planned}), ("payment", {"checkout": checkout})):
-        with pytest.raises(AirflowFailException, match=rf"{told}.*ledger_conn_id"):
-            dag_run.run(step, **inputs)
-    unnamed = {name: value for name, value in planned.items() if name != "ledger"}
-    with pytest.raises(
-        AirflowFailException,
-        match=rf"The ledger in SQLite file {other} has no purchase {planned['purchase']}",
-    ):
-        dag_run.run("checkout", purchase=unnamed)
     assert len(live(sandbox)) == 1

@@ -17,11 +17,11 @@ from airflow_provider_carbonmark.hooks.next_link import make_next_link
 from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.schema import links
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
-from tests.integration.airflow.disturbed import EACH
 from tests.integration.airflow.model import answer, stated
+from tests.integration.airflow.parts import each_database
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
-MANY = 100
+EACH, MANY = "0.01", 100
 
 Make = Callable[..., str]
 
@@ -142,6 +142,7 @@ def test_wherever_one_overtakes_another_both_show_one(expired, make, ledger, san
     assert 6 < number < MANY - 1
 
 
+@each_database
 @pytest.mark.parametrize("ending", ["paid", "declined"])
 def test_wherever_it_is_paid_or_declined_meanwhile_nobody_is_shown_another_link(
     expired, dag_run, ledger, sandbox, ending

@@ -22,15 +22,10 @@ def test_an_empty_connection_means_the_public_services_and_no_key(read):
     assert connection.test_mode is False
 
 
-@pytest.mark.parametrize("blank", ["", "   "])
+@pytest.mark.parametrize("blank", ["", "   ", None])
 def test_empty_fields_mean_unset(read, blank):
     extra = {"market_url": blank, "timeout": blank, "environment": blank}
     assert read(host=blank, password=blank, extra=extra) == read()
-
-
-def test_null_fields_mean_unset(read):
-    extra = {"market_url": None, "timeout": None, "environment": None}
-    assert read(host=None, password=None, port=None, extra=extra) == read()
 
 
 @pytest.mark.parametrize(
@@ -39,16 +34,12 @@ def test_null_fields_mean_unset(read):
         ("checkout.example.com", None, "https://checkout.example.com"),
         ("checkout.example.com", 8443, "https://checkout.example.com:8443"),
         ("checkout.example.com:8443", None, "https://checkout.example.com:8443"),
-        ("https://checkout.example.com", None, "https://checkout.example.com"),
         ("https://checkout.example.com/", None, "https://checkout.example.com"),
         ("  https://checkout.example.com  ", None, "https://checkout.example.com"),
         ("http://localhost", 8787, "http://localhost:8787"),
-        ("http://localhost:8787", None, "http://localhost:8787"),
         ("http://localhost:8787", 9999, "http://localhost:8787"),
         ("http://localhost/carbonmark", 8787, "http://localhost:8787/carbonmark"),
-        ("http://localhost/carbonmark/", None, "http://localhost/carbonmark"),
         ("http://[::1]", 8787, "http://[::1]:8787"),
-        ("http://127.0.0.1:8787", None, "http://127.0.0.1:8787"),
     ],
 )
 def test_host_and_port_name_the_checkout_service(read, host, port, url):
@@ -59,11 +50,9 @@ def test_host_and_port_name_the_checkout_service(read, host, port, url):
 @pytest.mark.parametrize(
     ("uri", "url"),
     [
-        (f"carbonmark://:{KEY}@checkout.example.com", "https://checkout.example.com"),
         (f"carbonmark://:{KEY}@localhost:8787", "https://localhost:8787"),
         (f"carbonmark://http://:{KEY}@localhost:8787", "http://localhost:8787"),
         (f"carbonmark://:{KEY}@http%3A%2F%2Flocalhost%3A8787", "http://localhost:8787"),
-        (f"carbonmark://:{KEY}@http%3A%2F%2Flocalhost:8787", "http://localhost:8787"),
         (f"carbonmark://:{KEY}@", DEFAULT_CHECKOUT),
     ],
 )
@@ -82,23 +71,18 @@ def test_the_key_is_stripped(read):
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("host", "port"),
     [
-        "ftp://checkout.example.com",
-        "javascript:alert(1)",
-        "javascript://checkout.example.com",
-        "https://",
-        "https://user:secret@checkout.example.com",
-        "https://checkout.example.com?a=1",
-        "https://checkout.example.com#top",
-        "https://checkout.example.com:port",
-        "https://checkout.example.com:99999",
-        "https://exa mple.com",
-        "::1",
-        "https://[::1",
+        ("ftp://checkout.example.com", None),
+        ("javascript:alert(1)", 8787),
+        ("https://", 8787),
+        ("https://user:secret@checkout.example.com", None),
+        ("https://checkout.example.com?a=1", None),
+        ("https://checkout.example.com:port", None),
+        ("::1", 8787),
+        ("https://[::1", None),
     ],
 )
-@pytest.mark.parametrize("port", [None, 8787])
 def test_a_host_that_is_no_address_is_refused(read, host, port):
     with pytest.raises(
         InvalidInputError, match=r"connection 'carbonmark_default', host .*(Give|Leave)"
@@ -108,37 +92,28 @@ def test_a_host_that_is_no_address_is_refused(read, host, port):
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "market_url", ["v20.api.carbonmark.com", "ftp://v20.api.carbonmark.com", 5, ["x"], True]
-)
-def test_a_market_url_that_is_no_address_is_refused(read, market_url):
-    with pytest.raises(InvalidInputError, match=r"connection 'carbonmark_default', extra market_url .*Give"):
-        read(extra={"market_url": market_url})
-
-
-@pytest.mark.parametrize("timeout", [1, 1.5, "1.5", "3600", 3600])
+@pytest.mark.parametrize("timeout", [1.5, "1.5", 3600])
 def test_a_timeout_is_a_number_of_seconds(read, timeout):
     assert read(extra={"timeout": timeout}).settings.timeout == float(timeout)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, "soon", "nan", "inf", 3600.1, [], {"s": 1}])
-def test_any_other_timeout_is_refused(read, timeout):
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("timeout", value) for value in (0, "soon", "nan", 3600.1, [])),
+        *(("environment", value) for value in ("staging", "TEST", 1)),
+        *(("market_url", value) for value in ("v20.api.carbonmark.com", "ftp://v20.api")),
+    ],
+)
+def test_any_other_extra_is_refused_with_what_to_give(read, field, value):
     with pytest.raises(
-        InvalidInputError, match=r"connection 'carbonmark_default', extra timeout .*got .*Give"
+        InvalidInputError, match=rf"connection 'carbonmark_default', extra {field} .*Give"
     ) as refused:
-        read(extra={"timeout": timeout})
-    assert repr(timeout)[:20] in str(refused.value)
+        read(extra={field: value})
+    assert repr(value)[:20] in str(refused.value)
 
 
-@pytest.mark.parametrize("environment", ["staging", "TEST", 1, ["test"]])
-def test_an_unknown_environment_is_refused(read, environment):
-    with pytest.raises(
-        InvalidInputError, match=r"connection 'carbonmark_default', extra environment .*got .*Give"
-    ):
-        read(extra={"environment": environment})
-
-
-@pytest.mark.parametrize("extra", ["[1]", '"text"', "5"])
+@pytest.mark.parametrize("extra", ["[1]", "5"])
 def test_an_extra_that_is_no_object_is_refused(extra):
     # As any secrets backend may bring it.
     connection = Connection(conn_id="mine", conn_type="carbonmark", extra=extra)
@@ -146,7 +121,7 @@ def test_an_extra_that_is_no_object_is_refused(extra):
         CarbonmarkConnection.of(connection)
 
 
-@pytest.mark.parametrize("key", ["cm_api_geheim\u00e4", "cm_api geheim", "cm_api_geheim\tx"])
+@pytest.mark.parametrize("key", ["cm_api_geheim\u00e4", "cm_api geheim"])
 def test_a_key_with_characters_no_key_has_is_refused_without_showing_it(read, key):
     with pytest.raises(
         InvalidInputError, match="connection 'carbonmark_default', password .*Copy the key"
@@ -159,9 +134,7 @@ def test_a_key_with_characters_no_key_has_is_refused_without_showing_it(read, ke
     ("key", "host", "environment", "test_mode"),
     [
         (KEY, None, None, False),
-        (KEY, "https://checkout.carbonmark.com", None, False),
         (KEY, "CHECKOUT.Carbonmark.COM", None, False),
-        (KEY, "https://carbonmark.com", None, False),
         (KEY, "https://eu.checkout.carbonmark.com", None, False),
         ("", None, None, False),
         ("cm_api_sandbox_1", None, None, True),
@@ -169,7 +142,6 @@ def test_a_key_with_characters_no_key_has_is_refused_without_showing_it(read, ke
         ("cm_api_sandbox_1", "https://gateway.example.com", None, True),
         (KEY, "http://127.0.0.1:8787", "test", True),
         (KEY, "http://127.0.0.1:8787", "production", False),
-        ("", "https://gateway.example.com", "production", False),
         ("cm_api_sandbox_1", None, "production", False),
         (KEY, None, "test", True),
     ],
@@ -179,17 +151,16 @@ def test_the_environment_follows_key_and_host_unless_it_is_said(read, key, host,
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("host", "key", "environment"),
     [
-        "https://gateway.example.com",
-        "https://evilcarbonmark.com",
-        "https://carbonmark.com.evil.example",
-        "https://evil.example/carbonmark.com",
-        "http://127.0.0.1:8787",
+        ("https://gateway.example.com", KEY, None),
+        ("https://gateway.example.com", KEY, " "),
+        ("http://127.0.0.1:8787", "", ""),
+        ("https://evilcarbonmark.com", KEY, None),
+        ("https://carbonmark.com.evil.example", KEY, None),
+        ("https://evil.example/carbonmark.com", KEY, None),
     ],
 )
-@pytest.mark.parametrize("key", [KEY, ""])
-@pytest.mark.parametrize("environment", [None, "", " "])
 def test_a_host_outside_carbonmark_is_refused_until_somebody_says_what_it_is(read, host, key, environment):
     with pytest.raises(
         InvalidInputError,

@@ -20,16 +20,10 @@ from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.operators import planner
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
-from tests.integration.airflow.model import DAG_ID, MONTH, DagRun, stated
-from tests.integration.airflow.parts import sqlite_only
+from tests.integration.airflow.model import DAG_ID, MONTH, declined, stated
+from tests.integration.airflow.parts import each_database
 
 BOTH = [stated("1.234", "api"), stated("0.5", "web")]
-
-
-@pytest.fixture
-def second(airflow, dag_run):
-    """Another run of the DAG, while the first goes on."""
-    return DagRun(airflow, "second")
 
 
 def bought(ledger):
@@ -55,6 +49,7 @@ def test_the_price_without_fees_is_kept_as_it_was_when_it_was_planned(dag_run, l
     assert line.base_unit_price_usd == kept.base_unit_price_usd
 
 
+@each_database
 def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, second, ledger):
     first = dag_run.plan(BOTH)
     assert [line["entity"] for line in first] == ["api", "web"]
@@ -64,6 +59,7 @@ def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, sec
     assert bought(ledger) == [("api", "1.234", "planned"), ("web", "0.5", "planned")]
 
 
+@each_database
 def test_a_month_restated_upwards_is_topped_up_and_downwards_reported(dag_run, second, ledger, logged):
     dag_run.plan("1.234")
     (top_up,) = second.plan("2.2")
@@ -95,12 +91,6 @@ def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(
     assert preview or second.run("bought") == []
 
 
-def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
-    assert dag_run.plan("0") == []
-    assert [line.state for line in ledger.lines()] == [State.RESTATED]
-    assert dag_run.plan([]) == []
-
-
 def test_emissions_may_come_from_a_function_of_the_context(dag_run, ledger):
     def emissions(context):
         assert context["ti"].dag_id == DAG_ID
@@ -110,6 +100,7 @@ def test_emissions_may_come_from_a_function_of_the_context(dag_run, ledger):
     assert line["quantity_tonnes"] == "1.5"
 
 
+@each_database
 def test_where_emissions_are_from_ends_in_the_ledger(dag_run, second, ledger, tmp_path):
     columns = EmissionsColumns(
         period="month",
@@ -132,36 +123,26 @@ def test_where_emissions_are_from_ends_in_the_ledger(dag_run, second, ledger, tm
     assert kept == [(str(file), 2, sha256, MONTH)] * 2
 
 
-@sqlite_only
-@pytest.mark.parametrize("tonnes", ["0.1", 0.1, Decimal("0.1")])
-def test_a_number_means_what_it_says(dag_run, ledger, tonnes):
-    (line,) = dag_run.plan([stated("1") | {"emitted_tonnes": tonnes}])
+def test_a_number_means_what_it_says(dag_run, ledger):
+    (line,) = dag_run.plan([stated("1") | {"emitted_tonnes": 0.1}])
     (share,) = ledger.purchase(line["purchase"]).allocations
     assert share.emitted_tonnes == share.quantity_tonnes == Decimal(line["quantity_tonnes"]) == Decimal("0.1")
 
 
-@sqlite_only
 @pytest.mark.parametrize(
     ("emissions", "problem"),
     [
         (None, "the emissions are None"),
-        ("[]", "the emissions are '\\[\\]'"),
         ({"entity": "web"}, "the emissions are {"),
         (["web"], "entry 1 of the emissions is 'web'"),
         ([stated("1"), {"entity": "api", "month": MONTH}], "entry 2 of the emissions lacks emitted_tonnes"),
-        ([{}], "lacks entity and month and emitted_tonnes"),
-        ([stated("1", "")], "has the entity ''"),
         ([stated("1", " ")], "has the entity ' '"),
-        ([stated("1") | {"entity": 7}], "has the entity 7"),
         ([stated("1", month="2026-13")], "has the month '2026-13'"),
-        ([stated("1", month="2026-1")], "has the month"),
         ([stated("1") | {"month": 202610}], "has the month 202610"),
-        ([stated("a lot")], "has the emitted_tonnes 'a lot'"),
-        ([stated("nan")], "has the emitted_tonnes 'nan'"),
-        ([stated("1_0")], "has the emitted_tonnes '1_0'"),
-        ([stated("1") | {"emitted_tonnes": float("inf")}], "has the emitted_tonnes inf"),
-        ([stated("1") | {"emitted_tonnes": True}], "has the emitted_tonnes True"),
-        ([stated("1") | {"emitted_tonnes": None}], "has the emitted_tonnes None"),
+        *(
+            ([stated("1") | {"emitted_tonnes": tonnes}], f"has the emitted_tonnes {tonnes!r}")
+            for tonnes in ("nan", "1_0", float("inf"), True, None)
+        ),
         ([stated("1"), stated("2")], "have an entity and month twice"),
         ([stated("1", "x" * 256)], "has 270 characters"),
     ],
@@ -174,16 +155,13 @@ def test_emissions_that_leave_a_doubt_fail_without_a_retry_and_plan_nothing(
     assert ledger.lines() == []
 
 
-@sqlite_only
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("beneficiary_name", "{nobody}"),
         ("beneficiary_name", ""),
-        ("retirement_message", "{entity"),
         ("retirement_message", "x" * 501),
         ("preview", "perhaps"),
-        ("preview", ""),
     ],
 )
 def test_other_bad_input_fails_without_a_retry_and_plans_nothing(dag_run, ledger, field, value):
@@ -199,20 +177,19 @@ def test_other_bad_input_fails_without_a_retry_and_plans_nothing(dag_run, ledger
     ("limits", "figures"),
     [
         (
-            {"max_cost_per_entity_usd": Decimal("0.1")},
+            Limits(max_cost_per_entity_usd=Decimal("0.1")),
             "api 0.1234 USD, where max_cost_per_entity_usd is 0.1 USD",
         ),
         (
-            {"max_cost_per_run_usd": Decimal("0.17")},
+            Limits(max_cost_per_run_usd=Decimal("0.17")),
             "all together 0.1734 USD, where max_cost_per_run_usd is 0.17 USD",
         ),
     ],
 )
-@pytest.mark.parametrize("of_context", [False, True])
-def test_a_limit_stops_the_plan_with_figures_and_writes_nothing(dag_run, ledger, limits, figures, of_context):
-    limits = Limits(**limits)
-    with pytest.raises(AirflowFailException, match=figures):
-        dag_run.plan(BOTH, limits=(lambda context: limits) if of_context else limits)
+def test_a_limit_stops_the_plan_with_figures_and_writes_nothing(dag_run, ledger, limits, figures):
+    for given in (limits, lambda context: limits):
+        with pytest.raises(AirflowFailException, match=figures):
+            dag_run.plan(BOTH, limits=given)
     assert ledger.lines() == []
 
 
@@ -229,20 +206,15 @@ def test_more_purchases_than_airflow_maps_fail_before_anything_is_written(
     assert len(second.plan(BOTH[:1])) == 1
 
 
-@pytest.mark.parametrize("of_context", [False, True])
-def test_filters_choose_what_is_bought_and_none_that_fits_is_named(dag_run, ledger, of_context):
-    def only(**wanted):
-        filters = ListingFilter(**wanted)
-        return (lambda context: filters) if of_context else filters
-
+def test_filters_choose_what_is_bought_and_none_that_fits_is_named(dag_run, ledger):
     with pytest.raises(AirflowFailException, match="web.*2026-10"):
-        dag_run.plan(filters=only(registries=["NONE"]))
+        dag_run.plan(filters=ListingFilter(registries=["NONE"]))
     assert ledger.lines() == []
-    (line,) = dag_run.plan(filters=only(vintage_from=2020))
+    (line,) = dag_run.plan(filters=lambda context: ListingFilter(vintage_from=2020))
     assert line["vintage"] >= 2020
 
 
-@pytest.mark.parametrize(("link_hours", "is_left_out"), [("", True), ("24", True), ("22", False)])
+@pytest.mark.parametrize(("link_hours", "is_left_out"), [("", True), ("22", False)])
 def test_a_listing_that_expires_before_a_link_would_is_left_out(
     dag_run, ledger, sandbox, monkeypatch, link_hours, is_left_out
 ):
@@ -268,8 +240,7 @@ def test_the_supply_margin_holds_for_what_several_runs_buy_of_a_listing(dag_run,
     assert list(topped_up.values()) == ["0.7"]
 
 
-@sqlite_only
-@pytest.mark.parametrize("hours", ["0", "a day", "1.5", "8761"])
+@pytest.mark.parametrize("hours", ["0", "a day", "8761"])
 def test_a_link_s_lifetime_that_is_none_fails_the_plan(dag_run, ledger, monkeypatch, hours):
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LINK_HOURS", hours)
     with pytest.raises(AirflowFailException, match=r"\[carbonmark\] link_hours is no number of hours"):
@@ -280,7 +251,7 @@ def test_a_link_s_lifetime_that_is_none_fails_the_plan(dag_run, ledger, monkeypa
 # --- preview
 
 
-@pytest.mark.parametrize("preview", [True, "True", " true "])
+@pytest.mark.parametrize("preview", [True, " true "])
 def test_a_preview_says_what_would_be_planned_and_writes_nothing(
     dag_run, ledger, airflow, url, logged, preview
 ):
@@ -311,17 +282,26 @@ def test_what_a_dead_run_left_without_a_link_is_planned_anew(dag_run, second, le
         dag_run.link()
 
 
-def test_a_run_that_is_gone_is_over(dag_run, second, airflow):
+def test_a_run_that_is_queued_or_running_is_left_its_purchases_and_one_that_is_gone_is_over(
+    dag_run, second, airflow
+):
     dag_run.plan()
+    for state in ("queued", "running"):
+        dag_run.end(state)
+        assert second.plan() == []
     airflow.runs.clear()
     assert len(second.plan()) == 1
 
 
-@pytest.mark.parametrize("state", ["queued", "running"])
-def test_a_run_that_is_queued_or_running_is_left_its_purchases(dag_run, second, state):
-    dag_run.plan()
-    dag_run.end(state)
-    assert second.plan() == []
+@pytest.mark.parametrize(("catch_up", "months"), [(True, ["2026-09", MONTH]), (" false ", [MONTH])])
+def test_what_an_earlier_month_lacks_is_planned_unless_told_otherwise(dag_run, second, catch_up, months):
+    dag_run.plan([stated("1", month="2026-09")])
+    dag_run.link()
+    dag_run.park()
+    with pytest.raises(AirflowSkipException):
+        dag_run.run("payment", event=declined)
+    planned = second.plan("2", catch_up=catch_up)
+    assert sorted(month for each in planned for month in each["months"]) == months
 
 
 def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, buyer):
@@ -357,7 +337,6 @@ def asked_about(sandbox):
     return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
 
 
-@sqlite_only
 def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way(dag_run, ledger, sandbox):
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
     (first,) = dag_run.plan()
@@ -369,7 +348,6 @@ def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way
     assert project.methodologies
 
 
-@sqlite_only
 def test_a_filter_of_projects_asks_the_market_once_and_the_ledger_from_then_on(
     dag_run, second, ledger, sandbox, logged
 ):
@@ -389,7 +367,6 @@ def test_a_filter_of_projects_asks_the_market_once_and_the_ledger_from_then_on(
     ) in told
 
 
-@sqlite_only
 def test_a_market_that_says_nothing_of_projects_fails_the_plan_that_asks_for_it(
     dag_run, ledger, sandbox, clock
 ):
@@ -402,7 +379,6 @@ def test_a_market_that_says_nothing_of_projects_fails_the_plan_that_asks_for_it(
     assert ledger.lines() == []
 
 
-@sqlite_only
 def test_a_mechanism_and_a_country_are_what_the_deployment_says_of_them(dag_run, ledger, monkeypatch):
     with pytest.raises(AirflowFailException, match="11 where nothing is known of the project's mechanism"):
         dag_run.plan(filters=ListingFilter(mechanism="removal"))

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, State
+from tests.integration.airflow.disturbed.deployment import Deployment, tonnes_of
 from tests.integration.airflow.model import CHAIN, ledger_environment
-from tests.integration.airflow.stress import Deployment, tonnes_of
 from tests.integration.conftest import LEDGER_KINDS
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 MONTHS = ["2026-10", "2026-09", "2026-08"]
 MOST_ROUNDS = 12
 

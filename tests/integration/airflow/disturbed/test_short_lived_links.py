@@ -131,7 +131,6 @@ def check(people: People) -> None:
         assert purchase.payment_id in (None, *paid)
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_purchase_ends_paid_declined_or_with_a_way_to_pay(dag_run, ledger, sandbox, seed):
     sandbox.state.change_switches(

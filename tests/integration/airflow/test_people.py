@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.payment import PAID
-from tests.integration.airflow.model import FAILING_CARD, DagRun, answer, declined, stated
+from tests.integration.airflow.model import FAILING_CARD, answer, declined, stated
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
@@ -86,7 +86,7 @@ def test_the_id_of_another_purchases_payment_is_refused_though_carbonmark_cannot
 
 
 def test_an_id_that_was_entered_is_followed_by_the_next_run_if_its_own_died(
-    dag_run, airflow, ledger, buyer, connect
+    dag_run, second, ledger, buyer, connect
 ):
     dag_run.plan()
     payment_id = buyer.pay(dag_run.link(), comes_back=False)
@@ -96,7 +96,6 @@ def test_an_id_that_was_entered_is_followed_by_the_next_run_if_its_own_died(
     dag_run.end()
     assert states(ledger) == ["link_made"]
     # Nobody is asked to pay once more, whether Carbonmark can be asked by now or not.
-    second = DagRun(airflow, "second")
     connect()
     second.plan()
     connect(host="http://127.0.0.1:9")

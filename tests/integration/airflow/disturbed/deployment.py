@@ -16,6 +16,7 @@ import httpx
 
 from airflow_provider_carbonmark.ledger import purchase
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
+from tests.integration.airflow.disturbed.worker import AWAITING, FAILED, RETRY, SKIPPED, SUCCESS, Order, run
 from tests.integration.airflow.model import (
     CHAIN,
     DAG_ID,
@@ -27,7 +28,6 @@ from tests.integration.airflow.model import (
     answer,
     stated,
 )
-from tests.integration.airflow.stress_worker import AWAITING, FAILED, RETRY, SKIPPED, SUCCESS, Order, run
 
 NEW, RUNNING = "new", "running"
 TRIES = 3
@@ -101,7 +101,7 @@ class Deployment:
         self._environment = environment
         self._log = log
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["tests.integration.airflow.stress_worker"])
+        self._processes.set_forkserver_preload(["tests.integration.airflow.disturbed.worker"])
 
     # --- the scheduler
 
