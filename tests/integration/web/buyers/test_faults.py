@@ -156,17 +156,6 @@ def address(link, payment_id):
     return f"{conf.get('api', 'base_url')}/carbonmark/return/{token}/{payment_id}"
 
 
-@pytest.fixture
-def july(make_link):
-    return make_link(run_id="july")
-
-
-@pytest.fixture
-def august(make_link):
-    """A link for just the same as that of July."""
-    return make_link(run_id="august")
-
-
 def test_one_payment_counts_for_one_link(july, august, buyer, caplog):
     payment_id, _ = buyer.come_back(july)
     page = buyer.go(address(august, payment_id))

@@ -15,17 +15,6 @@ from tests.integration.web.serving import title
 NOWHERE = "http://127.0.0.1:9"
 
 
-@pytest.fixture
-def july(make_link):
-    return make_link(run_id="july")
-
-
-@pytest.fixture
-def august(make_link):
-    """A link for just the same as that of July."""
-    return make_link(run_id="august")
-
-
 @pytest.mark.parametrize("can_be_paid", [True, False])
 def test_the_number_is_taken_and_who_waits_goes_on(link, buyer, can_be_paid):
     waiting = WaitingTask(link).ask().park()
