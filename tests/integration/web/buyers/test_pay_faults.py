@@ -51,9 +51,7 @@ def test_while_carbonmark_makes_none_the_page_says_so_and_the_next_press_makes_i
 
 
 @pytest.mark.parametrize("path", ["/quotes", "/checkout"])
-@pytest.mark.parametrize(
-    "fault", [{"status": 503}, {"status": 429}, {"kind": "html"}, {"kind": "drop"}], ids=str
-)
+@pytest.mark.parametrize("fault", [{"status": 503}, {"kind": "html"}, {"kind": "drop"}], ids=str)
 def test_an_answer_that_is_none_leaves_the_cost_and_the_link_as_they_were(
     make_link, buyer, sandbox, listing, path, fault
 ):
