@@ -221,7 +221,6 @@ def october_retired(stand: Stand, october: str) -> dict[str, dict[str, Any]]:
 
 def only_task(stand: Stand, run_id: str, task_id: str, dag_id: str = CHECKOUT_LINK) -> dict[str, Any]:
     """Return the one instance of a task in a run."""
-    (task,) = [
-        task for task in stand.airflow.api.task_instances(dag_id, run_id) if task["task_id"] == task_id
-    ]
+    task = stand.airflow.api.task_instance(dag_id, run_id, task_id)
+    assert task is not None
     return task
