@@ -109,12 +109,7 @@ class Bench:
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
         self.api = stand.airflow.api
-        prices = httpx.get(f"{stand.sandbox.url}/prices", trust_env=False).json()
-        self.listing = next(
-            price["sourceId"]
-            for price in prices
-            if price["type"] == "listing" and price["liquidSupply"] > 500
-        )
+        self.listing = stand.listing()
 
     def database(self, *arguments: object) -> dict[str, Any]:
         """Do something in Airflow's database."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
@@ -117,6 +118,16 @@ class Stand(Started):
             }
             for index, bought in enumerate(xcom("plan"))
         ]
+
+    def listing(self) -> str:
+        """Return a listing with a price of a dollar or more, and enough supply for every test."""
+        prices = httpx.get(f"{self.sandbox.url}/prices", trust_env=False).json()
+        return next(
+            str(price["sourceId"])
+            for price in prices
+            if price["type"] == "listing" and price["liquidSupply"] > 500
+            if price["purchasePrice"] > 1 and not price["listing"]["token"]["isExAnte"]
+        )
 
     def checkouts_for(self, beneficiary: str) -> list[dict[str, Any]]:
         """Return the links that the sandbox made for a beneficiary."""
