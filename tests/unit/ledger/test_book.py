@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from airflow_provider_carbonmark.ledger.purchase import (
     Purchase,
     Run,
     Task,
+    reference_of,
+    with_reference,
 )
 from airflow_provider_carbonmark.ledger.schema import metadata
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
@@ -242,3 +245,16 @@ def test_the_ledger_imports_neither_airflow_nor_http() -> None:
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert not {"airflow", "httpx", "pydantic", "aiohttp"} & set(loaded)
+
+
+@given(st.integers(1, 10**15 - 1), st.integers(1, 10**15 - 1))
+def test_no_two_purchases_share_a_reference(one: int, other: int) -> None:
+    assert re.fullmatch("[0-9A-HJKMNP-TV-Z]{10}", reference_of(one))
+    assert (reference_of(one) == reference_of(other)) is (one == other)
+
+
+def test_a_reference_stands_where_the_author_wants_it() -> None:
+    assert (
+        with_reference("Emissions of {months}, ref. {reference}", 7)
+        == "Emissions of {months}, ref. 0000000007"
+    )
