@@ -40,7 +40,7 @@ def measured(url: str) -> dict[str, list[float]]:
             return str(answer.raise_for_status().json()["url"])
 
         sides: dict[str, Callable[[], object]] = {
-            "hook": lambda: hook.create_checkout(quantity_tonnes="12.345", **PURCHASE),  # type: ignore[arg-type]
+            "hook": lambda: hook.create_checkout(quantity_tonnes="12.345", **PURCHASE),
             "httpx": through_httpx,
         }
         for checkout in sides.values():

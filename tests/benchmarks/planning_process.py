@@ -83,7 +83,7 @@ def main(texts: str, kind: str, entities: int, listings: int) -> None:
     market = market_of(kind, listings, sum((one.offset_tonnes for one in emissions), Decimal(0)))
     about = {"dedication": DEDICATIONS[texts], "minimum_payment_usd": Decimal("0.50"), "now": NOW}
     started = time.process_time()
-    plan_purchases(emissions, Coverage(), market, **about)  # type: ignore[arg-type]
+    plan_purchases(emissions, Coverage(), market, **about)
     print(json.dumps({"seconds": time.process_time() - started}))
 
 

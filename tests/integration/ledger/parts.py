@@ -98,12 +98,8 @@ class Buyer:
             )
         )
 
-    def _figure(self, coverage: Coverage, key: Key) -> Decimal:
-        if key in self.emitted:
-            return self.emitted[key]
-        figure = coverage.covered[key].emitted_tonnes
-        assert figure is not None
-        return figure
+    def _figure(self, coverage: Coverage, key: Key) -> Decimal | None:
+        return self.emitted[key] if key in self.emitted else coverage.covered[key].emitted_tonnes
 
 
 class Rival:
@@ -123,7 +119,6 @@ class Rival:
         assert is_about_to.wait(PATIENCE)
 
     def result(self) -> Any:
-        assert self._doing is not None
         return self._doing.result(PATIENCE)
 
 

@@ -137,12 +137,10 @@ def test_the_key_is_made_with_the_tables_and_is_everybody_s_and_in_no_representa
 ) -> None:
     plan(ledger)
     key = ledger.signing_key()
-    assert key is not None
     assert len(key) == 32
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     assert Ledger(engine).signing_key() == key
     identity = Database(engine, "").identity()
-    assert identity is not None
     assert identity.signing_key == key
     for shown in (repr(identity), repr(ledger), repr(vars(ledger)), repr(plan(ledger))):
         assert key.hex() not in shown
