@@ -16,6 +16,7 @@ from tests.integration.ledger.parts import (
     LATER,
     MONTH,
     NOW,
+    ON_SQLITE,
     SECOND,
     THIRD,
     Buyer,
@@ -54,6 +55,7 @@ def test_lines_that_a_dead_run_left_without_a_link_are_closed_and_planned_again(
     assert buyer.told[0].covered["web", MONTH].covered_tonnes == 0
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("now_known", "again"),
     [(None, "12.345"), ("20", "12.345"), ("14.5", "9.5"), ("5", None), ("-3", None)],

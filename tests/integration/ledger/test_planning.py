@@ -17,6 +17,7 @@ from tests.integration.ledger.parts import (
     LATER,
     MONTH,
     NOW,
+    ON_SQLITE,
     SECOND,
     THIRD,
     Buyer,
@@ -164,6 +165,7 @@ def test_lines_are_found_by_month_year_mode_state_and_dag(ledger: Ledger) -> Non
     assert found(dag_ids=[]) == found(states=[]) == found(month="2024-01") == []
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -182,6 +184,7 @@ def test_a_plan_that_the_ledger_cannot_hold_is_refused(
     assert ledger.lines() == []
 
 
+@ON_SQLITE
 def test_months_given_as_one_text_are_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="months is one text, '2026-10'"):
         plan(ledger, buying(), months=MONTH)
