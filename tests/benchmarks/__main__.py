@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tests.benchmarks import checkouts, emissions, imports, ledger, parked, planning, polls, waits
-from tests.benchmarks.table import render
+from tests.benchmarks.measured import render
 
 if __name__ == "__main__":
     benchmarks = (imports, waits, polls, checkouts, emissions, planning, ledger, parked)
-    rows = [row for benchmark in benchmarks for row in benchmark.main()]
-    print(render(rows))
+    print(render(row for benchmark in benchmarks for row in benchmark.main()))

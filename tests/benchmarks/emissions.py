@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.measured import progress, run_measured, scratch
-from tests.benchmarks.table import Row, render
+from tests.benchmarks.measured import Row, compare, in_turn, progress, run, run_measured, scratch
 
 ROWS = 1_000_000
 FEWER_ROWS = 100_000
@@ -16,7 +16,6 @@ ACCOUNTS = 40
 RUNS = 400
 ROUNDS = 3
 MONTH = "2026-10"
-MAX_GROWTH = 1.10  # of the peak memory, when the rows become ten times as many
 HEADER = (
     "last_refresh_timestamp,location,model_version,payer_account_id,product_code,region_code,"
     "total_lbm_emissions_unit,total_lbm_emissions_value,total_mbm_emissions_unit,total_mbm_emissions_value,"
@@ -78,8 +77,8 @@ KINDS = {
 }
 
 
-def measure() -> tuple[dict[tuple[str, str], dict[str, float]], dict[str, float]]:
-    """Run the sides in turn; give the least each took by kind and side, and the megabytes of each file."""
+def main() -> list[Row]:
+    """Compare CPU time and peak memory, the latter also with itself on a tenth of the rows."""
     with scratch() as folder:
         progress(f"emissions: writing {ROWS:,} rows five times")
         for rows, name in ((ROWS, "."), (FEWER_ROWS, "fewer")):
@@ -88,56 +87,32 @@ def measure() -> tuple[dict[tuple[str, str], dict[str, float]], dict[str, float]
             write_table(folder / name / "year.csv", rows, [f"2026-{number:02}" for number in range(1, 13)])
             write_totals(folder / name / "totals.csv", rows)
             write_others(folder / name / "month.csv")
-        rounds: dict[tuple[str, str], list[dict[str, float]]] = {}
-        for number in range(1, ROUNDS + 1):
-            progress(f"emissions: round {number} of {ROUNDS}")
-            for kind, (file, other) in KINDS.items():
-                for side, path in (
-                    ("ours", folder / file),
-                    (other, folder / file),
-                    ("fewer", folder / "fewer" / file),
-                ):
-                    reader = other if side == other else "ours"
-                    result = run_measured(folder, "tests.benchmarks.emissions_process", reader, path, MONTH)
-                    rounds.setdefault((kind, side), []).append(result)
+        least = in_turn(
+            "emissions",
+            ROUNDS,
+            {
+                (kind, side): partial(run_measured, folder, "emissions_process", reader, path, MONTH)
+                for kind, (file, other) in KINDS.items()
+                for side, reader, path in (
+                    ("ours", "ours", folder / file),
+                    ("theirs", other, folder / file),
+                    ("fewer", "ours", folder / "fewer" / file),
+                )
+            },
+        )
         megabytes = {kind: (folder / file).stat().st_size / 1e6 for kind, (file, _) in KINDS.items()}
-    # The least is what the work itself takes; all above it is what else the machine did.
-    least = {
-        key: {figure: min(result[figure] for result in results) for figure in ("seconds", "bytes")}
-        for key, results in rounds.items()
-    }
-    return least, megabytes
-
-
-def main() -> list[Row]:
-    """Compare CPU time and peak memory, the latter also with itself on a tenth of the rows."""
-    found, megabytes = measure()
-    rows = []
+    table = []
     for kind, (_, other) in KINDS.items():
-        ours, theirs = found[kind, "ours"], found[kind, other]
         what = f"{ROWS:,} emissions rows ({megabytes[kind]:.0f} MB), {kind}"
-        seconds = (ours["seconds"], theirs["seconds"])
-        rows.append(
-            Row(
-                f"{what}: CPU time",
-                f"{seconds[0]:.2f} s",
-                f"{seconds[1]:.2f} s (`{other}` alone)",
-                seconds[0] / seconds[1],
-            )
-        )
-        peak, fewer = ours["bytes"], found[kind, "fewer"]["bytes"]
-        rows.append(
-            Row(
-                f"{what}: peak memory against {FEWER_ROWS:,} rows",
-                f"{peak / 1e6:.1f} MB",
-                f"{fewer / 1e6:.1f} MB (ours; `{other}` alone: {theirs['bytes'] / 1e6:.1f} MB)",
-                peak / fewer,
-                f"≤ {MAX_GROWTH:.2f}",
-                peak / fewer <= MAX_GROWTH,
-            )
-        )
-    return rows
+        seconds = (least[kind, side]["seconds"] for side in ("ours", "theirs"))
+        peak, theirs, fewer = (least[kind, side]["bytes"] / 1e6 for side in ("ours", "theirs", "fewer"))
+        memory = f"{what}: peak memory against {FEWER_ROWS:,} rows"
+        table += [
+            compare(f"{what}: CPU time", *seconds, "{:.2f} s", f"`{other}` alone"),
+            compare(memory, peak, fewer, "{:.1f} MB", f"ours; `{other}` alone: {theirs:.1f} MB", "≤ 1.10"),
+        ]
+    return table
 
 
 if __name__ == "__main__":
-    print(render(main()))
+    run(main)

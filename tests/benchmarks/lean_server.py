@@ -1,7 +1,7 @@
 """
 A server that costs as little as possible, in a process of its own, so that the client's side is what is measured.
 
-Run as a program it serves HTTPS until its standard input ends: `lean_server.py certificate.pem key.pem`. It answers every payment
+Run as a program it serves HTTPS until its standard input ends: `python -m tests.benchmarks.lean_server certificate.pem key.pem`. It answers every payment
 as one whose retirement is under way, every dbt Cloud run as running, and every checkout with a URL.
 """
 
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
+
+from tests.benchmarks.measured import connection_to
 
 COUNTS_PATH = "/counts"
 
@@ -113,17 +115,11 @@ class LeanServer:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that trusts it, with Airflow connections to it."""
-        carbonmark = {
-            "conn_type": "carbonmark",
-            "host": self.url,
-            "password": "cm_api_benchmark",
-            "extra": {"market_url": self.url, "environment": "production"},
-        }
         # Its hook puts https:// in front of the host.
         dbt = {"conn_type": "dbt_cloud", "host": f"127.0.0.1:{self.port}", "password": "benchmark"}
         return {
             "SSL_CERT_FILE": str(self.ca_file),
-            "AIRFLOW_CONN_CARBONMARK_DEFAULT": json.dumps(carbonmark),
+            "AIRFLOW_CONN_CARBONMARK_DEFAULT": connection_to(self.url),
             "AIRFLOW_CONN_DBT_CLOUD_DEFAULT": json.dumps(dbt),
         }
 
@@ -142,7 +138,7 @@ def lean_server(folder: Path) -> Iterator[LeanServer]:
     :param folder: where to keep a throw-away authority and its certificate.
     """
     authority, *own = _make_certificates(folder)
-    command = [sys.executable, __file__, *map(str, own)]
+    command = [sys.executable, "-m", __name__, *map(str, own)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             if not process.stdout or not (port := process.stdout.readline()):

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Index, Table, delete, insert, literal, select
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.ledger.purchase import Run, State
 from airflow_provider_carbonmark.ledger.rows import new_ids, run_values
-from airflow_provider_carbonmark.ledger.schema import allocations, links, metadata, purchases
+from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.web import pages, views
@@ -45,10 +45,6 @@ DONE_RUN = Run(DAGS[0], "scheduled__2026-11-19")
 #: Numbers that are kept for what the runs of a month plan; those of one run follow each other.
 IDS = 2 * BLOCK * len(DAGS)
 
-_SETTLING = {
-    "postgresql": ("VACUUM ANALYZE", "CHECKPOINT"),
-    "mysql": tuple(f"ANALYZE TABLE {table}" for table in metadata.tables),
-}
 #: Whatever is written of a purchase, in the order in which it can be.
 _TABLES = (purchases, allocations, links)
 _NOTHING: dict[Table, dict[str, Any]] = {
@@ -231,10 +227,7 @@ def _without_indexes(connection: Connection) -> Iterator[None]:
     if is_sqlite:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -500000"):
             connection.exec_driver_sql(f"PRAGMA {pragma}")
-    # MySQL needs some for its foreign keys.
-    indexes: list[Index] = (
-        [] if connection.dialect.name == "mysql" else [*purchases.indexes, *allocations.indexes]
-    )
+    indexes: list[Index] = [*purchases.indexes, *allocations.indexes]
     for index in indexes:
         index.drop(connection)
     yield
@@ -246,7 +239,7 @@ def _without_indexes(connection: Connection) -> Iterator[None]:
     else:
         # It would come to this by itself, but in the middle of the measurement.
         connection.execution_options(isolation_level="AUTOCOMMIT")
-        for statement in _SETTLING[connection.dialect.name]:
+        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
             connection.exec_driver_sql(statement)
 
 

@@ -8,10 +8,7 @@ API server, scheduler, DAG processor and one triggerer run throughout, with Airf
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.benchmarks.measured import progress
-from tests.benchmarks.table import Row, render
+from tests.benchmarks.measured import Row, compare, progress, run, run_module
 from tests.e2e.buyer import pay
 from tests.e2e.postgresql import postgresql
 from tests.e2e.processes import StackError, wait_until
@@ -35,7 +31,6 @@ WAITS = 10_000
 SECONDS = 60
 SETTLE_SECONDS = 20
 RETURNS = 50
-ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).with_name("dags")
 
 # The end-to-end tests hurry Airflow; these are its own defaults, but for the number of triggers that one triggerer takes.
@@ -114,21 +109,11 @@ class Bench:
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
         self.api = stand.airflow.api
-        prices = httpx.get(f"{stand.sandbox.url}/prices", trust_env=False).json()
-        self.listing = next(
-            price["sourceId"]
-            for price in prices
-            if price["type"] == "listing" and price["liquidSupply"] > 500
-        )
+        self.listing = stand.listing()
 
     def database(self, *arguments: object) -> dict[str, Any]:
-        """Run a command of the process helper."""
-        command = [sys.executable, "-m", "tests.benchmarks.parked_process", *map(str, arguments)]
-        env = self.stand.airflow.env
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=env)
-        if done.returncode:
-            raise RuntimeError(f"{command} failed:\n{done.stderr[-3000:]}")
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        """Do something in Airflow's database."""
+        return dict(run_module("parked_process", *arguments, env=self.stand.airflow.env))
 
     def cost(self) -> Cost:
         """Return what happened so far."""
@@ -236,42 +221,30 @@ def main() -> list[Row]:
 
 
 def _rows(starts: list[float], ends: list[float], idle: Cost, ours: Cost, theirs: Cost) -> list[Row]:
-    what = f"{WAITS:,} parked payments for {SECONDS} s"
+    title = f"{WAITS:,} parked payments for {SECONDS} s"
     # Less than the one poll a minute of each that is HttpSensor's default: one triggerer gets no more done, because each poll asks
     # Airflow for the connection first, and the answers come one after the other.
     name = f"`HttpSensor`, {WAITS:,} deferred to one triggerer, which were to poll {WAITS * SECONDS // 60:,} times"
+    asked = [side.api + side.connections for side in (ours, theirs)]
     after = f"{RETURNS} returns, one at a time: buyer's return until the task"
+
+    def row(what: str, mine: float, other: float, text: str, target: str = "") -> Row:
+        return compare(
+            f"{title}: {what}", mine, other, text, name, target, their_text=text.partition(" (")[0]
+        )
+
     return [
-        Row(
-            f"{what}: requests to the service",
-            f"{ours.polls:,}",
-            f"{theirs.polls:,} ({name})",
-            None,
-            "ours 0",
-            ours.polls == 0,
+        row("requests to the service", ours.polls, theirs.polls, "{:,}", "ours 0"),
+        row("requests to the Airflow API, also when the waits began", *asked, "{:,}", "ours 0"),
+        *(
+            row(f"{who} CPU", mine, other, f"{{:.1f}} s (nothing waits: {nothing:.1f} s)")
+            for who, mine, other, nothing in (
+                ("triggerer", ours.triggerer, theirs.triggerer, idle.triggerer),
+                ("scheduler", ours.scheduler, theirs.scheduler, idle.scheduler),
+            )
         ),
-        Row(
-            f"{what}: requests to the Airflow API, also when the waits began",
-            f"{ours.api + ours.connections:,}",
-            f"{theirs.api + theirs.connections:,} ({name})",
-            None,
-            "ours 0",
-            ours.api + ours.connections == 0,
-        ),
-        Row(
-            f"{what}: triggerer CPU",
-            f"{ours.triggerer:.1f} s (nothing waits: {idle.triggerer:.1f} s)",
-            f"{theirs.triggerer:.1f} s ({name})",
-            ours.triggerer / theirs.triggerer,
-        ),
-        Row(
-            f"{what}: scheduler CPU",
-            f"{ours.scheduler:.1f} s (nothing waits: {idle.scheduler:.1f} s)",
-            f"{theirs.scheduler:.1f} s ({name})",
-            ours.scheduler / theirs.scheduler,
-        ),
-        Row(f"{after} runs again", _median_and_worst(starts), "–", None),
-        Row(f"{after} has ended with the payment id", _median_and_worst(ends), "–", None),
+        Row(f"{after} runs again", _median_and_worst(starts)),
+        Row(f"{after} has ended with the payment id", _median_and_worst(ends)),
     ]
 
 
@@ -280,4 +253,4 @@ def _median_and_worst(seconds: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    print(render(main()))
+    run(main)

@@ -21,7 +21,6 @@ DEDICATIONS = {
     "apart": Dedication("Example Corp, {entity}", "Emissions of {months}: {emitted_tonnes} t CO2e"),
     "together": Dedication("Example Corp", "Emissions of {months}"),
 }
-MINIMUM_PAYMENT_USD = Decimal("0.50")
 REGISTRIES = (("VCS", 578), ("CMARK", 42), ("ICR", 40), ("TVER", 35), ("ECO", 2))
 SHARE_WITH_SUPPLY = 61 / 700
 
@@ -82,17 +81,10 @@ def market_of(kind: str, listings: int, needed: Decimal) -> list[Listing]:
 def main(texts: str, kind: str, entities: int, listings: int) -> None:
     emissions = emissions_of(entities, kind)
     market = market_of(kind, listings, sum((one.offset_tonnes for one in emissions), Decimal(0)))
+    about = {"dedication": DEDICATIONS[texts], "minimum_payment_usd": Decimal("0.50"), "now": NOW}
     started = time.process_time()
-    plan = plan_purchases(
-        emissions,
-        Coverage(),
-        market,
-        dedication=DEDICATIONS[texts],
-        minimum_payment_usd=MINIMUM_PAYMENT_USD,
-        now=NOW,
-    )
-    seconds = time.process_time() - started
-    print(json.dumps({"seconds": seconds, "purchases": len(plan.purchases), "usd": float(plan.cost_usd)}))
+    plan_purchases(emissions, Coverage(), market, **about)
+    print(json.dumps({"seconds": time.process_time() - started}))
 
 
 if __name__ == "__main__":

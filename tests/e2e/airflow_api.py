@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import httpx
@@ -135,17 +135,24 @@ class AirflowApi:
         run_id: str,
         task_id: str,
         *,
-        state: str,
+        state: str | Collection[str],
         map_index: int = -1,
         timeout: float = 120,
     ) -> dict[str, Any]:
-        """Wait until a task is in a state and return the task instance."""
+        """Wait until a task is in a state, or one of several, and return the task instance."""
+        states = {state} if isinstance(state, str) else state
 
         def reached() -> dict[str, Any] | None:
             task = self.task_instance(dag_id, run_id, task_id, map_index)
-            return task if task is not None and task["state"] == state else None
+            return task if task is not None and task["state"] in states else None
 
         return wait_until(reached, what=f"{task_id} of {run_id} to be {state}", timeout=timeout)
+
+    def wait_until_parked(
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, timeout: float = 180
+    ) -> None:
+        """Wait until a task waits for a person: without a trigger from Airflow 3.3 on, with one before."""
+        self.wait_for_task(dag_id, run_id, task_id, state=PARKED, map_index=map_index, timeout=timeout)
 
     def clear(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, *, downstream: bool = False
@@ -185,17 +192,6 @@ class AirflowApi:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/{map_index}/hitlDetails"
         body = {"chosen_options": [option], "params_input": form}
         self._answer(self._http.patch(f"/api/v2/{path}", json=body))
-
-    def wait_until_parked(
-        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, timeout: float = 180
-    ) -> None:
-        """Wait until a task waits for a person: without a trigger from Airflow 3.3 on, with one before."""
-
-        def parked() -> bool:
-            found = self.task_instance(dag_id, run_id, task_id, map_index)
-            return found is not None and found["state"] in PARKED
-
-        wait_until(parked, what=f"{task_id} of {run_id} to wait for a person", timeout=timeout)
 
     def task_instance(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1

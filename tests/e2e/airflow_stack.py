@@ -14,14 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.e2e.airflow_api import OVER, AirflowApi
-from tests.e2e.processes import Process, StackError, free_ports, wait_until
+from tests.e2e.processes import Process, StackError, Started, free_ports, wait_until
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 OTHER_COMPONENTS = ("scheduler", "dag-processor", "triggerer")
@@ -29,7 +28,7 @@ COMPONENTS = ("api-server", *OTHER_COMPONENTS)
 HEALTH_NAMES = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
-class AirflowStack:
+class AirflowStack(Started):
     """
     Airflow's processes as one context manager; leaving it stops them all and removes the home.
 
@@ -85,19 +84,6 @@ class AirflowStack:
         self._dag_count = sum(1 for folder in dags for _ in folder.glob("*.py"))
         self._tell = tell
 
-    def __enter__(self) -> AirflowStack:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def start(self) -> None:
         """
         Make the database, start every process and wait until all are healthy and the DAGs are read.
@@ -118,10 +104,7 @@ class AirflowStack:
         """End every process and remove the home; may be called twice."""
         for api in self._api_servers:
             api.close()
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.stop()
+        _stop(self.processes.values())
         shutil.rmtree(self.home, ignore_errors=True)
 
     def cli(self, *arguments: str) -> str:
@@ -185,10 +168,7 @@ class AirflowStack:
     def database_to_oneself(self) -> Iterator[None]:
         """Keep every component from writing for a while: SQLite takes one writer at a time, and turns others away."""
         writers = [process for name, process in self.processes.items() if name != "api-server"]
-        for process in writers:
-            process.terminate()
-        for process in writers:
-            process.stop()
+        _stop(writers)
         try:
             yield
         finally:
@@ -231,6 +211,14 @@ class AirflowStack:
         if errors := self.api.import_errors():
             raise StackError("A DAG cannot be imported. " + "\n".join(errors))
         return len(self.api.dag_ids()) >= self._dag_count
+
+
+def _stop(processes: Collection[Process]) -> None:
+    """Ask all to end, and only then wait for each."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.stop()
 
 
 def _outer_environment() -> dict[str, str]:

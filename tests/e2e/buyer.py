@@ -21,14 +21,7 @@ class PaymentRefused(Exception):
 
 @dataclass(frozen=True)
 class Paid:
-    """
-    Where a buyer is after paying.
-
-    :param payment_id: the last part of the address, the only place where Carbonmark tells it.
-    :param url: where the browser ended.
-    :param title: the title of the page there.
-    :param page: that page.
-    """
+    """Where a buyer's browser is after paying; the last part of that address alone tells the payment's id."""
 
     payment_id: str
     url: str

@@ -90,16 +90,7 @@ def usual_behaviour(stand: Stand) -> None:
 
 @pytest.fixture(scope="session")
 def listing(stand: Stand) -> str:
-    """Return a listing with a price of a dollar or more, and enough supply for every test."""
-    prices = httpx.get(f"{stand.sandbox.url}/prices", trust_env=False).json()
-    return next(
-        price["sourceId"]
-        for price in prices
-        if price["type"] == "listing"
-        and price["liquidSupply"] > 500
-        and price["purchasePrice"] > 1
-        and not price["listing"]["token"]["isExAnte"]
-    )
+    return stand.listing()
 
 
 @pytest.fixture(scope="session")
@@ -107,13 +98,8 @@ def link_conf(listing: str) -> Callable[..., dict[str, Any]]:
     """Make the conf of a run of the checkout link DAG; each call for another beneficiary."""
 
     def conf(**changes: Any) -> dict[str, Any]:
-        beneficiary = f"Beneficiary {uuid.uuid4().hex[:8]}"
-        return {
-            "asset_price_source_id": listing,
-            "quantity_tonnes": 0.5,
-            "beneficiary_name": beneficiary,
-            **changes,
-        }
+        order = {"asset_price_source_id": listing, "quantity_tonnes": 0.5}
+        return order | {"beneficiary_name": f"Beneficiary {uuid.uuid4().hex[:8]}"} | changes
 
     return conf
 
@@ -127,18 +113,14 @@ def buy(stand: Stand, listing: str) -> Callable[..., Bought]:
             "beneficiary_name": f"Beneficiary {uuid.uuid4().hex[:8]}",
             "retirement_message": "An end-to-end test",
         }
-        order = {
-            "asset_price_source_id": listing,
-            "quantity_tonnes": 0.5,
-            "metadata": described,
-            "success_url": f"{stand.sandbox.url}/returned",
-            "cancel_url": f"{stand.sandbox.url}/cancelled",
-        }
+        url = stand.sandbox.url
+        addresses = {"success_url": f"{url}/returned", "cancel_url": f"{url}/cancelled"}
+        checkout = {"asset_price_source_id": listing, "quantity_tonnes": "0.5"}
+        order = checkout | {"quantity_tonnes": 0.5, "metadata": described} | addresses
         headers = {"Authorization": f"Bearer {API_KEY}"}
-        made = httpx.post(f"{stand.sandbox.url}/checkout", json=order, headers=headers, trust_env=False)
-        url = made.raise_for_status().json()["url"]
-        checkout = {"asset_price_source_id": listing, "quantity_tonnes": "0.5", **described}
-        return Bought(pay(url, card).payment_id, checkout)
+        made = httpx.post(f"{url}/checkout", json=order, headers=headers, trust_env=False)
+        paid = pay(made.raise_for_status().json()["url"], card)
+        return Bought(paid.payment_id, checkout | described)
 
     return bought
 
@@ -221,7 +203,6 @@ def october_retired(stand: Stand, october: str) -> dict[str, dict[str, Any]]:
 
 def only_task(stand: Stand, run_id: str, task_id: str, dag_id: str = CHECKOUT_LINK) -> dict[str, Any]:
     """Return the one instance of a task in a run."""
-    (task,) = [
-        task for task in stand.airflow.api.task_instances(dag_id, run_id) if task["task_id"] == task_id
-    ]
+    task = stand.airflow.api.task_instance(dag_id, run_id, task_id)
+    assert task is not None
     return task

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import psutil
 
@@ -105,6 +107,61 @@ def ends_with_us(session: int) -> Iterator[None]:
         yield
     finally:
         print(session, file=told)
+
+
+class Started(ABC):
+    """What is started on entering a block, and stopped on leaving it however that ends."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and wait until it is there."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it; may be called twice."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+def program(variable: str, default: str) -> str:
+    """
+    Return the path of a program that is no Python package.
+
+    :param variable: the environment variable that says where it is.
+    :param default: where it is otherwise.
+    :raises RuntimeError: when it isn't there, with the remedy.
+    """
+    path = os.path.abspath(os.environ.get(variable, default))
+    if shutil.which(path) is None:
+        raise RuntimeError(
+            f"There is no program at {path}. `make test` fetches Debian's; otherwise set {variable} to the path of one."
+        )
+    return path
+
+
+@contextmanager
+def serving(process: Process, answers: Callable[[], bool], *, timeout: float = 60) -> Iterator[None]:
+    """Start a server, wait until it answers, and end it on leaving."""
+
+    def is_up() -> bool:
+        process.check()
+        return answers()
+
+    process.start()
+    try:
+        wait_until(is_up, what=f"{process.name} to answer", timeout=timeout, interval=0.05)
+        yield
+    finally:
+        process.stop()
 
 
 class Process:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from typing import Any
 from cryptography import x509
 
 from tests.certificates import make_certificate
-from tests.e2e.processes import Process, free_ports, wait_until
+from tests.e2e.processes import Process, free_ports, program, serving
 
 EXAMPLE = Path(__file__).with_name("nginx.conf")
 NAME = "pay.example.com"
@@ -40,9 +38,6 @@ http {
     include example.conf;
 }
 """
-
-
-NGINX = str(Path(os.environ.get("NGINX", "/usr/sbin/nginx")).absolute())
 
 
 @dataclass(frozen=True)
@@ -100,12 +95,7 @@ def nginx(folder: Path, upstream_port: int) -> Iterator[Proxy]:
 
     :param folder: an empty folder for its files.
     :param upstream_port: where the API server listens.
-    :raises RuntimeError: when there is no nginx, with the remedy.
     """
-    if shutil.which(NGINX) is None:
-        raise RuntimeError(
-            f"There is no nginx at {NGINX}. `make test` fetches Debian's; otherwise set NGINX to the path of one."
-        )
     (port,) = free_ports(1)
     make_certificate(folder, x509.DNSName(NAME))
     changes = {
@@ -122,20 +112,22 @@ def nginx(folder: Path, upstream_port: int) -> Iterator[Proxy]:
         example = example.replace(old, new)
     (folder / "example.conf").write_text(example)
     (folder / "frame.conf").write_text(_FRAME)
-    command = [NGINX, "-p", f"{folder}/", "-c", "frame.conf", "-e", "errors.log"]
-    process = Process("nginx", command, env={}, log=folder / "output.log")
-    process.start()
+    command = [
+        program("NGINX", "/usr/sbin/nginx"),
+        "-p",
+        f"{folder}/",
+        "-c",
+        "frame.conf",
+        "-e",
+        "errors.log",
+    ]
 
     def listens() -> bool:
-        process.check()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    try:
-        wait_until(listens, what="nginx", timeout=30)
+    with serving(Process("nginx", command, env={}, log=folder / "output.log"), listens):
         yield Proxy(port, folder)
-    finally:
-        process.stop()
 
 
 @dataclass

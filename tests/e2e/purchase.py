@@ -120,13 +120,7 @@ class Purchase:
         self.stand.expect_failure(self.dag_id, self.run_id)
 
     def expect_certificate(self, source: Source = Source.RETURNED, *, links: int = 1) -> str:
-        """
-        Wait for the run's good end; check that so many links and one payment were made, and that the payment is recorded and retired.
-
-        :param source: how the payment came to the ledger.
-        :param links: how many links.
-        :return: the payment id.
-        """
+        """Wait for the run's good end, and check that there are so many links, and one payment, which came like this and is retired."""
         self.stand.expect_success(self.dag_id, self.run_id)
         assert len(self.checkouts()) == links
         (paid,) = self.payments()

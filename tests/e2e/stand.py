@@ -6,15 +6,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import httpx
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
 from tests.e2e.airflow_api import OVER, PARKED
 from tests.e2e.airflow_stack import DAGS, AirflowStack
-from tests.e2e.processes import RunFailed, StackError, wait_until
+from tests.e2e.processes import RunFailed, StackError, Started, wait_until
 from tests.e2e.sandbox_process import SandboxProcess
 
 MONTHLY_OFFSET = "carbonmark_monthly_offset"
@@ -28,7 +28,7 @@ def sample(name: str) -> str:
     return (DAGS / "data" / name).as_uri()
 
 
-class Stand:
+class Stand(Started):
     """
     A sandbox and an Airflow, started together and stopped together.
 
@@ -59,63 +59,37 @@ class Stand:
         self.ledger = Ledger(create_engine(address, poolclass=NullPool))
         self._tell = tell
 
-    def __enter__(self) -> Stand:
-        try:
-            self._tell(f"Starting the sandbox at {self.sandbox.url}")
-            self.sandbox.start()
-            self.airflow.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def start(self) -> None:
+        self._tell(f"Starting the sandbox at {self.sandbox.url}")
+        self.sandbox.start()
+        self.airflow.start()
 
     def stop(self) -> None:
         self.airflow.stop()
         self.sandbox.stop()
         self._logs.cleanup()
 
-    def run(
-        self,
-        dag_id: str,
-        conf: dict[str, Any],
-        *,
-        tell: Callable[[str], None] = lambda text: None,
-    ) -> str:
-        """
-        Run a DAG to its good end and return the run's id.
-
-        :raises RunFailed: with the end of the failed tasks' logs when it fails.
-        """
+    def run(self, dag_id: str, conf: dict[str, Any], **how: Any) -> str:
+        """Run a DAG to its good end and return the run's id; see :meth:`expect_success`."""
         run_id = self.airflow.api.trigger(dag_id, conf)
-        self.expect_success(dag_id, run_id, tell=tell)
+        self.expect_success(dag_id, run_id, **how)
         return run_id
 
     def expect_failure(self, dag_id: str, run_id: str) -> None:
-        """
-        Wait for a run's bad end.
-
-        :raises StackError: when it ends well.
-        """
+        """Wait for a run's bad end; raise ``StackError`` when it ends well."""
         if self.airflow.api.wait_for_run(dag_id, run_id) != "failed":
             raise StackError(f"The run {run_id} of {dag_id} did not fail.")
 
-    def expect_success(
-        self, dag_id: str, run_id: str, *, tell: Callable[[str], None] = lambda text: None
-    ) -> None:
+    def expect_success(self, dag_id: str, run_id: str, **how: Any) -> None:
         """
         Wait for a run's good end.
 
+        :param how: what to pass on to :meth:`AirflowApi.wait_for_run`.
         :raises RunFailed: with the end of the failed tasks' logs when it fails.
         """
-        if self.airflow.api.wait_for_run(dag_id, run_id, tell=tell) != "success":
-            raise RunFailed(
-                f"The run {run_id} of {dag_id} failed.\n{self.airflow.api.failures(dag_id, run_id)}"
-            )
+        if self.airflow.api.wait_for_run(dag_id, run_id, **how) != "success":
+            failures = self.airflow.api.failures(dag_id, run_id)
+            raise RunFailed(f"The run {run_id} of {dag_id} failed.\n{failures}")
 
     def start_month(self, conf: dict[str, Any]) -> str:
         """Start a run of the monthly DAG, wait until its links can be paid, and return its id."""
@@ -144,6 +118,16 @@ class Stand:
             }
             for index, bought in enumerate(xcom("plan"))
         ]
+
+    def listing(self) -> str:
+        """Return a listing with a price of a dollar or more, and enough supply for every test."""
+        prices = httpx.get(f"{self.sandbox.url}/prices", trust_env=False).json()
+        return next(
+            str(price["sourceId"])
+            for price in prices
+            if price["type"] == "listing" and price["liquidSupply"] > 500
+            if price["purchasePrice"] > 1 and not price["listing"]["token"]["isExAnte"]
+        )
 
     def checkouts_for(self, beneficiary: str) -> list[dict[str, Any]]:
         """Return the links that the sandbox made for a beneficiary."""

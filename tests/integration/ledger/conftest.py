@@ -49,7 +49,6 @@ def kill(url: str) -> Kill:
     def kill(point: str) -> None:
         command = [sys.executable, "-m", "tests.integration.ledger.killed_process", url, point]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
             assert process.stdout.readline() == b"here\n"
             process.kill()
 

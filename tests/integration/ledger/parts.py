@@ -1,4 +1,4 @@
-"""What the ledger's tests plan, say and expect."""
+"""What the ledger's tests plan, say and expect, and which databases they need."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pendulum
+import pytest
 from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.ledger import Ledger
@@ -21,6 +22,8 @@ from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPur
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.bringing import Brought
 
+#: For what Python decides and no database can: see the fixture ``url``.
+ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 # What tasks pass; some drivers know Python's own times only.
 LATER = pendulum.instance(NOW).add(hours=1)
@@ -95,12 +98,8 @@ class Buyer:
             )
         )
 
-    def _figure(self, coverage: Coverage, key: Key) -> Decimal:
-        if key in self.emitted:
-            return self.emitted[key]
-        figure = coverage.covered[key].emitted_tonnes
-        assert figure is not None
-        return figure
+    def _figure(self, coverage: Coverage, key: Key) -> Decimal | None:
+        return self.emitted[key] if key in self.emitted else coverage.covered[key].emitted_tonnes
 
 
 class Rival:
@@ -120,7 +119,6 @@ class Rival:
         assert is_about_to.wait(PATIENCE)
 
     def result(self) -> Any:
-        assert self._doing is not None
         return self._doing.result(PATIENCE)
 
 
@@ -194,6 +192,23 @@ def link(ledger: Ledger, of: Purchase, run: Run = FIRST, *, now: datetime = NOW)
     """Make a purchase's link, as a task does."""
     asked = ask(ledger, of, run, now=now)
     return ledger.link_made(of.id, run, asked, url=page(of), now=now)
+
+
+def become(ledger: Ledger, of: Purchase, stage: str) -> Purchase:
+    """Let a purchase that is planned become ``linked``, ``paid``, ``retired``, ``declined``, ``failed`` after its payment, or ``given up``."""
+    if stage == "given up":
+        return ledger.failed(of.id, "gone", now=NOW, run=of.run)
+    if stage != "planned":
+        link(ledger, of, of.run)
+    if stage in ("paid", "retired", "failed"):
+        ledger.paid(of.id, payment_id(of), now=NOW)
+    if stage == "retired":
+        ledger.retired(of.id, retirement(of), now=NOW)
+    if stage == "failed":
+        ledger.failed(of.id, "refunded", now=NOW)
+    if stage == "declined":
+        ledger.declined(of.id, of.run, "no", now=NOW)
+    return ledger.purchase(of.id)
 
 
 def page(of: Purchase) -> str:

@@ -136,7 +136,7 @@ class Books:
 
 def added_up(amounts: object) -> Counter[Key]:
     sums: Counter[Key] = Counter()
-    for key, tonnes in amounts:  # type: ignore[attr-defined]
+    for key, tonnes in amounts:
         sums[key] += tonnes
     return sums
 

@@ -1,4 +1,4 @@
-"""Where figures are from, and out of which files, is kept with the plan that they were read for."""
+"""What is kept with a plan: where its figures are from, out of which files, and what the market says of its projects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger, queries
+from airflow_provider_carbonmark.ledger.projects import Methodology, Project
 from airflow_provider_carbonmark.ledger.values import Coverage, Origin, Part, Plan, Restated, SourceFile
 from tests.integration.ledger.parts import (
     FIRST,
@@ -124,3 +125,38 @@ def test_whoever_asks_in_sql_finds_json(ledger: Ledger, engine: Engine) -> None:
     with engine.connect() as connection:
         found = connection.scalar(text("SELECT origin FROM carbonmark_origins WHERE entity = 'web'"))
     assert f'"method": "market-based", "tonnes": "{EXACT:f}"' in found
+
+
+# --- projects
+
+
+PROJECT = Project(
+    project_id="VCS-191",
+    name="Wind park, ß",
+    country="India",
+    registry="VCS",
+    methodologies=(Methodology("ACM0002", "Renewable Energy", "Grid-connected"), Methodology()),
+    url="https://registry.example/191",
+    read_at=NOW,
+)
+
+
+def test_what_is_told_first_stays_and_what_is_missing_is_known(ledger: Ledger) -> None:
+    assert (ledger.missing_projects(), ledger.projects(["VCS-191"])) == ([], [])
+    plan(ledger, buying(line(), line("api", project_id="VCS-7")))
+    assert ledger.missing_projects() == ["VCS-191", "VCS-7"]
+    ledger.keep_projects([PROJECT])
+    ledger.keep_projects([replace(PROJECT, name="otherwise", read_at=LATER)])
+    assert ledger.projects(["VCS-191", "VCS-7"]) == [PROJECT]
+    assert ledger.missing_projects() == ["VCS-7"]
+
+
+def test_two_plans_that_keep_the_same_at_once_stand_in_nobody_s_way(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    plan(ledger, buying(line()))
+    until = "INSERT INTO carbonmark_projects"
+    on_commit(engine, lambda: rival.start(lambda theirs: theirs.keep_projects([PROJECT]), until=until))
+    ledger.keep_projects([PROJECT])
+    rival.result()
+    assert ledger.projects(["VCS-191"]) == [PROJECT]

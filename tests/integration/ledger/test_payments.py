@@ -24,6 +24,7 @@ from tests.integration.ledger.parts import (
     SECOND,
     Rival,
     ask,
+    become,
     bring,
     buying,
     checkout_task,
@@ -40,15 +41,6 @@ from tests.integration.ledger.parts import (
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import Purchase
-
-END: dict[str, Callable[[Ledger, Purchase], object]] = {
-    "open": lambda ledger, of: of,
-    "declined": lambda ledger, of: ledger.declined(of.id, FIRST, "no", now=NOW),
-    "failed": lambda ledger, of: (
-        bring(ledger, of, "pay-failed"),
-        ledger.failed(of.id, "refunded", now=NOW),
-    ),
-}
 
 
 @pytest.fixture
@@ -83,7 +75,8 @@ def test_a_payment_that_failed_is_none_when_it_is_brought_again_unless_it_has_co
 def test_a_payment_is_the_first_then_the_same_and_another_one_is_the_second(
     ledger: Ledger, linked: Purchase, end: str
 ) -> None:
-    END[end](ledger, linked)
+    if end == "declined":
+        ledger.declined(linked.id, FIRST, "no", now=NOW)
     unknown = bring(ledger, linked, "pay-1", verified=False)
     assert (unknown.meaning, unknown.is_news, unknown.is_its_own) == (Meaning.UNVERIFIED, True, False)
     assert ledger.purchase(linked.id).state is (State.DECLINED if end == "declined" else State.LINK_MADE)
@@ -115,7 +108,8 @@ def test_a_payment_is_the_first_then_the_same_and_another_one_is_the_second(
 
 
 def test_what_failed_after_its_payment_knows_that_and_no_other(ledger: Ledger, linked: Purchase) -> None:
-    END["failed"](ledger, linked)
+    bring(ledger, linked, "pay-failed")
+    ledger.failed(linked.id, "refunded", now=NOW)
     assert bring(ledger, linked, "pay-failed").meaning is Meaning.SAME
     assert bring(ledger, linked, "pay-2").meaning is Meaning.SECOND
     assert ledger.purchase(linked.id).state is State.PAID_NOT_RETIRED
@@ -221,10 +215,8 @@ def test_an_unpaid_order_is_given_up_for_another(ledger: Ledger, stage: str) -> 
     known = order(ledger, task)
     if stage == "asked":
         ask(ledger, known)
-    if stage in ("linked", "declined"):
-        link(ledger, known)
-    if stage == "declined":
-        ledger.declined(known.id, FIRST, "no", now=NOW)
+    else:
+        become(ledger, known, stage)
     made = order(ledger, task, wanted, instead_of=known)
     assert made.order == wanted
     assert ledger.purchase_of(task) == made

@@ -17,20 +17,19 @@ from airflow_provider_carbonmark.planning.dedication import Dedication
 from airflow_provider_carbonmark.reporting import make_report
 from tests.integration.ledger.parts import (
     FIRST,
-    LATER,
     MONTH,
     NOW,
+    ON_SQLITE,
     SECOND,
     THIRD,
     Buyer,
     Make,
+    become,
     buying,
     everybody,
     line,
     link,
-    payment_id,
     plan,
-    retirement,
 )
 from tests.unit.planning.market import offer
 
@@ -58,10 +57,7 @@ def bought(ledger: Ledger) -> Purchase:
 
 
 def retired(ledger: Ledger) -> Purchase:
-    made = bought(ledger)
-    link(ledger, made)
-    ledger.paid(made.id, payment_id(made), now=NOW)
-    return ledger.retired(made.id, retirement(made), now=LATER)
+    return become(ledger, bought(ledger), "retired")
 
 
 def told(ledger: Ledger) -> Coverage:
@@ -204,19 +200,17 @@ def test_what_is_carried_over_is_written_once_whatever_it_would_cost_and_bought_
     assert told(ledger).covered["api", MONTH].reason is None
 
 
-def test_what_was_carried_over_is_bought_with_a_later_month(ledger: Ledger) -> None:
-    assert plan(ledger, stating_at("2.5", "2026-09", ("api", "0.1")), months=["2026-09"]) == []
-    (made,) = plan(ledger, stating_at("2.5", MONTH, ("api", "1")), SECOND)
-    assert {(share.entity, share.month) for share in made.allocations} == {("api", "2026-09"), ("api", MONTH)}
-
-
-def test_what_a_dead_run_left_and_is_carried_over_since_is_not_forgotten(ledger: Ledger) -> None:
-    plan(ledger, stating_at("5", "2026-09", ("api", "0.1")), months=["2026-09"])
+@pytest.mark.parametrize("a_dead_run_left_it", [False, True])
+def test_what_was_carried_over_is_bought_with_a_later_month(ledger: Ledger, a_dead_run_left_it: bool) -> None:
+    # 0.1 t is enough to pay for at 5 USD, and not at 2.5.
+    price = "5" if a_dead_run_left_it else "2.5"
+    plan(ledger, stating_at(price, "2026-09", ("api", "0.1")), months=["2026-09"])
     assert plan(ledger, stating_at("2.5", MONTH), SECOND, is_over=everybody) == []
     (made,) = plan(ledger, stating_at("2.5", MONTH, ("api", "1")), THIRD)
     assert {(share.entity, share.month) for share in made.allocations} == {("api", "2026-09"), ("api", MONTH)}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("restated", "if_it_stands", "if_declined", "over", "gone"),
     [
@@ -227,7 +221,7 @@ def test_what_a_dead_run_left_and_is_carried_over_since_is_not_forgotten(ledger:
     ],
     ids=["up", "down", "renamed", "to zero"],
 )
-@pytest.mark.parametrize("became", ["paid", "waits", "declined"])
+@pytest.mark.parametrize("became", ["paid", "linked", "declined"])
 def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_declined(
     ledger: Ledger,
     became: str,
@@ -238,11 +232,7 @@ def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_decl
     gone: tuple[str, ...],
 ) -> None:
     (pooled,) = plan(ledger, stating_at("2.5", MONTH, ("web", "3"), ("api", "2")))
-    link(ledger, pooled)
-    if became == "paid":
-        ledger.paid(pooled.id, payment_id(pooled), now=NOW)
-    if became == "declined":
-        ledger.declined(pooled.id, FIRST, "no", now=NOW)
+    become(ledger, pooled, became)
     told: list[Plan] = []
     make = stating_at("2.5", MONTH, *restated.items())
 

@@ -224,30 +224,65 @@ def test_open_links_are_taken_up_once_when_two_runs_try_at_the_same_moment(
     assert ledger.purchase(old.id).handler == FIRST
 
 
-def test_a_payment_that_comes_in_first_stops_a_decline_that_had_not_seen_it(
-    server_url: str, engines: Engines
-) -> None:
-    deciding = engines(server_url)
-    ledger, other = Ledger(deciding), Ledger(engines(server_url))
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
-    on_statement(deciding, "UPDATE", do=lambda: other.paid(made.id, payment_id(made), now=NOW))
-    with pytest.raises(LedgerError, match="is paid and can't be declined"):
-        ledger.declined(made.id, FIRST, "no", now=LATER)
-    after = ledger.purchase(made.id)
-    assert (after.state, after.payment_id, after.reason) == (State.PAID, payment_id(made), None)
+def take_up(ledger: Ledger, of: Purchase) -> object:
+    """Plan in another run, which takes over what is linked and closes what isn't."""
+    return plan(ledger, Buyer({"web": "1"}), SECOND, is_over=everybody)
 
 
-def test_a_link_that_is_made_first_stops_a_run_that_gives_up_without_having_seen_it(
-    server_url: str, engines: Engines
+Say = Callable[[Ledger, Purchase], object]
+DECLINE: Say = lambda ledger, of: ledger.declined(of.id, FIRST, "no", now=LATER)
+#: What is said of a purchase at a stage, and what is said first by somebody whom that hasn't seen; the error, and what it then is.
+TOO_LATE: dict[str, tuple[str, Say, Say, str, State]] = {
+    "declined, but paid": (
+        "linked",
+        DECLINE,
+        lambda ledger, of: ledger.paid(of.id, payment_id(of), now=NOW),
+        "is paid and can't be declined",
+        State.PAID,
+    ),
+    "declined, but taken up": ("linked", DECLINE, take_up, "handled by run 'run-2'", State.LINK_MADE),
+    "given up, but linked": (
+        "planned",
+        lambda ledger, of: ledger.failed(of.id, "sold out", now=LATER, run=FIRST),
+        link,
+        "is link_made and can't be given up",
+        State.LINK_MADE,
+    ),
+    "linked, but closed": (
+        "asked",
+        lambda ledger, of: ledger.link_made(of.id, FIRST, of.link, url=page(of), now=LATER),
+        take_up,
+        "is failed and can't get a link",
+        State.FAILED,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LATE)
+def test_what_is_said_first_stops_a_decision_that_had_not_seen_it(
+    server_url: str, engines: Engines, case: str
 ) -> None:
+    stage, decide, meanwhile, error, becomes = TOO_LATE[case]
     deciding = engines(server_url)
     ledger, other = Ledger(deciding), Ledger(engines(server_url))
-    (made,) = plan(ledger, buying(line("web")))
-    on_statement(deciding, "UPDATE", do=lambda: link(other, made))
-    with pytest.raises(LedgerError, match="is link_made and can't be given up"):
-        ledger.failed(made.id, "sold out", now=LATER, run=FIRST)
-    assert ledger.purchase(made.id).state is State.LINK_MADE
+    (made,) = plan(ledger, Buyer({"web": "1"}))
+    if stage == "asked":
+        ask(ledger, made)
+    if stage == "linked":
+        link(ledger, made)
+    made = ledger.purchase(made.id)
+    said_first: list[Purchase] = []
+
+    def say_first() -> None:
+        meanwhile(other, made)
+        said_first.append(other.purchase(made.id))
+
+    on_statement(deciding, "UPDATE", do=say_first)
+    with pytest.raises(LedgerError, match=error) as raised:
+        decide(ledger, made)
+    assert isinstance(raised.value, HandledElsewhereError) is ("handled" in error)
+    assert [ledger.purchase(made.id)] == said_first
+    assert (said_first[0].state, said_first[0].has_link) == (becomes, becomes is not State.FAILED)
 
 
 def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(server_url: str, engines: Engines) -> None:
@@ -258,36 +293,6 @@ def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(server_url: st
     on_statement(paying, "UPDATE", do=lambda: other.declined(made.id, FIRST, "no", now=NOW))
     after = ledger.paid(made.id, payment_id(made), now=LATER)
     assert (after.state, after.declined_at, after.paid_at) == (State.PAID, NOW, LATER)
-
-
-def test_a_decision_by_a_run_whose_line_is_being_taken_up_is_refused(
-    server_url: str, engines: Engines
-) -> None:
-    deciding = engines(server_url)
-    ledger, other = Ledger(deciding), Ledger(engines(server_url))
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
-    on_statement(deciding, "UPDATE", do=lambda: plan(other, buying(), SECOND, is_over=everybody))
-    with pytest.raises(HandledElsewhereError):
-        ledger.declined(made.id, FIRST, "no", now=LATER)
-    after = ledger.purchase(made.id)
-    assert (after.state, after.handler) == (State.LINK_MADE, SECOND)
-
-
-def test_a_line_that_is_closed_at_the_moment_its_link_is_stored_gets_none(
-    server_url: str, engines: Engines
-) -> None:
-    linking = engines(server_url)
-    ledger, other = Ledger(linking), Ledger(engines(server_url))
-    (made,) = plan(ledger, Buyer({"web": "1"}))
-    asked = ask(ledger, made)
-    on_statement(linking, "UPDATE", do=lambda: plan(other, Buyer({"web": "1"}), SECOND, is_over=everybody))
-    with pytest.raises(LedgerError, match="is failed and can't get a link"):
-        ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
-    assert [(each.state, each.checkout_url) for each in ledger.lines()] == [
-        (State.FAILED, None),
-        (State.PLANNED, None),
-    ]
 
 
 def test_one_payment_that_is_recorded_for_two_purchases_at_once_counts_for_one(

@@ -30,3 +30,11 @@ def serving(app: Any) -> Iterator[str]:
 def title(page: httpx.Response) -> str:
     """Return the headline of a page."""
     return page.text.partition("<h1>")[2].partition("</h1>")[0]
+
+
+def policy(page: httpx.Response) -> dict[str, str]:
+    """Return a page's content security policy; its own style is allowed, by its hash."""
+    parts = page.headers["content-security-policy"].split(";")
+    found = dict(part.strip().split(" ", 1) for part in parts)
+    assert found.pop("style-src").startswith("'sha256-")
+    return found

@@ -76,26 +76,10 @@ def test_a_token_of_another_ledger_is_refused():
     assert refused(sign(TOKEN, b""))
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        [],
-        {},
-        "x",
-        None,
-        7,
-        [1, 1],
-        [1, 1, None],
-        [1, 1, "c", 1],
-        ["1", 1, "c"],
-        [1, 1.5, "c"],
-        [[1], 1, "c"],
-        {"0": 1},
-    ],
-    ids=repr,
-)
-def test_a_payload_that_is_none_of_ours_is_refused(payload):
-    assert refused(_serializer(KEY, _RETURN).dumps(payload))
+def test_a_payload_that_is_none_of_ours_is_refused():
+    wrong = [1, 1], [1, 1, None], [1, 1, "c", 1], ["1", 1, "c"], [1, 1.5, "c"], [[1], 1, "c"]
+    for payload in ([], {}, "x", None, 7, {"0": 1}, *wrong):
+        assert refused(_serializer(KEY, _RETURN).dumps(payload)), payload
 
 
 def test_what_something_else_signed_with_the_same_key_is_refused():

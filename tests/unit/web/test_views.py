@@ -12,7 +12,6 @@ from airflow_provider_carbonmark.web.views import (
     MOST_MONTHS,
     MOST_ROWS,
     NoAccessError,
-    UnreadableRequestError,
     Wanted,
     view,
 )
@@ -32,29 +31,17 @@ def connection(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@pytest.mark.parametrize(
-    ("query", "wanted"),
-    [
-        ("", Wanted()),
-        ("year=2026", Wanted(year="2026")),
-        ("year=2026&part=3", Wanted(year="2026", part=3)),
-        ("month=2026-12", Wanted(month="2026-12")),
-        ("month=2026-01&test=1", Wanted(month="2026-01", test_mode=True)),
-        ("test=1", Wanted(test_mode=True)),
-        ("utm_source=mail", Wanted()),
-    ],
-)
-def test_a_query_says_what_is_wanted(query, wanted):
-    assert Wanted.of(QueryParams(query)) == wanted
-
-
-@pytest.mark.parametrize(
-    ("query", "named"),
-    [("month=2026-00", "month"), ("year=x", "year"), ("part=0", "part"), ("test=true", "test")],
-)
-def test_a_query_that_says_something_else_is_refused_by_the_name_of_the_part(query, named):
-    with pytest.raises(UnreadableRequestError, match=named):
-        Wanted.of(QueryParams(query))
+def test_a_query_says_what_is_wanted():
+    for query, wanted in {
+        "": Wanted(),
+        "year=2026": Wanted(year="2026"),
+        "year=2026&part=3": Wanted(year="2026", part=3),
+        "month=2026-12": Wanted(month="2026-12"),
+        "month=2026-01&test=1": Wanted(month="2026-01", test_mode=True),
+        "test=1": Wanted(test_mode=True),
+        "utm_source=mail": Wanted(),
+    }.items():
+        assert Wanted.of(QueryParams(query)) == wanted, query
 
 
 def test_nobody_sees_a_ledger_of_which_they_may_read_no_dag(engine, connection):

@@ -140,6 +140,17 @@ def link(make_link: Callable[..., Link]) -> Link:
 
 
 @pytest.fixture
+def july(make_link: Callable[..., Link]) -> Link:
+    return make_link(run_id="july")
+
+
+@pytest.fixture
+def august(make_link: Callable[..., Link]) -> Link:
+    """A link for just the same as that of July."""
+    return make_link(run_id="august")
+
+
+@pytest.fixture
 def buyer(sandbox: SandboxServer) -> Iterator[Buyer]:
     with httpx.Client(timeout=30, trust_env=False) as browser:
         yield Buyer(browser, sandbox)

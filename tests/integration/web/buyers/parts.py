@@ -121,10 +121,7 @@ class Link:
 
     def was_asked_for(self, ago: timedelta) -> None:
         """Let the link be as old as that by the ledger's account."""
-        with self.ledger.reading() as connection:
-            assert connection is not None
-            values = {"asked_at": datetime.now(UTC) - ago}
-            connection.execute(update(links).where(links.c.purchase_id == self.number).values(values))
+        self._change(links.c.purchase_id, asked_at=datetime.now(UTC) - ago)
 
     def expired(self) -> Link:
         """Let the current link have come to its end a minute ago, by the ledger's account."""
@@ -132,11 +129,12 @@ class Link:
 
     def ends_at(self, end: datetime | None) -> Link:
         """Let the current link be good until then by the ledger's account, or for ever."""
-        with self.ledger.reading() as connection:
-            assert connection is not None
-            is_it = links.c.current_of == self.number
-            connection.execute(update(links).where(is_it).values(expires_at=end))
+        self._change(links.c.current_of, expires_at=end)
         return self
+
+    def _change(self, column: Any, **values: Any) -> None:
+        with self.ledger.reading() as connection:
+            connection.execute(update(links).where(column == self.number).values(values))
 
     @property
     def pay_url(self) -> str:
@@ -145,10 +143,7 @@ class Link:
     @property
     def current(self) -> str:
         """Where the current link is paid."""
-        link = self.purchase.link
-        assert link is not None
-        assert link.url is not None
-        return link.url
+        return self.purchase.link.url
 
     @property
     def brought(self) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Run, Source, State
+from airflow_provider_carbonmark.ledger.purchase import Run, Source, State
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
 from airflow_provider_carbonmark.planning import Limits
 from tests.integration.ledger import parts as planning
@@ -242,14 +242,6 @@ def test_a_stale_page_makes_no_link_after_the_next(link, buyer, sandbox):
     page = buyer.nobody_paid(link, 1)
     assert title(page) == IS_IT_PAID
     assert made(sandbox) == 2
-
-
-def test_there_are_twenty_links_and_no_more(link, buyer, sandbox):
-    for number in range(1, MOST_LINKS):
-        assert buyer.nobody_paid(link.expired(), number).status_code == 303
-    page = buyer.nobody_paid(link.expired(), MOST_LINKS)
-    assert f"There were {MOST_LINKS} payment pages" in page.text
-    assert (made(sandbox), link.purchase.state) == (MOST_LINKS, State.LINK_MADE)
 
 
 # --- what it costs by now

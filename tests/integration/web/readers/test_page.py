@@ -15,17 +15,9 @@ from airflow_provider_carbonmark.ledger.bringing import Meaning
 from airflow_provider_carbonmark.ledger.purchase import Run, Source, State
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
 from tests.integration.web.readers.parts import links, words
-from tests.integration.web.serving import title
+from tests.integration.web.serving import policy, title
 from tests.unit.ledger.rows import a_line, planned_by
 from tests.unit.reporting.sample import RUN, a_year
-
-POLICY = {
-    "default-src": "'none'",
-    "img-src": "data:",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'none'",
-}
 
 
 def test_the_newest_year_comes_first_with_its_figures_and_the_way_to_its_months(fill, reader):
@@ -136,11 +128,6 @@ def test_test_mode_is_apart_and_counts_for_nothing(fill, reader):
     assert "10.000" not in said
 
 
-def test_a_ledger_with_rehearsals_only_says_so(fill, reader):
-    fill(planned_by("offset", test_mode=True))
-    assert "nothing but rows in test mode" in reader().may_read()
-
-
 NASTY = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -155,22 +142,14 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("text", NASTY)
+@pytest.mark.parametrize("text", NASTY, ids=ascii)
 def test_what_others_wrote_is_text_everywhere(fill, reader, text):
-    written = {
-        "entity": text,
-        "beneficiary_name": text,
-        "retirement_message": text,
-        "reason": text,
-        "project_id": text,
-        "registry": text,
-        "checkout_url": text,
-        "certificate_url": text,
-        "explorer_url": text,
-        "transaction_hash": text,
-        "run": Run("offset", text),
-        "handler": Run("offset", f"{text}2"),
-    }
+    names = (
+        *("entity", "beneficiary_name", "retirement_message", "reason", "project_id", "registry"),
+        *("checkout_url", "certificate_url", "explorer_url", "transaction_hash"),
+    )
+    runs = {"run": Run("offset", text), "handler": Run("offset", f"{text}2")}
+    written = dict.fromkeys(names, text) | runs
     states = (State.PAID_NOT_RETIRED, State.LINK_MADE, State.RETIRED)
     lines = [
         a_line(state, line=number, payment_id=f"{text}{number}", **written)
@@ -192,49 +171,28 @@ def test_what_others_wrote_is_text_everywhere(fill, reader, text):
         assert body.count("<img") == page.count('<img src="data:image/svg+xml;base64,')
 
 
-@pytest.mark.parametrize(
-    "url", ["javascript:alert(1)", "//evil.example/x", "https://user:pass@evil.example/"]
-)
-def test_only_web_addresses_become_links(fill, reader, url):
-    fill(
-        planned_by("offset", certificate_url=url, explorer_url=url),
-    )
+def test_only_web_addresses_become_links(fill, reader):
+    for url in ("javascript:alert(1)", "//evil.example/x", "https://user:pass@evil.example/"):
+        fill(planned_by("offset", certificate_url=url, explorer_url=url))
     page = reader().may_read("?month=2026-10")
-    targets = [link for link in links(page) if not link.startswith(("?", "../"))]
-    assert targets == []
-    assert "not a web address" in page
+    assert [link for link in links(page) if not link.startswith(("?", "../"))] == []
+    assert page.count("not a web address") >= 3
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "?month=2026-13",
-        "?month=2026-1",
-        "?month=",
-        "?month=2026-10%0a",
-        "?month=%EF%BC%92026-10",
-        "?month=2026-10&month=2026-09",
-        "?year=26",
-        "?year=2026'--",
-        "?year=<script>alert(1)</script>",
-        "?year=2026&month=2026-10",
-        "?year=2026&test=1",
-        "?test=yes",
-        "?test=0",
-        "?part=0",
-        "?part=-1",
-        "?part=1e3",
-        "?part=10000",
-        "?part=" + "9" * 5000,
-    ],
-    ids=lambda query: ascii(query)[:40],
-)
-def test_an_address_that_is_none_is_refused_without_repeating_it(fill, reader, query):
+def test_an_address_that_is_none_is_refused_without_repeating_it(fill, reader):
     fill(planned_by("offset", "shop"))
-    page = reader().get(query)
-    assert (page.status_code, title(page)) == (400, "There is no such page")
-    assert "script" not in page.text
-    assert "shop" not in page.text
+    months = ("2026-13", "2026-00", "2026-1", "", "2026-10%0a", "%EF%BC%92026-10", "2026-10&month=2026-09")
+    years = ("26", "x", "2026'--", "<script>alert(1)</script>", "2026&month=2026-10", "2026&test=1")
+    for query in (
+        *(f"?month={month}" for month in months),
+        *(f"?year={year}" for year in years),
+        *(f"?test={test}" for test in ("yes", "true", "0")),
+        *(f"?part={part}" for part in ("0", "-1", "1e3", "10000", "9" * 5000)),
+    ):
+        page = reader().get(query)
+        assert (page.status_code, title(page)) == (400, "There is no such page"), query
+        assert "script" not in page.text
+        assert "shop" not in page.text
 
 
 def test_a_year_or_part_that_has_nothing_says_so(fill, reader):
@@ -294,11 +252,8 @@ def test_the_pages_are_locked_down(fill, reader, stranger):
         stranger.get(),
         reader().get(path="/carbonmark-offsets/x"),
     ):
-        policy = dict(
-            part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";")
-        )
-        assert policy.pop("style-src").startswith("'sha256-")
-        assert policy == POLICY
+        nothing = ("default-src", "base-uri", "form-action", "frame-ancestors")
+        assert policy(page) == dict.fromkeys(nothing, "'none'") | {"img-src": "data:"}
         assert page.headers["cache-control"] == "no-store"
         assert page.headers["x-content-type-options"] == "nosniff"
         assert page.headers["referrer-policy"] == "no-referrer"
