@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_carbonmark.hooks.return_url import own_addresses, pay_path, sign_text
+from airflow_provider_carbonmark.hooks.return_url import (
+    LONGEST_TEXT,
+    key_of,
+    own_addresses,
+    pay_path,
+    sign_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +50,11 @@ def show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> Non
 
     :param body: the text, Markdown.
     """
-    text = sign_text(task, body, _key(ledger))
-    if trouble := _say(ledger, purchase, {"said": SHOW, "text": text}):
+    text = sign_text(task, body, key_of(ledger))
+    is_too_long = len(text) > LONGEST_TEXT
+    if trouble := "it is too long" if is_too_long else _say(ledger, purchase, {"said": SHOW, "text": text}):
         log.warning(
-            "The request under Required Actions keeps the text that it had, since the API server could not be told (%s). Now it would be:\n%s",
+            "The request under Required Actions keeps the text that it had, since the API server can't be told another (%s):\n%s",
             *(trouble, body),
         )
 
@@ -57,7 +64,7 @@ def _say(ledger: Ledger, purchase: Purchase, form: Mapping[str, str]) -> str:
     # Imported late: a DAG file doesn't need it.
     import httpx
 
-    path, trouble = pay_path(purchase.id, _key(ledger)), []
+    path, trouble = pay_path(purchase.id, key_of(ledger)), []
     for address in _addresses():
         try:
             # What a browser says of a form that is on the page itself.
@@ -77,10 +84,3 @@ def _addresses() -> list[str]:
     default = own[-1] if own else _DEFAULT_ADDRESS
     first = of_tasks.rstrip("/").removesuffix("/execution") or default
     return list(dict.fromkeys([first, *own]))
-
-
-def _key(ledger: Ledger) -> bytes:
-    key = ledger.signing_key()
-    if key is None:
-        raise AssertionError("A ledger that has a purchase has a key")
-    return key

@@ -64,7 +64,7 @@ def pay_url(ledger: Ledger, purchase: int) -> str | None:
         base = _base_url()
     except InvalidInputError:
         return None
-    return f"{base}{pay_path(purchase, _key(ledger))}"
+    return f"{base}{pay_path(purchase, key_of(ledger))}"
 
 
 def pay_path(purchase: int, key: bytes) -> str:
@@ -79,7 +79,7 @@ def next_urls(ledger: Ledger, token: Token, before: Mapping[str, Any]) -> dict[s
     :param token: of that other link.
     :param before: what Carbonmark was asked for with that one. Addresses that a DAG's author gave stay as they are.
     """
-    key = _key(ledger)
+    key = key_of(ledger)
     old, new = (sign(each, key) for each in (token, replace(token, link=token.link + 1)))
     names = ("success_url", "cancel_url")
     return {name: re.sub(f"/{re.escape(old)}$", f"/{new}", str(before[name])) for name in names}
@@ -95,7 +95,7 @@ def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
     :raises InvalidInputError: Airflow's own address isn't known, or the links' lifetime is configured wrongly.
     """
     lifetime()  # what buyers will be refused by, said here where somebody can mend it
-    base, text = _base_url(), sign(token, _key(ledger))
+    base, text = _base_url(), sign(token, key_of(ledger))
     return {
         "success_url": f"{base}{PREFIX}/return/{text}",
         "cancel_url": f"{base}{PREFIX}/cancelled/{text}",
@@ -193,7 +193,8 @@ def _payload(text: str, key: bytes, salt: bytes, longest: int = MAX_LENGTH) -> A
         raise InvalidTokenError from None
 
 
-def _key(ledger: Ledger) -> bytes:
+def key_of(ledger: Ledger) -> bytes:
+    """Return what the addresses of a ledger's purchases are signed with."""
     key = ledger.signing_key()
     if key is None:
         raise AssertionError("A ledger that has a purchase has a key")

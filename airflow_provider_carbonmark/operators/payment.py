@@ -79,7 +79,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned. A template may render it as JSON text.
         (templated)
     :param subject: the headline; "Pay for 12.345 t CO2e, Acme EMEA" when not given. (templated)
-    :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. (templated)
+    :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. Who is asked again reads before it what came of the
+        answer, and the link. (templated)
     :param notifiers: Airflow notifiers, called when the task begins to wait; their templates see ``checkout``.
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
