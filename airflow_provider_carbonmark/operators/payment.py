@@ -150,6 +150,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 return payment_id
             entered = [each for each in ledger.payments(purchase.id) if each.source is Source.ENTERED]
         _refuse_if_over(purchase)
+        # seen (3.4.0b2): or the form would come with what was entered the last time, which is then sent again with any answer.
+        self.params = ParamsDict({PAYMENT_KEY: payment_id_field()})
         self.subject = self.subject or default_subject(checkout)
         claimed = entered[-1].payment_id if entered else None
         body = self.body or default_body(checkout, purchase.cost_usd, claimed)

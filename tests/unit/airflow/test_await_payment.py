@@ -286,7 +286,8 @@ def test_an_answer_without_a_usable_id_is_asked_for_again(
     with pytest.raises(PARKING):
         waiting.resume(answer(payment_id=entered))
 
-    assert len(waiting.requests) == 1
+    (request,) = waiting.requests
+    assert request["params"][PAYMENT_KEY]["value"] is None
     assert "ada has paid but gave no usable payment id, so it is asked for again" in logged()
 
 
