@@ -282,8 +282,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         self._word = f"Payment {payment_id} was entered: {why}"
         if finding is Finding.NOT_PAID:
             self._word = (
-                f"Carbonmark knows of no payment {payment_id} that is paid. Look at it again; if you paid a moment ago, enter it once more in "
-                "a few minutes."
+                f"Carbonmark knows of no payment {payment_id} that is paid. Look at the id again; if you paid a moment ago, enter it once "
+                "more in a few minutes."
             )
         return None
 
