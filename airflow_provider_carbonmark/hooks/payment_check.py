@@ -14,7 +14,6 @@ from airflow_provider_carbonmark.api.errors import AccessDeniedError, Carbonmark
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.api.retirement import describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
-from airflow_provider_carbonmark.hooks.api_server import tell_server
 from airflow_provider_carbonmark.hooks.checkout import asked_for
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 
@@ -173,6 +172,9 @@ def find_its_purchase(
     """
     if checked.told is None or checked.finding is Finding.NOT_PAID:
         return checked
+    # Imported late: a DAG file doesn't need it.
+    from airflow_provider_carbonmark.hooks.api_server import tell_server
+
     is_its_own = checked.finding is Finding.THIS_PURCHASE
     others = _others_it_may_be_for(ledger, checked.told, purchase)
     if is_its_own:

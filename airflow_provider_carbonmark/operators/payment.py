@@ -19,7 +19,6 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
-from airflow_provider_carbonmark.hooks.api_server import show_again
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.hooks.checkout import checkout_of, find_purchase, parse_checkout
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, Task
 
 # seen (3.3.2): when the answer comes within a second or two of parking, the scheduler takes the end of the worker process that parked
 # the task for the end of the one that resumes it ("state mismatch"), and fails this try.
@@ -164,7 +163,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             with keeping_books() as ledger:
                 payment_id = self._known(ledger, purchase.id, _RETURNED)
                 if payment_id is None and self._word and KEEPS_FIRST_TEXT:
-                    show_again(ledger, purchase, task_of(context), self.body)
+                    _show_again(ledger, purchase, task_of(context), self.body)
             if payment_id is None:
                 raise
         return payment_id
@@ -321,6 +320,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         # Airflow logs why a task failed, but not why it was skipped.
         self.log.warning("%s", reason)
         raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
+
+
+def _show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> None:
+    # Imported late: a DAG file doesn't need it.
+    from airflow_provider_carbonmark.hooks.api_server import show_again
+
+    show_again(ledger, purchase, task, body)
 
 
 def _refuse_if_over(purchase: Purchase) -> None:

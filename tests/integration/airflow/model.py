@@ -207,7 +207,7 @@ class Worker:
 
         with (
             patch("airflow.providers.standard.operators.hitl.upsert_hitl_detail", upsert),
-            patch("airflow_provider_carbonmark.operators.payment.show_again", show),
+            patch("airflow_provider_carbonmark.hooks.api_server.show_again", show),
         ):
             yield
 

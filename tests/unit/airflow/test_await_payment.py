@@ -114,7 +114,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Waiting:
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(file))
     waiting = Waiting(Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool)))
     monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", waiting.ask)
-    monkeypatch.setattr("airflow_provider_carbonmark.operators.payment.show_again", lambda *arguments: None)
+    monkeypatch.setattr("airflow_provider_carbonmark.hooks.api_server.show_again", lambda *arguments: None)
     for name, moment in (("awaits", "said"), ("payments", "looked")):
         monkeypatch.setattr(Ledger, name, _telling(getattr(Ledger, name), waiting, moment))
     return waiting
