@@ -15,7 +15,6 @@ from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.api.retirement import describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.checkout import asked_for
-from airflow_provider_carbonmark.hooks.return_url import tell_server
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 
 if TYPE_CHECKING:
@@ -76,10 +75,10 @@ def take_payment(
     :param settings: of the connection that the link was made with.
     :param reference: of the purchase that a person says it is for; may be empty.
     """
-    # Before anything else: whoever dies from here on leaves it to the next.
-    brought = bring_payment(ledger, purchase, payment, verified=False)
-    if brought.other is not None:
-        return Checked(Finding.OTHER, brought.why)
+    if (owner := ledger.paid_with(payment.payment_id)) not in (None, purchase.id):
+        return Checked(Finding.OTHER, f"it is the payment of purchase {owner}")
+    # Before Carbonmark is asked: whoever dies from here on leaves it to the next.
+    bring_payment(ledger, purchase, payment, verified=False)
     links = ledger.links(purchase.id)
     checked = check_payment(settings, payment.payment_id, purchase, links, payment.link)
     return take_checked(ledger, purchase, payment, checked, reference)
@@ -91,9 +90,18 @@ def take_checked(
     """
     Write down a payment that was brought for a purchase, if it is its payment, or if a person typed it and it is another open one's.
 
+    What a person typed, and Carbonmark says is none or another's, is forgotten: it would bar others from paying.
+
     :param checked: what Carbonmark says of it.
     :param reference: of the purchase that a person says it is for; may be empty.
     """
+    checked = _take(ledger, purchase, payment, checked, reference)
+    if payment.source is Source.ENTERED and checked.finding in (Finding.OTHER, Finding.NOT_PAID):
+        ledger.forget_typed(purchase.id, payment.payment_id)
+    return checked
+
+
+def _take(ledger: Ledger, purchase: Purchase, payment: Payment, checked: Checked, reference: str) -> Checked:
     if payment.source is Source.ENTERED:
         checked = find_its_purchase(ledger, checked, payment, purchase, reference)
     if checked.finding is not Finding.THIS_PURCHASE:
@@ -164,6 +172,9 @@ def find_its_purchase(
     """
     if checked.told is None or checked.finding is Finding.NOT_PAID:
         return checked
+    # Imported late: a DAG file doesn't need it.
+    from airflow_provider_carbonmark.hooks.api_server import tell_server
+
     is_its_own = checked.finding is Finding.THIS_PURCHASE
     others = _others_it_may_be_for(ledger, checked.told, purchase)
     if is_its_own:
@@ -185,7 +196,7 @@ def find_its_purchase(
     other = others[0]
     for_other = replace(payment, link=other.link.number if other.link else 0)
     brought = bring_payment(ledger, other, for_other, verified=True)
-    tell_server(ledger, brought.purchase, payment.payment_id)
+    tell_server(ledger, brought.purchase)
     return Checked(Finding.OTHER, f"it is the payment of {other}, and was brought there", checked.told)
 
 

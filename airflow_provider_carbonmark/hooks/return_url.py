@@ -10,9 +10,9 @@ little whatever comes, and a token has exactly one spelling.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from itsdangerous import URLSafeSerializer
 
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
-
-log = logging.getLogger(__name__)
+    from airflow_provider_carbonmark.ledger.purchase import Task
 
 #: Where Airflow's API server serves what buyers come back to.
 PREFIX: Final = "/carbonmark"
 DEFAULT_TOKEN_DAYS: Final = 60
 LONGEST_TOKEN_DAYS: Final = 3650
 
+# Where it says what its address is, the first that does.
+_ADDRESSES: Final = (("carbonmark", "return_base_url"), ("api", "base_url"))
 _RETURN = b"airflow-provider-carbonmark.return-url"
 _PAY = b"airflow-provider-carbonmark.pay-url"
-#: What is said at a pay address by whoever knows that the purchase is not to be paid any more.
-LOOK: Final = "look"
-_TELLING_SECONDS: Final = 15.0
+_TEXT = b"airflow-provider-carbonmark.text"
+#: Of what a task asks people, signed.
+LONGEST_TEXT: Final = 10_000
 # Bounds the work for a token that isn't ours (its payload may be compressed), and fits into any browser's address.
 MAX_LENGTH: Final = 1000
-_TOKEN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_LENGTH}}}")
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class InvalidTokenError(ValueError):
@@ -64,7 +64,7 @@ def pay_url(ledger: Ledger, purchase: int) -> str | None:
         base = _base_url()
     except InvalidInputError:
         return None
-    return f"{base}{pay_path(purchase, _key(ledger))}"
+    return f"{base}{pay_path(purchase, key_of(ledger))}"
 
 
 def pay_path(purchase: int, key: bytes) -> str:
@@ -79,7 +79,7 @@ def next_urls(ledger: Ledger, token: Token, before: Mapping[str, Any]) -> dict[s
     :param token: of that other link.
     :param before: what Carbonmark was asked for with that one. Addresses that a DAG's author gave stay as they are.
     """
-    key = _key(ledger)
+    key = key_of(ledger)
     old, new = (sign(each, key) for each in (token, replace(token, link=token.link + 1)))
     names = ("success_url", "cancel_url")
     return {name: re.sub(f"/{re.escape(old)}$", f"/{new}", str(before[name])) for name in names}
@@ -95,41 +95,11 @@ def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
     :raises InvalidInputError: Airflow's own address isn't known, or the links' lifetime is configured wrongly.
     """
     lifetime()  # what buyers will be refused by, said here where somebody can mend it
-    base, text = _base_url(), sign(token, _key(ledger))
+    base, text = _base_url(), sign(token, key_of(ledger))
     return {
         "success_url": f"{base}{PREFIX}/return/{text}",
         "cancel_url": f"{base}{PREFIX}/cancelled/{text}",
     }
-
-
-def tell_server(ledger: Ledger, purchase: Purchase, payment_id: str | None) -> None:
-    """
-    Tell this Airflow's API server what became of a purchase, as a browser would, so that what is parked for it goes on.
-
-    A task can't answer another's request by itself. What can't be told finds it in the ledger when it is next run.
-
-    :param payment_id: what it is paid with; None where it is not to be paid any more.
-    """
-    # Imported late: a DAG file doesn't need it.
-    import httpx
-
-    link = purchase.link
-    if link is None:
-        return
-    try:
-        if payment_id is None:
-            base = _base_url()
-            url, origin = f"{base}{pay_path(purchase.id, _key(ledger))}", {"origin": base}
-            answer = httpx.post(url, data={"said": LOOK}, headers=origin, timeout=_TELLING_SECONDS)
-        else:
-            urls = return_urls(ledger, Token(purchase.id, link.number, link.conn_id))
-            answer = httpx.get(f"{urls['success_url']}/{payment_id}", timeout=_TELLING_SECONDS)
-        answer.raise_for_status()
-    except (InvalidInputError, httpx.HTTPError) as error:
-        log.warning(
-            "%s is %s, but the API server could not be told (%s): clear the task that waits for it",
-            *(purchase, purchase.state, error),
-        )
 
 
 def lifetime() -> timedelta:
@@ -189,11 +159,29 @@ def read_pay(text: str, key: bytes) -> int:
     return purchase
 
 
-def _payload(text: str, key: bytes, salt: bytes) -> Any:
+def sign_text(task: Task, text: str, key: bytes) -> str:
+    """Return what a task asks people now, as its API server believes it."""
+    return str(_serializer(key, _TEXT).dumps([task.key, text]))
+
+
+def read_text(signed: str, key: bytes) -> tuple[str, str]:
+    """
+    Return which task asks people something, by its key, and what.
+
+    :param signed: from anybody.
+    :raises InvalidTokenError: whatever is wrong with it.
+    """
+    match _payload(signed, key, _TEXT, LONGEST_TEXT):
+        case [str(task), str(text)]:
+            return task, text
+    raise InvalidTokenError
+
+
+def _payload(text: str, key: bytes, salt: bytes, longest: int = MAX_LENGTH) -> Any:
     from itsdangerous import BadData
     from itsdangerous.encoding import base64_decode, base64_encode
 
-    if not _TOKEN.fullmatch(text):
+    if len(text) > longest or not _TOKEN.fullmatch(text):
         raise InvalidTokenError
     try:
         signature = text.rpartition(".")[2]
@@ -205,7 +193,8 @@ def _payload(text: str, key: bytes, salt: bytes) -> Any:
         raise InvalidTokenError from None
 
 
-def _key(ledger: Ledger) -> bytes:
+def key_of(ledger: Ledger) -> bytes:
+    """Return what the addresses of a ledger's purchases are signed with."""
     key = ledger.signing_key()
     if key is None:
         raise AssertionError("A ledger that has a purchase has a key")
@@ -220,12 +209,27 @@ def _serializer(key: bytes, salt: bytes) -> URLSafeSerializer:
     return URLSafeSerializer(key, salt=salt, signer_kwargs=strong)
 
 
+def own_addresses() -> list[str]:
+    """Return the addresses of this Airflow that it is told, as far as they are any: that for buyers, then its own."""
+    addresses = []
+    for option in _ADDRESSES:
+        with suppress(InvalidInputError):
+            addresses.append(_address(option))
+    return [address for address in addresses if address]
+
+
 def _base_url() -> str:
-    for section, option in (("carbonmark", "return_base_url"), ("api", "base_url")):
-        if url := (conf.get(section, option, fallback=None) or "").strip():
-            return parse_url(url.rstrip("/"), f"[{section}] {option}", takes_suffix=True)
+    for option in _ADDRESSES:
+        if address := _address(option):
+            return address
     raise InvalidInputError(
         "[carbonmark] return_base_url",
         "is not set, nor is [api] base_url",
         remedy="Set one to the address of this Airflow as buyers' browsers reach it, or pass success_url and cancel_url to the operator",
     )
+
+
+def _address(option: tuple[str, str]) -> str:
+    """Return the address that an option of Airflow's configuration says; empty for none."""
+    said = (conf.get(*option, fallback=None) or "").strip().rstrip("/")
+    return parse_url(said, "[{}] {}".format(*option), takes_suffix=True) if said else ""

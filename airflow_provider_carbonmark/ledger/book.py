@@ -164,6 +164,10 @@ class Ledger(Purchases):
         """Return what this Airflow's runs hold that is to be paid, retired or announced, and what was paid and failed; by number."""
         return self._read([], open_ends.open_purchases, self._deployment)
 
+    def settled_since(self, time: datetime) -> list[Purchase]:
+        """Return what this Airflow's tasks waited for, and that was paid or has ended since then; by number."""
+        return self._read([], open_ends.settled_since, self._deployment, time)
+
     def waiting_since(self, ids: Collection[int]) -> dict[int, datetime]:
         """Return since when purchases can be paid, by number."""
         return self._read({}, open_ends.waiting_since, ids)

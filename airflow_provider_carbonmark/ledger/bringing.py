@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.ledger.database import outrun_if_taken
@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.ledger.purchase import (
     LedgerError,
     Payment,
     Purchase,
+    Source,
     State,
     Task,
 )
@@ -147,6 +148,13 @@ def _keep(connection: Connection, purchase: Purchase, payment: Payment) -> tuple
     row = vars(payment) | {"purchase_id": purchase.id, "source": payment.source.value}
     connection.execute(insert(payments).values(row))
     return payment, True
+
+
+def forget_typed(connection: Connection, id: int, payment_id: str) -> None:
+    """Forget that a person typed a payment id for a purchase, unless it was found to be its payment."""
+    is_it = payments.c.purchase_id == id, payments.c.payment_id == payment_id
+    typed = payments.c.source == Source.ENTERED.value, payments.c.verified_at.is_(None)
+    connection.execute(delete(payments).where(*is_it, *typed))
 
 
 def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: int | None) -> Meaning:

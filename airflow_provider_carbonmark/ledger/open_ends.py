@@ -10,7 +10,14 @@ from sqlalchemy import and_, func, or_, select
 
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.ledger.rows import in_batches, read_purchases
-from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, payments, purchases
+from airflow_provider_carbonmark.ledger.schema import (
+    TO_ANNOUNCE,
+    allocations,
+    links,
+    payments,
+    purchases,
+    waits,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -52,6 +59,13 @@ def open_purchases(connection: Connection, deployment: str) -> list[Purchase]:
     """Return what a deployment's runs hold that is to be paid, to be retired or to be announced, and what was paid and failed."""
     is_open = or_(_p.state.in_((State.LINK_MADE, State.PAID)), TO_ANNOUNCE, _STUCK)
     return read_purchases(connection, and_(_p.handler_deployment == deployment, is_open))
+
+
+def settled_since(connection: Connection, deployment: str, since: datetime) -> list[Purchase]:
+    """Return what tasks of a deployment waited for, and that was paid or has ended since some time."""
+    awaited = select(waits.c.purchase_id).where(waits.c.deployment == deployment)
+    settled = or_(*(each >= since for each in (_p.paid_at, _p.failed_at, _p.declined_at)))
+    return read_purchases(connection, and_(_p.state != State.LINK_MADE, settled, _p.id.in_(awaited)))
 
 
 def waiting_since(connection: Connection, ids: Collection[int]) -> dict[int, datetime]:

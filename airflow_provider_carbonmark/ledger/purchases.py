@@ -94,6 +94,10 @@ class Purchases:
         """Return the payment ids that were brought for a purchase, in the order that they came."""
         return self._read([], read_payments, id)
 
+    def forget_typed(self, id: int, payment_id: str) -> None:
+        """Forget that a person typed a payment id for a purchase: it is not its payment. One that was found to be stays."""
+        self._write("Forgetting what is no payment", bringing.forget_typed, id, payment_id)
+
     def paid_with(self, payment_id: str) -> int | None:
         """Return the purchase that a payment counts for; None when it counts for none."""
         return self._read(None, bringing.owner, payment_id)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.hooks.api_server import tell_server
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.projects import learn_of_projects
+from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import is_over
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, Run, State
 
@@ -34,9 +36,10 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
     """
     Go through what is not at its end in the ledger, of all DAGs of this Airflow, and see to what no run sees to any more.
 
-    It reminds of what waits to be paid, wakes tasks that missed a payment, and names in the log what needs a person: what was paid twice,
-    or paid and not retired. It reads what the market didn't tell before: of projects that could not be asked about when they were planned, and
-    of retirements, whose serial numbers may come late; of 100 a day. It makes no link. It declines nothing, unless ``give_up_after`` says so.
+    It reminds of what waits to be paid, wakes tasks that missed a payment or an end without one, and names in the log what needs a person:
+    what was paid twice, or paid and not retired. It reads what the market didn't tell before: of projects that could not be asked about when
+    they were planned, and of retirements, whose serial numbers may come late; of 100 a day. It makes no link. It declines nothing, unless
+    ``give_up_after`` says so.
 
     Returns (XCom): the paid purchases whose runs are over before their retirement was recorded and announced, to be followed until it is:
     mappings with ``payment_id``, ``checkout`` (as ``CarbonmarkCreateCheckoutOperator`` returns it) and ``carbonmark_conn_id``.
@@ -85,7 +88,9 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
             for purchase in waiting:
                 if not self._gives_up(ledger, purchase, now - since[purchase.id], now):
                     self._remind(context, ledger, purchase, since[purchase.id], now)
-            followed = list(self._to_follow(ledger, open_purchases, is_over(context)))
+            over = is_over(context)
+            self._wake(ledger, over, now)
+            followed = list(self._to_follow(ledger, open_purchases, over))
             self._name_what_needs_a_person(ledger, open_purchases)
             hook = CarbonmarkHook(self.carbonmark_conn_id)
             learn_of_projects(ledger, hook, ledger.missing_projects())
@@ -108,7 +113,6 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
             self.log.info("%s is not given up: %s", purchase, paid)
             return False
         self.log.warning("%s is declined: %s", given_up, reason)
-        _tell(ledger, given_up, None)
         return True
 
     def _remind(
@@ -129,16 +133,21 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
             notifier(about)
         ledger.reminded(purchase.id, now=now)
 
+    def _wake(self, ledger: Ledger, over: Callable[[Run, datetime], bool], now: datetime) -> None:
+        """Wake what may be parked for nothing: whoever was to wake it may have died before."""
+        # As long as the API server lets anybody in.
+        for purchase in ledger.settled_since(now - lifetime()):
+            if not all(over(task.run, now) for task in ledger.waiting(purchase.id)):
+                tell_server(ledger, purchase)
+
     def _to_follow(
         self, ledger: Ledger, purchases: Iterable[Purchase], over: Callable[[Run, datetime], bool]
     ) -> Iterable[dict[str, Any]]:
-        """Give what is paid and followed by no run; and wake what is parked although a payment has come."""
+        """Give what is paid and followed by no run."""
         for purchase in purchases:
             if purchase.link is None or not (purchase.state is State.PAID or purchase.to_announce):
                 continue
             if not over(purchase.handler, purchase.handled_since):
-                if ledger.waiting(purchase.id):
-                    _tell(ledger, purchase, purchase.payment_id)
                 continue
             self.log.info("%s is %s, and its run is over: it is followed here", purchase, purchase.state)
             yield {
@@ -156,10 +165,3 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         for purchase in purchases:
             if purchase.todo:
                 self.log.error("%s is %s: %s", purchase, purchase.state, purchase.todo)
-
-
-def _tell(ledger: Ledger, purchase: Purchase, payment_id: str | None) -> None:
-    # Imported late: a DAG file doesn't need it.
-    from airflow_provider_carbonmark.hooks.return_url import tell_server
-
-    tell_server(ledger, purchase, payment_id)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+import airflow
 import airflow.sdk.exceptions
 import pendulum
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     BaseNotifier,
-    Param,
     TaskDeferred,
 )
 from airflow.providers.standard.operators.hitl import HITLOperator
@@ -27,20 +25,26 @@ from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.payment_check import Finding, parse_typed, take_payment
 from airflow_provider_carbonmark.hooks.runs import run_of, task_of
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, NoNextLinkError, Payment, Source
+from airflow_provider_carbonmark.operators.request import (
+    DECLINE,
+    NEW_LINK,
+    PAID,
+    PAYMENT_KEY,
+    body_again,
+    default_body,
+    default_subject,
+    entered_text,
+    payment_id_field,
+    tonnes,
+)
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from airflow.sdk import Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
-
-PAID = "I have paid"
-DECLINE = "Decline"
-NEW_LINK = "Make a new link"
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, Task
 
 # seen (3.3.2): when the answer comes within a second or two of parking, the scheduler takes the end of the worker process that parked
 # the task for the end of the one that resumes it ("state mismatch"), and fails this try.
@@ -49,8 +53,8 @@ RETRIES = 3
 # How HITLOperator parks a task: TaskAwaitingInput came with Airflow 3.3, before that a trigger waited.
 PARKING = (TaskDeferred, getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred))
 
-#: The field of the form in which a person enters a payment id.
-PAYMENT_KEY = "payment_id"
+# Before Airflow 3.4, the request of a task that asks again within a try keeps the text of the first time.
+KEEPS_FIRST_TEXT: Final = tuple(map(int, airflow.__version__.split(".")[:2])) < (3, 4)
 
 _SURELY_WRONG = frozenset({Finding.OTHER, Finding.NOT_PAID, Finding.HELD})
 # What rules an id out, by how it came. One that was typed, and of which Carbonmark says too little, a person had better look at again.
@@ -74,7 +78,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned. A template may render it as JSON text.
         (templated)
     :param subject: the headline; "Pay for 12.345 t CO2e, Acme EMEA" when not given. (templated)
-    :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. (templated)
+    :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. Who is asked again reads before it what came of the
+        answer, and the link. (templated)
     :param notifiers: Airflow notifiers, called when the task begins to wait; their templates see ``checkout``.
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
@@ -108,7 +113,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
         # Airflow hands each task the DAG's params, and the form is to ask for the payment id alone.
         kwargs.pop("params", None)
-        form = {PAYMENT_KEY: _payment_id_field()}
+        form = {PAYMENT_KEY: payment_id_field()}
         super().__init__(
             subject=subject or "",
             body=body,
@@ -144,15 +149,21 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
                 return payment_id
             entered = [each for each in ledger.payments(purchase.id) if each.source is Source.ENTERED]
         _refuse_if_over(purchase)
+        # seen (3.4.0b2): or the form would come with what was entered the last time, which is then sent again with any answer.
+        self.params = ParamsDict({PAYMENT_KEY: payment_id_field()})
         self.subject = self.subject or default_subject(checkout)
         claimed = entered[-1].payment_id if entered else None
-        self.body = self.body or default_body(checkout, purchase.cost_usd, claimed, self._word)
+        body = self.body or default_body(checkout, purchase.cost_usd, claimed)
+        is_authors = bool(self.body)
+        self.body = body_again(body, self._word, checkout, is_authors=is_authors) if self._word else body
         context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
         try:
             super().execute(context)
         except PARKING:
             with keeping_books() as ledger:
                 payment_id = self._known(ledger, purchase.id, _RETURNED)
+                if payment_id is None and self._word and KEEPS_FIRST_TEXT:
+                    _show_again(ledger, purchase, task_of(context), self.body)
             if payment_id is None:
                 raise
         return payment_id
@@ -167,7 +178,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             return payment_id
         answer = super().execute_complete(context, event)
         user = (answer["responded_by_user"] or {}).get("name", "nobody")
-        entered = _entered_text(answer["params_input"].get(PAYMENT_KEY))
+        entered = entered_text(answer["params_input"].get(PAYMENT_KEY))
         if not (payment_id or entered):
             # The API server answers so when there is nothing to wait for any more.
             _refuse_if_over(purchase)
@@ -242,6 +253,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         except (NoNextLinkError, CarbonmarkError) as refusal:
             self.log.warning("%s asked for a new link, and there is none: %s", user, refusal)
             self._word = f"There is no new link. {refusal}"
+        else:
+            self._word = "There is a new payment page."
 
     def _entered(self, ledger: Ledger, purchase: Purchase, entered: str, user: str) -> str | None:
         """Take an id that a person entered, with a purchase's reference after it or without; None when it has to be asked for again."""
@@ -251,10 +264,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             self.log.warning(
                 "%s has paid but gave no usable payment id, so it is asked for again. %s", user, error
             )
-            self._word = "Enter the payment id, too."
+            self._word = f"“{entered[:80]}” is no payment id." if entered else "Enter the payment id, too."
             return None
         self.log.info("%s entered payment %s.", user, payment_id)
-        brought_before = {(each.payment_id, each.source) for each in ledger.payments(purchase.id)}
         payment = Payment(
             payment_id=payment_id,
             link=purchase.link.number if purchase.link else 0,
@@ -263,13 +275,16 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             brought_at=pendulum.now("UTC"),
         )
         finding, why = self._check(ledger, purchase, payment, reference)
-        # What a person says may be paid a moment ago, and not be there yet; what a browser brought is ruled out by now.
-        is_late = finding is Finding.NOT_PAID and (payment_id, Source.RETURNED) in brought_before
-        if finding in (Finding.OTHER, Finding.HELD) or is_late:
-            self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
-            self._word = f"Payment {payment_id} was entered: {why}"
-            return None
-        return payment_id
+        if finding not in _SURELY_WRONG:
+            return payment_id
+        self.log.warning("Payment %s is not this link's, so it is asked for again: %s", payment_id, why)
+        self._word = f"Payment {payment_id} was entered: {why}"
+        if finding is Finding.NOT_PAID:
+            self._word = (
+                f"Carbonmark knows of no payment {payment_id} that is paid. Look at the id again; if you paid a moment ago, enter it once "
+                "more in a few minutes."
+            )
+        return None
 
     def _check(
         self, ledger: Ledger, purchase: Purchase, payment: Payment, reference: str = ""
@@ -292,7 +307,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             return payment_id
         checkout: Any = self.checkout
-        reason = f"{user} declined to pay for {_tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
+        reason = f"{user} declined to pay for {tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
         # What no plan handles, whoever waits for it may decline.
         run = purchase.handler if purchase.task_id else run_of(context)
         try:
@@ -307,6 +322,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 
+def _show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> None:
+    # Imported late: a DAG file doesn't need it.
+    from airflow_provider_carbonmark.hooks.api_server import show_again
+
+    show_again(ledger, purchase, task, body)
+
+
 def _refuse_if_over(purchase: Purchase) -> None:
     """End what nothing comes of any more."""
     if purchase.state not in ("declined", "failed"):
@@ -316,82 +338,3 @@ def _refuse_if_over(purchase: Purchase) -> None:
     # What no plan buys anew may be paid after all where it was declined, by somebody who clears this task.
     if purchase.state == "failed":
         raise AirflowFailException(f"{purchase} is {purchase.state}: {purchase.reason}. Start a new run")
-
-
-def default_subject(checkout: Mapping[str, Any]) -> str:
-    """Return a headline such as "Pay for 12.345 t CO2e, Acme EMEA"; plain text."""
-    return f"Pay for {_tonnes(checkout)}, {checkout['beneficiary_name']}"
-
-
-def default_body(
-    checkout: Mapping[str, Any],
-    cost_usd: Decimal | None = None,
-    claimed_payment_id: str | None = None,
-    word: str = "",
-) -> str:
-    """
-    Return what a person needs to decide and to pay, as Markdown.
-
-    :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned.
-    :param cost_usd: what it costs, USD; None where nobody asked.
-    :param claimed_payment_id: the payment id that was entered before, without Carbonmark confirming it.
-    :param word: what came of the last answer.
-    """
-    message, pay_url = checkout.get("retirement_message"), checkout.get("pay_url")
-    address = quote(pay_url or checkout["checkout_url"], safe=_URL_CHARACTERS)
-    lines = [
-        *([f"**{_escaped(word)}**", ""] if word else []),
-        # The address in angle brackets may hold any character but these.
-        f"[**Open the payment page**](<{address}>)",
-        "",
-        f"- Amount: {_tonnes(checkout)}",
-        f"- Cost: {cost_usd:f} USD" if cost_usd else None,
-        f"- Beneficiary: {_escaped(checkout['beneficiary_name'])}",
-        f"- Message: {_escaped(message)}" if message else None,
-        "- Test mode: nothing is retired" if checkout.get("test_mode") else None,
-        _until(checkout["expires_at"], bool(pay_url)) if checkout.get("expires_at") else None,
-        f"- Payment {_escaped(claimed_payment_id)} was entered before, but Carbonmark doesn’t say that it is for this link. Don’t pay "
-        "again if you have paid: enter the payment id once more."
-        if claimed_payment_id
-        else None,
-        "",
-        "After paying, your browser comes back to Airflow and this task goes on by itself. Only if it could not come back: enter "
-        f"the payment id, which is the last part of the address it was sent to, and choose “{PAID}”.",
-    ]
-    return "\n".join(line for line in lines if line is not None)
-
-
-def _until(expires_at: str, has_pay_url: bool) -> str:
-    when = f"{pendulum.parse(expires_at):YYYY-MM-DD HH:mm} UTC"
-    if has_pay_url:
-        return f"- The payment page can be used until {when}; after that, the same address leads to a new one"
-    return f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”: it is then here, or in the task’s log"
-
-
-_URL_CHARACTERS = "%/:?#[]@!$&'()*+,;=~"
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>~]|&(?=#?\w+;)")
-
-
-def _escaped(text: object) -> str:
-    """Return text that Markdown shows as it is, in one line."""
-    return _MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
-
-
-def _tonnes(checkout: Mapping[str, Any]) -> str:
-    return f"{checkout['quantity_tonnes']} t CO2e"
-
-
-def _entered_text(value: Any) -> str:
-    text = value.get("value") if isinstance(value, Mapping) else value
-    return str(text or "").strip()
-
-
-def _payment_id_field() -> Param:
-    return Param(
-        None,
-        # A plain string would be mandatory, also for declining. seen (3.2.2): where nothing was entered, the form sends the whole field,
-        # and Airflow fails the try whose answer is not of these types.
-        type=["null", "string", "object"],
-        title="Payment id",
-        description="Only if your browser could not come back to Airflow after paying: the last part of the address it was sent to",
-    )

@@ -11,14 +11,14 @@ import logging
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
-from airflow_provider_carbonmark.hooks.return_url import PREFIX
+from airflow_provider_carbonmark.hooks.return_url import LONGEST_TEXT, PREFIX, own_addresses
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
 from airflow_provider_carbonmark.web import access
@@ -38,7 +38,7 @@ MAX_LOOKS = 30
 _TEMPLATES = templates("airflow_provider_carbonmark.web", "templates/buyers")
 _STYLE = _TEMPLATES.get_template("style.css").render()
 
-_LONGEST_FORM = 4096
+_LONGEST_FORM = LONGEST_TEXT + 1000
 
 _HEADERS = HEADERS | {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{hash_of(_STYLE)}'; base-uri 'none'; form-action 'none'; "
@@ -135,9 +135,11 @@ def _is_from_its_own_page(request: Request) -> bool:
     if site := request.headers.get("sec-fetch-site"):
         # "none" is the person themselves, reloading the page.
         return site in ("same-origin", "none")
-    # Browsers tell the above only to https and localhost; to others they tell the page's origin.
-    _, _, origin = request.headers.get("origin", "").partition("://")
-    return bool(origin) and origin == request.headers.get("host")
+    # Browsers tell the above only to https and localhost; to others they tell the page's origin. A proxy may name another host than it.
+    origin = request.headers.get("origin", "")
+    own = {f"{each.scheme}://{each.netloc.lower()}" for each in map(urlsplit, own_addresses())}
+    _, _, host = origin.partition("://")
+    return origin in own or (bool(host) and host == request.headers.get("host"))
 
 
 def _pay_page(seen: Sight | Lead | Page | None, token: str) -> Response:

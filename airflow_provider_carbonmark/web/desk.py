@@ -191,6 +191,20 @@ class Desk:
             self._waker.failed(purchase, payment_id, error)
             return False
 
+    async def show(self, purchase: int, task_key: str, text: str) -> None:
+        """
+        Have the open request of a task that waits for a purchase shown with another text.
+
+        :raises Exception: when that can't be done.
+        """
+
+        def show() -> None:
+            for task in _waiting(purchase):
+                if task.key == task_key:
+                    waking.show(task, text)
+
+        await self._airflow.run(show)
+
 
 def _signing_key() -> bytes | None:
     with open_ledger() as ledger:

@@ -8,7 +8,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token, pay_path, read, read_pay
+from airflow_provider_carbonmark.hooks.return_url import (
+    InvalidTokenError,
+    Token,
+    pay_path,
+    read,
+    read_pay,
+    read_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +60,10 @@ class LedgerKey:
     async def purchase(self, text: str) -> int:
         """Return which purchase a pay address's token names; otherwise as :meth:`token`."""
         return await self._checked(text, read_pay)
+
+    async def text(self, signed: str) -> tuple[str, str]:
+        """Return which task asks people something, by its key, and what; otherwise as :meth:`token`."""
+        return await self._checked(signed, read_text)
 
     def pay_path(self, purchase: int) -> str | None:
         """Return where a purchase can be paid, below this Airflow's address; None before any token was checked."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.markup import web_address
+from airflow_provider_carbonmark.hooks.api_server import LOOK, SHOW
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.next_link import make_next_link, rule_out
 from airflow_provider_carbonmark.hooks.payment_check import (
@@ -26,7 +28,7 @@ from airflow_provider_carbonmark.hooks.payment_check import (
     parse_typed,
     take_checked,
 )
-from airflow_provider_carbonmark.hooks.return_url import LOOK, InvalidTokenError
+from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError
 from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment, Source, State
 from airflow_provider_carbonmark.web import waking
 
@@ -149,9 +151,12 @@ class PayVisits:
             return await self._desk.to_its_end(
                 (said, id, typed), lambda: self._paid(id, typed, said_by or SOMEBODY)
             )
+        if said == SHOW:
+            with suppress(InvalidTokenError):
+                await self._desk.show(id, *await self._desk.key.text(form.get("text", "")))
         sight = await self._look(id)
-        if said == LOOK and sight and sight.stands is Stands.CLOSED:
-            await self._desk.wake(sight.purchase, None)
+        if said == LOOK and sight and (sight.purchase.payment_id or sight.stands is Stands.CLOSED):
+            await self._desk.wake(sight.purchase, sight.purchase.payment_id)
         return sight
 
     async def _look(self, id: int, word: str = "") -> Sight | None:
@@ -267,8 +272,8 @@ def _rule_out(purchase: Purchase) -> None:
 
 def _take(purchase: Purchase, payment: Payment, told: Checked, reference: str) -> Checked:
     with open_ledger() as ledger:
-        if ledger.paid_with(payment.payment_id) not in (None, purchase.id):
-            return Checked(Finding.OTHER, "it is another purchase's payment")
+        if (owner := ledger.paid_with(payment.payment_id)) not in (None, purchase.id):
+            return Checked(Finding.OTHER, f"it is the payment of purchase {owner}")
         checked = take_checked(ledger, purchase, payment, told, reference)
         if checked.finding in _KEPT:
             bring_payment(ledger, purchase, payment, verified=False)

@@ -1,5 +1,5 @@
 """
-The only file that touches Airflow's internals for buyers: a connection as Airflow keeps it, and the answer to a parked task's request.
+The only file that touches Airflow's internals for buyers: a connection as Airflow keeps it, a parked task's request, and the answer to it.
 
 None of it is Airflow's public interface. So all of it is imported when it is needed, each supported version is tested, and where it
 fails, the payment is in the ledger already: the task finds it there when it is next run.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +72,43 @@ class Waker:
         )
 
 
+def show(task: Task, body: str) -> None:
+    """
+    Have a task's open request shown with another text.
+
+    Before Airflow 3.4, the request of a task that asks again within a try keeps the text of the first time.
+
+    :param body: the text, Markdown.
+    """
+    _change_open_request(task, lambda session, request: {"body": body})
+
+
 def _answer(task: Task, payment_id: str | None) -> None:
+    from fastapi import HTTPException
+
+    def answer(session: Any, request: Any) -> Mapping[str, Any]:
+        _as_airflow_does(session, task, request, payment_id)
+        return {"responded_by": ANSWERED_BY}
+
+    try:
+        _change_open_request(task, answer)
+    except HTTPException as refusal:
+        if refusal.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise
+        # Cleared or answered in this moment; the task looks into the ledger before it does anything else.
+        log.info("The request of %s could not be answered: %s", task, refusal.detail)
+
+
+def _change_open_request(task: Task, change: Callable[[Any, Any], Mapping[str, Any]]) -> None:
+    """
+    Change the request that a task has not been answered yet, where it has one.
+
+    :param change: given Airflow's session and the request, it returns what to write.
+    """
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.retries import run_with_db_retries
     from airflow.utils.session import create_session
-    from fastapi import HTTPException
     from sqlalchemy import select, update
 
     is_it = {
@@ -96,22 +127,13 @@ def _answer(task: Task, payment_id: str | None) -> None:
     for attempt in run_with_db_retries():
         with attempt, create_session(scoped=False) as session:
             request = session.execute(open_request).first()
-            if request is None:
-                return
-            try:
-                _as_airflow_does(session, task, request, payment_id)
-            except HTTPException as refusal:
-                if refusal.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-                    raise
-                # Cleared or answered in this moment; the task looks into the ledger before it does anything else.
-                log.info("The request of %s could not be answered: %s", task, refusal.detail)
-                return
-            session.execute(
-                update(HITLDetail)
-                .where(HITLDetail.ti_id == request.ti_id)
-                .values(responded_by=ANSWERED_BY)
-                .execution_options(synchronize_session=False)
-            )
+            if request is not None:
+                session.execute(
+                    update(HITLDetail)
+                    .where(HITLDetail.ti_id == request.ti_id)
+                    .values(change(session, request))
+                    .execution_options(synchronize_session=False)
+                )
 
 
 def _as_airflow_does(session: Any, task: Task, request: Any, payment_id: str | None) -> None:

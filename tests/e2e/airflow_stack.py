@@ -64,7 +64,12 @@ class AirflowStack(Started):
             **env,
         }
         servers = {
-            _numbered("api-server", index): ["api-server", f"--port={port}"]
+            # What tasks talk to takes seconds to make, and they talk to the first.
+            _numbered("api-server", index): [
+                "api-server",
+                f"--port={port}",
+                f"--apps={'core' if index else 'all'}",
+            ]
             for index, port in enumerate(ports)
         }
         #: The address and the process that buyers come back to.
@@ -104,7 +109,9 @@ class AirflowStack(Started):
         """End every process and remove the home; may be called twice."""
         for api in self._api_servers:
             api.close()
-        _stop(self.processes.values())
+        # Nothing of theirs is kept, and some take ten seconds to end by themselves.
+        for process in self.processes.values():
+            process.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
     def cli(self, *arguments: str) -> str:

@@ -100,6 +100,10 @@ class Person:
     def _expect_form(self) -> None:
         expect(self.page.get_by_role("button", name="I have paid")).to_be_visible(timeout=MILLISECONDS)
 
+    def expect_text(self, text: str) -> None:
+        """Wait until the page that is open says something."""
+        expect(self.page.get_by_text(text)).to_be_visible(timeout=MILLISECONDS)
+
     def open_payment_page(self) -> Page:
         """Follow the link in the request, and press the button on the page that it leads to."""
         page = self.open_pay_address()

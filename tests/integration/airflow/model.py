@@ -30,6 +30,7 @@ from airflow_provider_carbonmark.operators.ledger import (
 )
 from airflow_provider_carbonmark.operators.payment import (
     DECLINE,
+    KEEPS_FIRST_TEXT,
     PAID,
     PARKING,
     PAYMENT_KEY,
@@ -72,7 +73,11 @@ class Airflow:
         return json.loads(self._xcoms[task].get(key, "null"))
 
     def ask(self, task: Task, request: dict[str, Any]) -> None:
-        self.requests[task] = request
+        if task not in self.requests or not KEEPS_FIRST_TEXT:
+            self.requests[task] = request
+
+    def show(self, task: Task, body: str) -> None:
+        self.requests[task]["body"] = body
 
     def count_runs(self, dag_id: str, run_ids: Collection[str], states: Collection[str]) -> int:
         return sum(self.runs.get((dag_id, run_id)) in states for run_id in run_ids)
@@ -197,7 +202,13 @@ class Worker:
             assert ti_id == self.task.key
             self.ask("ask", {name: request[name] for name in ("subject", "body", "options")})
 
-        with patch("airflow.providers.standard.operators.hitl.upsert_hitl_detail", upsert):
+        def show(ledger: object, purchase: object, task: Task, body: str) -> None:
+            self.ask("show", body)
+
+        with (
+            patch("airflow.providers.standard.operators.hitl.upsert_hitl_detail", upsert),
+            patch("airflow_provider_carbonmark.hooks.api_server.show_again", show),
+        ):
             yield
 
 

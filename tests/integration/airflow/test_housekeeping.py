@@ -10,13 +10,14 @@ import time_machine
 from airflow.providers.common.compat.sdk import BaseNotifier
 from sqlalchemy import update
 
-from airflow_provider_carbonmark.hooks import return_url
 from airflow_provider_carbonmark.ledger.purchase import Run, Source, Task
 from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.operators import housekeeping
 from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.model import SOLD_OUT_CARD, Airflow, Worker, make_operator, stated
 from tests.integration.airflow.parts import sqlite_only
+from tests.integration.airflow.test_ledger_next_link import expire
 
 START = datetime.now(UTC)
 
@@ -37,7 +38,7 @@ def server(monkeypatch):
     """Who is told what by the API server: purchases, with their payments."""
     told: list[tuple[int, str | None]] = []
     monkeypatch.setattr(
-        return_url, "tell_server", lambda ledger, purchase, payment: told.append((purchase.id, payment))
+        housekeeping, "tell_server", lambda ledger, purchase: told.append((purchase.id, purchase.payment_id))
     )
     return told
 
@@ -119,16 +120,31 @@ def test_a_payment_whose_run_is_gone_is_followed_until_it_is_recorded_and_announ
     assert review() == []
 
 
-@sqlite_only
-def test_a_parked_task_that_missed_its_payment_is_woken(dag_run, buyer, review, server):
+@pytest.mark.parametrize("end", ["paid", "declined", "failed"])
+def test_a_parked_task_that_missed_the_payment_or_the_end_is_woken_until_its_run_is_over(
+    dag_run, buyer, ledger, review, server, end
+):
     dag_run.plan()
     checkout = dag_run.link()
+    number = checkout["purchase"]
     dag_run.park()
     review()
     assert server == []
-    payment_id = buyer.pay(checkout)
+    if end == "paid":
+        buyer.pay(checkout)
+    elif end == "declined":
+        ledger.declined(number, ledger.purchase(number).handler, "no", now=START)
+    else:
+        expire(ledger, number)
+        ledger.say_unpaid(number, 1, said_by="ada", now=START)
+        ledger.ends_unpaid(number, "sold out", now=START)
     review()
-    assert server == [(checkout["purchase"], payment_id)]
+    assert server == [(number, ledger.purchase(number).payment_id)]
+    # The API server lets nobody in by then.
+    review(70)
+    dag_run.end()
+    review()
+    assert len(server) == 1
 
 
 @sqlite_only
@@ -137,6 +153,7 @@ def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_b
 ):
     dag_run.plan()
     number = dag_run.link()["purchase"]
+    dag_run.park()
     with ledger.reading() as connection:
         connection.execute(update(links).values(expires_at=START + timedelta(days=50)))
     after = timedelta(days=45)

@@ -56,6 +56,7 @@ def test_after_its_end_it_parks_again_with_the_new_link_and_its_end(dag_run, par
     dag_run.park(event=new_link)
     first, second = ledger.links(parked["purchase"])
     assert (first.unpaid_said_by, second.url in body(dag_run)) == ("ada", False)
+    assert body(dag_run).startswith("**There is a new payment page.**\n")
     assert parked["pay_url"] in body(dag_run)
     assert until(ledger, parked["purchase"]) in body(dag_run)
     payment_id = buyer.pay({**parked, "checkout_url": second.url})
@@ -80,6 +81,15 @@ def test_where_airflow_s_address_is_not_known_it_shows_the_new_link_itself(
         dag_run.run("payment", event=new_link, checkout=checkout)
     assert ledger.purchase(checkout["purchase"]).link.url in body(dag_run)
     assert checkout["checkout_url"] not in body(dag_run)
+
+
+def test_an_author_s_own_text_gets_the_link_and_its_end_when_it_is_shown_again(dag_run, parked, ledger):
+    expire(ledger, parked["purchase"])
+    with pytest.raises(PARKING):
+        dag_run.run("payment", event=new_link, body="As agreed.")
+    assert body(dag_run).endswith("\nAs agreed.")
+    for told in ("There is a new payment page.", parked["pay_url"], until(ledger, parked["purchase"])):
+        assert told in body(dag_run)
 
 
 def test_once_it_is_paid_the_payment_goes_on(dag_run, parked, ledger, buyer, sandbox):

@@ -274,6 +274,33 @@ def test_a_task_waits_once_whatever_its_tries(ledger: Ledger, linked: Purchase) 
     assert ledger.waiting(linked.id) == tasks
 
 
+def test_what_a_task_waited_for_and_is_paid_or_has_ended_is_found(ledger: Ledger) -> None:
+    waited = [link(ledger, order(ledger, checkout_task(map_index=number))) for number in range(5)]
+    for purchase in waited[:4]:
+        ledger.awaits(purchase.id, Task(FIRST, "await", -1), now=NOW)
+    ledger.awaits(waited[4].id, Task(replace(FIRST, deployment="another"), "await", -1), now=NOW)
+    assert ledger.settled_since(NOW) == []
+    bring(ledger, waited[1], "pay-1")
+    for purchase, when in ((waited[2], NOW), (waited[3], LATER), (waited[4], LATER)):
+        ledger.declined(purchase.id, FIRST, "no", now=when)
+    for time, settled in ((NOW, waited[1:4]), (LATER, waited[1:4:2])):
+        assert {each.id for each in ledger.settled_since(time)} == {each.id for each in settled}
+
+
+def test_what_was_typed_wrong_is_forgotten_unless_it_is_confirmed_or_a_browser_brought_it(
+    ledger: Ledger, linked: Purchase
+) -> None:
+    for payment_id, source in (
+        ("pay-1", Source.ENTERED),
+        ("pay-2", Source.RETURNED),
+        ("pay-3", Source.ENTERED),
+    ):
+        about = {"source": source, "verified": payment_id == "pay-3", "now": NOW}
+        ledger.bring(linked.id, 1, payment_id, **about)
+        ledger.forget_typed(linked.id, payment_id)
+    assert [each.payment_id for each in ledger.payments(linked.id)] == ["pay-2", "pay-3"]
+
+
 def test_a_run_of_another_deployment_is_neither_the_same_nor_taken_up(ledger: Ledger) -> None:
     there = replace(FIRST, deployment="eu")
     (theirs,) = plan(ledger, buying(line("web")), there)

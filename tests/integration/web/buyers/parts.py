@@ -215,15 +215,17 @@ class WaitingTask:
         return self
 
     @property
+    def request(self) -> Any:
+        """Its request as Airflow has it; None where it made none."""
+        table = HITLDetail.__table__
+        is_it = table.c.ti_id == self._id(table.c.ti_id)
+        with create_session(scoped=False) as session:
+            return session.execute(select(table).where(is_it)).mappings().first()
+
+    @property
     def answer(self) -> Any:
         """The answer to its request; None while nobody has answered."""
-        table = HITLDetail.__table__
-        with create_session(scoped=False) as session:
-            row = (
-                session.execute(select(table).where(table.c.ti_id == self._id(table.c.ti_id)))
-                .mappings()
-                .first()
-            )
+        row = self.request
         if row is None or row["responded_at"] is None:
             return None
         return SimpleNamespace(

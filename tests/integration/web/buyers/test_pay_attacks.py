@@ -124,6 +124,7 @@ def test_ten_thousand_forged_requests_cost_a_hash_each_and_leave_nothing(
         {"origin": "http://["},
         {"origin": "SELF.evil.example"},
         {"origin": "http://evil.example@SELF"},
+        {"origin": "https://SELF", "host": "inner:8080"},
         {"referer": "SELF"},
         {},
     ],
@@ -136,10 +137,23 @@ def test_a_form_from_elsewhere_is_refused(expired, buyer, sent, api_server):
     assert expired.pay_url not in page.text
 
 
-@pytest.mark.parametrize("sent", [{"sec-fetch-site": "none"}, {"origin": "SELF"}], ids=str)
-def test_a_form_of_the_page_itself_is_taken(expired, buyer, sent, api_server):
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"sec-fetch-site": "none"},
+        {"origin": "SELF"},
+        # Through a proxy that names another host than the browser does.
+        {"origin": "SELF", "host": "inner:8080"},
+        {"origin": "http://offsets.example.com", "host": "inner:8080"},
+    ],
+    ids=str,
+)
+def test_a_form_of_the_page_itself_is_taken(expired, buyer, sent, api_server, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__RETURN_BASE_URL", "http://Offsets.example.com/airflow")
+    # As before it was set.
+    url = f"{api_server.url}{urlsplit(expired.pay_url).path.removeprefix('/airflow')}"
     sent = {name: value.replace("SELF", api_server.url) for name, value in sent.items()}
-    page = buyer.browser.post(expired.pay_url, content=NOBODY_PAID, headers=FORM | sent)
+    page = buyer.browser.post(url, content=NOBODY_PAID, headers=FORM | sent)
     assert page.headers["location"] == expired.current
 
 
@@ -169,7 +183,10 @@ def test_a_form_of_the_page_itself_is_taken(expired, buyer, sent, api_server):
         b"--x\r\nContent-Disposition: form-data; name=said\r\n\r\nnobody-paid\r\n--x--",
         b"\xff\xfe\x00s\x00a\x00i\x00d",
         b"\x1f\x8b\x08\x00",
-        b"said=nobody-paid&link=1&" + b"x" * 5000,
+        b"said=nobody-paid&link=1&" + b"x" * 15_000,
+        b"said=show",
+        b"said=show&text=x.y",
+        b"said=look",
         b"a=b&" * 250_000,
     ],
     ids=lambda body: ascii(body)[2:32],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from datetime import UTC, datetime
+
 import pytest
 from airflow.api_fastapi.core_api.routes.public import hitl
 from airflow.models.taskinstance import TaskInstance
 from fastapi import HTTPException
 from sqlalchemy.exc import OperationalError
 
-from airflow_provider_carbonmark.web import visits
+from airflow_provider_carbonmark.hooks.api_server import show_again, tell_server
+from airflow_provider_carbonmark.hooks.return_url import sign_text
+from airflow_provider_carbonmark.ledger.purchase import Source
+from airflow_provider_carbonmark.web import visits, waking
 from tests.integration.web.buyers.parts import (
     ALREADY,
     PAID_PAGE,
@@ -16,6 +22,7 @@ from tests.integration.web.buyers.parts import (
     errors,
     id_of,
 )
+from tests.integration.web.buyers.test_pay import declined
 from tests.integration.web.serving import title
 
 NOT_TOLD = "could not be told right now and goes on the next time it runs"
@@ -115,3 +122,67 @@ def test_of_a_task_s_tries_the_live_one_is_answered(link, buyer):
     payment_id, page = buyer.come_back(link)
     assert title(page) == PAID_PAGE
     assert (earlier.answer, live.answered_with) == (None, payment_id)
+
+
+# --- what tasks tell the server
+
+
+@pytest.mark.parametrize("is_paid", [True, False])
+def test_what_a_task_found_to_be_paid_or_ended_wakes_who_waits(link, is_paid):
+    waiting = WaitingTask(link).ask().park()
+    if is_paid:
+        link.ledger.bring(
+            link.number, 1, "pay_1", source=Source.WATCHED, verified=True, now=datetime.now(UTC)
+        )
+    else:
+        declined(link)
+    tell_server(link.ledger, link.purchase)
+    assert (waiting.answer is not None, waiting.answered_with) == (True, "pay_1" if is_paid else None)
+
+
+@pytest.mark.parametrize("reachable", ["for tasks", "for people", "neither"])
+def test_the_server_is_told_where_it_can_be_reached(link, api_server, monkeypatch, caplog, reachable):
+    waiting = WaitingTask(link).ask().park()
+    declined(link)
+    addresses = {"CORE__EXECUTION_API_SERVER_URL": "for tasks", "API__BASE_URL": "for people"}
+    for name, whose in addresses.items():
+        url = api_server.url if whose == reachable else "http://127.0.0.1:9"
+        monkeypatch.setenv(f"AIRFLOW__{name}", f"{url}/execution/" if whose == "for tasks" else url)
+    tell_server(link.ledger, link.purchase)
+    assert (waiting.answer is None) is (reachable == "neither")
+    assert ("could not be told" in caplog.text) is (reachable == "neither")
+
+
+def test_an_open_request_is_shown_with_the_text_that_its_task_has_for_it_now(make_link):
+    link = make_link()
+    asks, answered, another = (WaitingTask(link, map_index=index).ask().park() for index in range(3))
+    waking.Waker().wake([answered.task], None)
+    text = "**There is a new payment page.**\n\n" + "円" * 1000
+    for each in (asks, answered):
+        show_again(link.ledger, link.purchase, each.task, text)
+    assert [each.request["body"] for each in (asks, answered, another)] == [text, None, None]
+    assert asks.answer is None
+
+
+def test_nobody_but_a_task_changes_what_people_are_asked(link, buyer):
+    waiting = WaitingTask(link).ask().park()
+    texts = [sign_text(waiting.task, "Pay me", key) for key in (b"", b"secret", b"\x00" * 32)]
+    for text in (*texts, link.pay_url.rpartition("/")[2], "", "Pay me"):
+        buyer.say(link, "show", text=text)
+    assert waiting.request["body"] is None
+
+
+@pytest.mark.parametrize("trouble", ["another Airflow", "a long text"])
+def test_a_request_that_can_not_be_shown_otherwise_keeps_its_text_and_the_task_s_log_has_the_other(
+    link, monkeypatch, caplog, trouble
+):
+    waiting = WaitingTask(link).ask().park()
+    text = "There is a new payment page."
+    if trouble == "another Airflow":
+        monkeypatch.delattr(waking, "show")
+    else:
+        text += random.Random(11).randbytes(10_000).hex()
+    show_again(link.ledger, link.purchase, waiting.task, text)
+    assert "keeps the text that it had, since the API server can't be told another" in caplog.text
+    assert text in caplog.text
+    assert waiting.request["body"] is None
