@@ -136,7 +136,7 @@ def test_a_parked_task_that_missed_the_payment_or_the_end_is_woken_until_its_run
         ledger.declined(number, ledger.purchase(number).handler, "no", now=START)
     else:
         expire(ledger, number)
-        ledger.say_unpaid(number, 1, said_by="ada", now=START)
+        ledger.say_unpaid(number, 1, said_by="ada", now=datetime.now(UTC))
         ledger.ends_unpaid(number, "sold out", now=START)
     review()
     assert server == [(number, ledger.purchase(number).payment_id)]

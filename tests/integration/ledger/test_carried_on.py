@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -123,6 +124,19 @@ def test_links_of_a_dead_run_are_taken_up_whatever_their_month(ledger: Ledger) -
     assert ledger.declined(linked.id, SECOND, "no", now=LATER).state is State.DECLINED
     # A fact may come from any run.
     assert ledger.retired(paid.id, retirement(paid), now=LATER).state is State.RETIRED
+
+
+def test_of_runs_of_the_same_name_in_two_deployments_only_the_one_that_is_over_is_carried_on(
+    ledger: Ledger,
+) -> None:
+    there = replace(FIRST, deployment="eu")
+    ours, theirs = (
+        link(ledger, each, run)
+        for run in (FIRST, there)
+        for each in plan(ledger, buying(line(run.deployment or "us")), run)
+    )
+    (taken,) = plan(ledger, buying(), SECOND, is_over=first_is_over)
+    assert (taken.id, ledger.purchase(theirs.id)) == (ours.id, theirs)
 
 
 def test_a_runs_own_lines_keep_their_map_index_whatever_it_takes_up_and_loses(ledger: Ledger) -> None:
