@@ -27,7 +27,7 @@ CONFIG = {
         "options": {
             "return_base_url": _option(
                 "Address of this Airflow as buyers' browsers reach it. They pay at, and come back to, /carbonmark below it. "
-                "Default: [api] base_url.",
+                "Default: [api] base_url; where that is not set either, buyers on this machine can come back, and there are no pay addresses.",
                 example="https://airflow.example.com",
             ),
             "return_token_days": _option(

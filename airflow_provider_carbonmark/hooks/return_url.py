@@ -10,6 +10,7 @@ little whatever comes, and a token has exactly one spelling.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.book import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Task
 
+log = logging.getLogger(__name__)
+
 #: Where Airflow's API server serves what buyers come back to.
 PREFIX: Final = "/carbonmark"
 DEFAULT_TOKEN_DAYS: Final = 60
@@ -35,6 +38,8 @@ LONGEST_TOKEN_DAYS: Final = 3650
 
 # Where it says what its address is, the first that does.
 _ADDRESSES: Final = (("carbonmark", "return_base_url"), ("api", "base_url"))
+# What Airflow takes for its own address where none is set (seen: 3.2 to 3.4, in the links that it makes).
+_UNSAID: Final = "http://localhost:8080"
 _RETURN = b"airflow-provider-carbonmark.return-url"
 _PAY = b"airflow-provider-carbonmark.pay-url"
 _TEXT = b"airflow-provider-carbonmark.text"
@@ -60,11 +65,10 @@ class Token:
 
 def pay_url(ledger: Ledger, purchase: int) -> str | None:
     """Return the address at which a purchase can be paid as long as it is open; None where this Airflow's own address isn't known."""
-    try:
-        base = _base_url()
-    except InvalidInputError:
-        return None
-    return f"{base}{pay_path(purchase, key_of(ledger))}"
+    with suppress(InvalidInputError):
+        if base := _base_url():
+            return f"{base}{pay_path(purchase, key_of(ledger))}"
+    return None
 
 
 def pay_path(purchase: int, key: bytes) -> str:
@@ -89,13 +93,23 @@ def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
     """
     Return ``success_url`` and ``cancel_url`` for a link.
 
+    Where nobody says what this Airflow's address is, they lead to where it is when somebody tries it out, and the log says whom that serves.
+
     doc: the service adds ``/<payment_id>`` to the success URL.
 
     :param ledger: the ledger that the purchase is in.
-    :raises InvalidInputError: Airflow's own address isn't known, or the links' lifetime is configured wrongly.
+    :raises InvalidInputError: Airflow's own address is none, or the links' lifetime is configured wrongly.
     """
     lifetime()  # what buyers will be refused by, said here where somebody can mend it
-    base, text = _base_url(), sign(token, key_of(ledger))
+    text = sign(token, key_of(ledger))
+    if (base := _base_url()) is None:
+        base = _UNSAID
+        log.warning(
+            "Neither [carbonmark] return_base_url nor [api] base_url is set: after paying, buyers are led back to %s, which serves those only whose "
+            "browser is on the machine of the API server. Others have to enter the payment's number under Required Actions. Set "
+            "one to the address of this Airflow as buyers' browsers reach it",
+            base,
+        )
     return {
         "success_url": f"{base}{PREFIX}/return/{text}",
         "cancel_url": f"{base}{PREFIX}/cancelled/{text}",
@@ -218,15 +232,9 @@ def own_addresses() -> list[str]:
     return [address for address in addresses if address]
 
 
-def _base_url() -> str:
-    for option in _ADDRESSES:
-        if address := _address(option):
-            return address
-    raise InvalidInputError(
-        "[carbonmark] return_base_url",
-        "is not set, nor is [api] base_url",
-        remedy="Set one to the address of this Airflow as buyers' browsers reach it, or pass success_url and cancel_url to the operator",
-    )
+def _base_url() -> str | None:
+    """Return the address that buyers come to; None where nobody says."""
+    return next(filter(None, map(_address, _ADDRESSES)), None)
 
 
 def _address(option: tuple[str, str]) -> str:

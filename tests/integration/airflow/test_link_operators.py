@@ -184,12 +184,13 @@ def test_bad_input_fails_without_a_retry_before_anything_is_sent(run, sandbox, p
     assert sent(sandbox, path) == []
 
 
-def test_without_an_address_of_this_airflow_both_remedies_are_named(run, sandbox):
-    with pytest.raises(
-        AirflowFailException, match=r"return_base_url is not set, nor is \[api\] base_url.*success_url"
-    ):
-        run(CHECKOUT, success_url=None)
-    assert sent(sandbox, CHECKOUT) == []
+def test_where_nobody_says_airflow_s_address_it_is_taken_for_local_and_the_log_says_whom_that_serves(
+    run, sandbox, caplog
+):
+    run(CHECKOUT, success_url=None)
+    (checkout,) = sandbox.state.checkouts.values()
+    assert checkout.order.success_url.startswith("http://localhost:8080/carbonmark/return/")
+    assert "Neither [carbonmark] return_base_url nor [api] base_url is set" in caplog.text
 
 
 def test_an_answer_whose_address_is_a_script_is_refused(run, sandbox):
