@@ -50,6 +50,7 @@ def test_whatever_goes_wrong_nothing_is_lost_nor_bought_twice(deployment, ledger
     come_to_rest(deployment, ledger)
     assert deployment.errors == []
     assert_books_are_right(deployment, ledger, sandbox)
+    assert ledger.broken() == []
     lines = ledger.lines()
     print(dict(deployment.count), dict(Counter(line.state.value for line in lines)))
     print(f"{sum(line.handler != line.run for line in lines)} lines were carried on by another run")
