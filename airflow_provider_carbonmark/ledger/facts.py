@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -73,11 +74,11 @@ class Company(_Stated):
     seller: _Text | None = None
 
 
-class MethodologyFacts(_Kind):
+class StatedMethodology(_Kind):
     """What credits that a methodology works out stand for."""
 
 
-class StandardFacts(_Stated):
+class StatedStandard(_Stated):
     """
     A standard.
 
@@ -88,7 +89,7 @@ class StandardFacts(_Stated):
     recognised: bool | None = None
 
 
-class ProjectFacts(_Kind):
+class StatedProject(_Kind):
     """
     What holds for a project, whatever its methodologies or the market say.
 
@@ -105,23 +106,35 @@ class DisclosureFacts(_Stated):
     """
     All that a deployment states; what is None or missing is not stated.
 
-    :param methodologies: by id as the market has it, such as ``ACM0002``.
+    :param methodologies: by id, such as ``ACM0002``, with punctuation or, as the market has it, without.
     :param standards: by what project ids begin with, such as ``VCS``.
     :param projects: by id, such as ``VCS-191``.
     """
 
     company: Company = Company()
-    methodologies: Mapping[str, MethodologyFacts] = Field(default_factory=dict)
-    standards: Mapping[str, StandardFacts] = Field(default_factory=dict)
-    projects: Mapping[str, ProjectFacts] = Field(default_factory=dict)
+    methodologies: Mapping[str, StatedMethodology] = Field(default_factory=dict)
+    standards: Mapping[str, StatedStandard] = Field(default_factory=dict)
+    projects: Mapping[str, StatedProject] = Field(default_factory=dict)
 
-    def project(self, project_id: str | None) -> ProjectFacts:
+    @model_validator(mode="after")
+    def _each_methodology_once(self) -> Self:
+        seen: dict[str, str] = {}
+        for id in self.methodologies:
+            if (other := seen.setdefault(_bare(id), id)) != id:
+                raise ValueError(f"names one methodology twice, {other} and {id}: leave out one")
+        return self
+
+    @cached_property
+    def _kinds(self) -> Mapping[str, StatedMethodology]:
+        return {_bare(id): kind for id, kind in self.methodologies.items()}
+
+    def project(self, project_id: str | None) -> StatedProject:
         """Return what is stated of a project."""
-        return self.projects.get(project_id or "") or ProjectFacts()
+        return self.projects.get(project_id or "") or StatedProject()
 
-    def standard(self, registry: str | None) -> StandardFacts:
+    def standard(self, registry: str | None) -> StatedStandard:
         """Return what is stated of a standard."""
-        return self.standards.get(registry or "") or StandardFacts()
+        return self.standards.get(registry or "") or StatedStandard()
 
     def mechanism_of(self, project_id: str | None, methodologies: Collection[str]) -> Mechanism | None:
         """
@@ -144,8 +157,13 @@ class DisclosureFacts(_Stated):
         sinks = {kind.sink for kind in self._of(methodologies) if kind.mechanism != "reduction"}
         return stated.sink or (sinks.pop() if len(sinks) == 1 else None)
 
-    def _of(self, methodologies: Collection[str]) -> list[MethodologyFacts]:
-        return [self.methodologies.get(id) or MethodologyFacts() for id in methodologies]
+    def _of(self, methodologies: Collection[str]) -> list[StatedMethodology]:
+        return [self._kinds.get(_bare(id)) or StatedMethodology() for id in methodologies]
+
+
+def _bare(id: str) -> str:
+    """Take away what makes no difference: the market has AMS-ID for AMS-I.D."""
+    return "".join(filter(str.isalnum, id.casefold()))
 
 
 def parse_facts(text: str, name: str) -> DisclosureFacts:
@@ -235,8 +253,8 @@ def _keys(place: tuple[int | str, ...]) -> list[str]:
     """Name the keys that may stand in a place, or below each id in it."""
     kinds: dict[int | str, type[BaseModel]] = {
         "company": Company,
-        "methodologies": MethodologyFacts,
-        "standards": StandardFacts,
-        "projects": ProjectFacts,
+        "methodologies": StatedMethodology,
+        "standards": StatedStandard,
+        "projects": StatedProject,
     }
     return list(kinds.get(place[0] if place else "", DisclosureFacts).model_fields)

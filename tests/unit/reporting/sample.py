@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.ledger.cancellations import Cancellation
-from airflow_provider_carbonmark.ledger.facts import parse_facts
+from airflow_provider_carbonmark.ledger.facts import DisclosureFacts, parse_facts
 from airflow_provider_carbonmark.ledger.files import FileOfRun
 from airflow_provider_carbonmark.ledger.projects import Methodology, Project
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
@@ -320,6 +320,41 @@ def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
     ]
 
 
+def the_nasty(nasty: str = NASTY, address: str | None = None) -> Records:
+    """Return records in which others wrote the worst that they could, wherever they can write."""
+    texts = dict.fromkeys(
+        ("entity", "reason", "project_id", "registry", "beneficiary_name", "payment_id"), nasty
+    )
+    texts |= {"run": Run(nasty, nasty), "handler": Run(nasty, nasty), "certificate_url": address}
+    origin = Origin(nasty, nasty, (Part(nasty, nasty, nasty, Decimal(1)),) * 2)
+    lines = [
+        a_line(state, line=line, origin=origin, test_mode=test_mode, emitted=f"1.{line}", **texts)
+        for test_mode in (False, True)
+        for line, state in enumerate(State, 1)
+    ]
+    project = Project(
+        project_id=nasty,
+        name=nasty,
+        country=nasty,
+        methodologies=(Methodology(nasty, nasty, nasty),),
+        url=address or nasty,
+        read_at=PLANNED_AT,
+    )
+    told = [replace(_told(each), serial_numbers=(nasty,), bridge=nasty) for each in cancelled(lines)]
+    company = dict.fromkeys(("name", "boundary", "verification", "preparer", "seller"), nasty)
+    return Records(
+        period=Period("2026-10"),
+        lines=lines,
+        cancelled=[replace(each, registry="VCS") for each in cancelled(lines)],
+        projects=[project],
+        retirements=told,
+        files=[FileOfRun(nasty, 1, "0f" * 32, "2026-10", False, RUN, PLANNED_AT)],
+        facts=DisclosureFacts.model_validate(
+            {"company": company, "standards": {"VCS": {"name": nasty, "recognised": True}}}
+        ),
+    )
+
+
 def _records(lines: list[PurchaseLine], period: str = "2026-10") -> Records:
     return report_on(lines, period).records
 
@@ -331,7 +366,5 @@ REPORTS: dict[str, Records] = {
     "a rehearsal": _records([a_line(test_mode=True)]),
     "a restatement": _records([a_line(State.RESTATED, "-3")]),
     "many entities": _records([a_line(entity=f"entity {number}") for number in range(40)]),
-    "the nasty": _records(
-        [a_line(state, entity=NASTY, line=line, reason=NASTY) for line, state in enumerate(State, 1)]
-    ),
+    "the nasty": the_nasty(),
 }
