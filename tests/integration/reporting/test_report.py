@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from sqlalchemy import insert
 
-
-from airflow_provider_carbonmark.ledger.facts import DisclosureFacts
+from airflow_provider_carbonmark.ledger.facts import parse_facts
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.rows import run_values
-from airflow_provider_carbonmark.ledger.schema import allocations, projects, purchases, retirements
-from airflow_provider_carbonmark.ledger.versions import make_tables
+from airflow_provider_carbonmark.ledger.projects import Methodology, Project
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 from airflow_provider_carbonmark.reporting import make_report, read_records
 from airflow_provider_carbonmark.reporting.credits import Cancelled
-from tests.unit.reporting.sample import RUN
+from tests.unit.ledger.rows import write
+from tests.unit.reporting.sample import a_line
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -32,20 +34,24 @@ SEEDS = {"sqlite": 1, "postgresql": 2, "mysql": 3}
 ENTITIES = ["api", "Übersee", "web <b>", "(no entity)", "Ω"]
 MONTHS = [f"{year}-{month:02}" for year in (2024, 2025, 2026, 2027) for month in (1, 6, 11, 12)]
 # The last and the first moments of years, where a figure goes to one or the other.
-EDGES = [datetime(year, 1, 1, tzinfo=UTC) - timedelta(microseconds=less) for year in (2026, 2027) for less in (0, 1)]
-COUNTRIES = {"VCS-1": "Sweden", "VCS-2": "Türkiye", "ICR-3": "Several countries", "PUR-4": "Germany", "ECO-5": None}
-METHODOLOGIES = {"VCS-1": ["A"], "VCS-2": ["A", "B"], "ICR-3": ["B"], "PUR-4": ["C"], "ECO-5": []}
-FACTS = DisclosureFacts.model_validate(
-    {
-        "methodologies": {
-            "A": {"mechanism": "reduction"},
-            "B": {"mechanism": "removal", "sink": "biogenic"},
-            "C": {"mechanism": "removal", "sink": "technological"},
-        },
-        "standards": {"VCS": {"name": "Verra", "recognised": True}, "ICR": {"recognised": False}},
-        "projects": {"VCS-1": {"corresponding_adjustment": True}, "ICR-3": {"corresponding_adjustment": False}},
-    }
-)
+STARTS = [datetime(year, 1, 1, tzinfo=UTC) for year in (2026, 2027)]
+EDGES = [*STARTS, *(start - timedelta(microseconds=1) for start in STARTS)]
+# Country and methodologies.
+PROJECTS = {
+    "VCS-1": ("Sweden", "A"),
+    "VCS-2": ("Türkiye", "AB"),
+    "ICR-3": ("Several countries", "B"),
+    "PUR-4": ("Germany", "C"),
+    "ECO-5": (None, ""),
+}
+FACTS = """
+methodologies:
+  A: {mechanism: reduction}
+  B: {mechanism: removal, sink: biogenic}
+  C: {mechanism: removal, sink: technological}
+standards: {VCS: {recognised: true}, ICR: {recognised: false}}
+projects: {VCS-1: {corresponding_adjustment: true}, ICR-3: {corresponding_adjustment: false}}
+"""
 
 
 class Dialect(NamedTuple):
@@ -127,85 +133,84 @@ SELECT (SELECT sum(quantity_tonnes) FROM credits WHERE cancelled_in LIKE '{perio
 """
 # The parts of each share in the report's order, told of the purchase and of what the market says of its project.
 SHARES = {
-    "by_mechanism": ("project_id = 'VCS-1'", "project_id IN ('ICR-3', 'PUR-4')", "project_id = 'VCS-2'", "project_id = 'ECO-5' OR project_id IS NULL"),
-    "removals_by_sink": ("project_id IN ('VCS-2', 'ICR-3')", "project_id = 'PUR-4'", "1 = 0"),
-    "by_standard": ("registry = 'VCS'", "registry = 'ICR'", "registry IN ('PUR', 'ECO') OR registry IS NULL"),
-    "by_eu": (
+    "by_mechanism": [
+        *("project_id = 'VCS-1'", "project_id IN ('ICR-3', 'PUR-4')", "project_id = 'VCS-2'"),
+        "project_id = 'ECO-5' OR project_id IS NULL",
+    ],
+    "removals_by_sink": ["project_id IN ('VCS-2', 'ICR-3')", "project_id = 'PUR-4'", "1 = 0"],
+    "by_standard": ["registry = 'VCS'", "registry = 'ICR'", "registry IN ('PUR', 'ECO') OR registry IS NULL"],
+    "by_eu": [
         "project_id IN (SELECT project_id FROM carbonmark_projects WHERE country IN ('Sweden', 'Germany'))",
         "project_id IN (SELECT project_id FROM carbonmark_projects WHERE country = 'Türkiye')",
         "project_id IN ('ICR-3', 'ECO-5') OR project_id IS NULL",
-    ),
-    "by_adjustment": ("project_id = 'VCS-1'", "project_id = 'ICR-3'", "project_id IS NULL OR project_id NOT IN ('VCS-1', 'ICR-3')"),
+    ],
+    "by_adjustment": [
+        "project_id = 'VCS-1'",
+        "project_id = 'ICR-3'",
+        "coalesce(project_id, '') NOT IN ('VCS-1', 'ICR-3')",
+    ],
 }
 
 
-def seed(engine: Engine) -> None:
-    """Write a thousand purchases with their shares, and figures that were stated anew."""
-    random = Random(SEEDS[engine.dialect.name])
-    lines: dict[tuple[str, str, bool], int] = {}
-    bought, shares, told = [], [], []
+class Seed:
+    """Makes up purchases with their shares, and figures that were stated anew; the same for each seed."""
 
-    def a_share(test_mode: bool, purchase: int | None = None, tonnes: int = 0, rounding: int = 0) -> None:
-        entity, month = random.choice(ENTITIES), random.choice(MONTHS)
-        line = lines[entity, month, test_mode] = lines.get((entity, month, test_mode), 0) + 1
-        shares.append(
-            {
-                "purchase_id": purchase, "entity": entity, "month": month, "test_mode": test_mode, "line": line,
-                "emitted_tonnes": Decimal(random.randrange(-(10**9), 10**11)).scaleb(-9),
-                "quantity_tonnes": Decimal(tonnes).scaleb(-9), "rounding_tonnes": Decimal(rounding).scaleb(-9),
-                "cost_usd": Decimal(random.randrange(10**12)).scaleb(-9), "reason": None, "stated_at": EDGES[0], **run_values(RUN),
-            }
-        )  # fmt: skip
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.numbers: dict[object, count[int]] = defaultdict(lambda: count(1))
 
-    def a_time() -> datetime:
-        return random.choice([*EDGES, datetime(2025, 6, 1, tzinfo=UTC) + timedelta(seconds=random.randrange(9 * 10**7))])
+    def billionths(self, most: int, least: int = 0) -> Decimal:
+        return Decimal(self.random.randrange(least, most)).scaleb(-9)
 
-    for id in range(1, 1_001):
-        test_mode, state = random.random() < 0.05, random.choice([State.RETIRED] * 5 + [State.PAID, *State][:-2])
-        tonnes, retired_at = random.randrange(3, 40_000), a_time() if state is State.RETIRED else None
-        project = random.choice([*COUNTRIES, None])
-        bought.append(a_purchase(random, id, state, test_mode, tonnes, project, retired_at))
-        if retired_at and random.random() < 0.5:
-            told.append(
-                {
-                    "purchase_id": id, "retirement_id": f"137-{id}-0", "retired_at": random.choice([None, a_time()]), "read_at": EDGES[0],
-                    "serial_numbers": {"serial_numbers": []}, "retiring_name": None, "bridge": None, "certificate_sha256": None,
-                }
-            )  # fmt: skip
-        for part in range(parts := random.randrange(4)):
-            rounding = random.randrange(10**6) if part == parts - 1 else 0
-            # A part each, and the last one all that is left.
-            of_it = tonnes // parts * 10**6 if part < parts - 1 else (tonnes - tonnes // parts * part) * 10**6
-            a_share(test_mode, id, of_it - rounding, rounding)
-    for number in range(100):
-        a_share(number % 20 == 0)
-    known = [
-        {
-            "project_id": id, "name": id, "country": country, "region": None, "registry": None, "url": None, "read_at": EDGES[0],
-            "methodologies": {"methodologies": [{"id": each, "category": "", "name": ""} for each in METHODOLOGIES[id]]},
+    def time(self) -> datetime:
+        some = STARTS[0] + timedelta(seconds=self.random.randrange(-2 * 10**7, 7 * 10**7))
+        return self.random.choice([*EDGES, some])
+
+    def share(self, state: State = State.RESTATED, **known: Any) -> PurchaseLine:
+        entity, month = self.random.choice(ENTITIES), self.random.choice(MONTHS)
+        line = next(self.numbers[entity, month, known["test_mode"]])
+        emitted = self.billionths(3 * 10**11, -(10**9))
+        return replace(a_line(state), entity=entity, month=month, line=line, emitted_tonnes=emitted, **known)
+
+    def purchase(self, id: int) -> Iterator[PurchaseLine]:
+        choice, project, at = self.random.choice, self.random.choice([*PROJECTS, None]), self.time()
+        state = choice([State.RETIRED] * 5 + [state for state in State if state is not State.RESTATED])
+        known: dict[str, Any] = {
+            "purchase": id,
+            "test_mode": self.random.random() < 0.05,
+            "project_id": project,
         }
-        for id, country in COUNTRIES.items()
-    ]  # fmt: skip
-    with engine.connect() as connection:
-        make_tables(connection, "")
-        for table, rows in ((purchases, bought), (allocations, shares), (retirements, told), (projects, known)):
-            connection.execute(insert(table), rows)
-        connection.commit()
+        known |= {"registry": project and project[:3], "retired_at_told": choice([None, True, False])}
+        known |= {
+            "retired_at": at if state is State.RETIRED else None,
+            "paid_at": at - timedelta(hours=id % 99),
+        }
+        known |= {"payment_id": None if state is State.FAILED else f"pay-{id}"}
+        known |= {"unit_price_usd": self.billionths(10**8) * 1000}
+        known |= {"base_unit_price_usd": choice([None, self.billionths(10**6) * 1000])}
+        for _ in range(self.random.randrange(1, 4)):
+            rounding, tonnes = self.billionths(10**6), self.billionths(20_000, 1) * 10**6
+            yield replace(
+                self.share(state, **known),
+                quantity_tonnes=tonnes - rounding,
+                rounding_tonnes=rounding,
+                cost_usd=self.billionths(10**12),
+            )
 
-
-def a_purchase(
-    random: Random, id: int, state: State, test_mode: bool, tonnes: int, project: str | None, retired_at: datetime | None
-) -> dict[str, Any]:
-    return {
-        "id": id, "test_mode": test_mode, "asset_price_source_id": "listing-137-0x1", "quantity_tonnes": Decimal(tonnes).scaleb(-3),
-        "project_id": project, "registry": project.partition("-")[0] if project else None, "vintage": 2020,
-        "unit_price_usd": Decimal(random.randrange(10**6, 10**8)).scaleb(-6),
-        "base_unit_price_usd": random.choice([None, Decimal(random.randrange(10**6)).scaleb(-6)]),
-        "cost_usd": random.choice([None, Decimal(random.randrange(10**12)).scaleb(-9)]), "beneficiary_name": "Example Corp",
-        "retirement_message": "Emissions", "state": state, "planned_at": EDGES[0], "retired_at": retired_at,
-        "retired_at_told": random.choice([None, True, False]), "payment_id": f"pay-{id}", "handled_since": EDGES[0],
-        "paid_at": (retired_at or EDGES[2]) - timedelta(hours=random.randrange(1, 99)), **run_values(RUN), **run_values(RUN, "handler_"),
-    }  # fmt: skip
+    def write(self, ledger: Ledger, engine: Engine) -> None:
+        lines = [line for id in range(1, 1_001) for line in self.purchase(id)]
+        write(engine, [*lines, *(self.share(test_mode=number % 20 == 0) for number in range(100))])
+        with engine.begin() as connection:
+            # A plan made none of these.
+            connection.exec_driver_sql("DELETE FROM carbonmark_allocations WHERE purchase_id <= 50")
+        about = {"retirement_id": "137-0x1-0", "read_at": STARTS[0]}
+        told = [(id, self.random.choice([None, self.time()])) for id in range(1, 1_001, 2)]
+        ledger.keep_retirements(RetirementFacts(purchase=id, retired_at=at, **about) for id, at in told)
+        for id, (country, methodologies) in PROJECTS.items():
+            of_it = tuple(map(Methodology, methodologies))
+            ledger.keep_projects(
+                [Project(project_id=id, country=country, methodologies=of_it, read_at=STARTS[0])]
+            )
 
 
 class Script:
@@ -246,9 +251,18 @@ class Script:
 
 
 @pytest.fixture
-def script(engine: Engine) -> Script:
-    seed(engine)
+def script(ledger: Ledger, engine: Engine) -> Script:
+    Seed(SEEDS[engine.dialect.name]).write(ledger, engine)
     return Script(engine)
+
+
+RESTATED = """
+SELECT count(*) FROM carbonmark_allocations AS old JOIN carbonmark_allocations AS new
+ON new.entity = old.entity AND new.month = old.month AND new.test_mode = old.test_mode
+AND new.line = (SELECT min(line) FROM carbonmark_allocations AS x WHERE x.entity = old.entity AND x.month = old.month
+                AND x.test_mode = old.test_mode AND x.line > old.line)
+WHERE old.test_mode = {false} AND old.month LIKE '{months}' AND new.emitted_tonnes <> old.emitted_tonnes
+"""
 
 
 def check_shares(report: Report, script: Script, period: str) -> None:
@@ -266,7 +280,7 @@ def test_every_figure_of_both_periods_and_each_share_is_what_sql_says_to_the_las
     ledger: Ledger, script: Script, period: str
 ) -> None:
     like, before = (f"{each}%" for each in (period, f"2025{period[4:]}"))
-    report = make_report(read_records(ledger, period, facts=FACTS))
+    report = make_report(read_records(ledger, period, facts=parse_facts(FACTS, "facts.yaml")))
     assert report.totals == script.figures(like)
     assert report.totals_before == script.figures(before)
     assert report.cancelled == script.cancelled(like)
@@ -277,6 +291,7 @@ def test_every_figure_of_both_periods_and_each_share_is_what_sql_says_to_the_las
         assert figures == script.figures(month)
     for entity, figures in report.entities.items():
         assert figures == script.figures(like, entity)
+    assert len(report.restatements) * script.says.unit == script.ask(RESTATED, months=like)[0]
     assert report.esrs_e1_7.planned_tonnes == script.planned("2026-12")
     check_shares(report, script, like)
     by_project = {each.project_id: each.cancelled_in_period_tonnes for each in report.ab_1305.projects}
