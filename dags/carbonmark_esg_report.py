@@ -4,7 +4,7 @@
 Writes a report below `folder`, one folder for a month and one for its year: `index.html` for you, `public.html` for everybody, `credits.csv` and
 `report.csv` for the books, `report.json` for programs, and `index.json` with what proves that none of them was changed. They have what was retired
 (cancelled) in the period and for its emissions, by credit, filled into what companies have to disclose.
-Runs after retirements were recorded, for their months; `period` asks for another. And on the 1st, for the month before the
+Runs after retirements were recorded, for the months that they are for and the one that they were in; `period` asks for another. And on the 1st, for the month before the
 last: on 1 December for October, whose purchases were planned on 21 November. So a month that was declined or left unpaid is reported too.
 The figures are those of the ledger; rehearsals are shown apart and never count. What the market doesn't tell of credits, and nobody of your company,
 is in the file that `[carbonmark] disclosure_facts` names.
@@ -79,7 +79,11 @@ def carbonmark_esg_report():
     @task
     def report(*, params: dict[str, Any], dag_run=None, triggering_asset_events=None) -> list[str]:
         """Write the reports; return where the pages are."""
-        months = months_of(triggering_asset_events) or {month_planned_last(dag_run.run_after)}
+        retired = months_of(triggering_asset_events)
+        # What was retired belongs to the months that it is for, and to the month in which it was.
+        months = (
+            {*retired, f"{dag_run.run_after:%Y-%m}"} if retired else {month_planned_last(dag_run.run_after)}
+        )
         periods = [params["period"]] if params["period"] else {*months, *(month[:4] for month in months)}
         facts = disclosure_facts()
         pages = []
