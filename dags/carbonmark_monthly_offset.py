@@ -65,10 +65,38 @@ def emissions(context: Any) -> list[EntityEmissions]:
     return emissions_of_month(files, FORMATS[params["emissions_format"]], month)
 
 
+# As the market calls them.
+CATEGORIES = [
+    "Agriculture",
+    "Biochar",
+    "Blue Carbon",
+    "Energy Efficiency",
+    "Forestry",
+    "Industrial Processing",
+    "Other",
+    "Renewable Energy",
+    "Waste Disposal",
+]
+
+
+def chosen(description: str, **schema: Any) -> Param:
+    """Return the field of a list of names, by which credits are chosen."""
+    kind = {"type": "array", "items": {"type": "string"}}
+    return Param([], description=description, section="Which credits", **kind, **schema)
+
+
 def filters(context: Any) -> ListingFilter:
     params = context["params"]
     return ListingFilter(
         registries=params["registries"],
+        vintage_from=params["vintage_from"],
+        countries=params["countries"],
+        excluded_countries=params["excluded_countries"],
+        categories=params["categories"],
+        excluded_categories=params["excluded_categories"],
+        methodologies=params["methodologies"],
+        excluded_methodologies=params["excluded_methodologies"],
+        mechanism=None if params["mechanism"] == "any" else params["mechanism"],
         max_price_usd=usd(params["max_price_usd"]),
         supply_margin=Decimal(str(params["supply_margin"])),
     )
@@ -107,8 +135,28 @@ def usd(param: float | None) -> Decimal | None:
         "max_price_usd": Param(
             None, type=["null", "number"], exclusiveMinimum=0, description="For one tonne"
         ),
-        "registries": Param(
-            [], type="array", items={"type": "string"}, description="Such as VCS; empty: any"
+        "registries": chosen("Such as VCS; empty: any"),
+        "vintage_from": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1990,
+            maximum=2100,
+            title="Oldest vintage",
+            description="A year, such as 2020",
+            section="Which credits",
+        ),
+        "countries": chosen("As the market spells them, such as Brazil; empty: any"),
+        "excluded_countries": chosen("Likewise"),
+        "categories": chosen("Of the project's methodologies; empty: any", examples=CATEGORIES),
+        "excluded_categories": chosen("Likewise", examples=CATEGORIES),
+        "methodologies": chosen("Such as VM0042; empty: any"),
+        "excluded_methodologies": chosen("Likewise"),
+        "mechanism": Param(
+            "any",
+            type="string",
+            enum=["any", "reduction", "removal"],
+            description="By the file of [carbonmark] disclosure_facts",
+            section="Which credits",
         ),
         "supply_margin": Param(
             1, type="number", minimum=1, description="A listing has this many times what is bought of it"

@@ -23,11 +23,18 @@ from airflow_provider_carbonmark.api.errors import (
     shorten,
     status_error_class,
 )
-from airflow_provider_carbonmark.api.models import Listing, Project
+from airflow_provider_carbonmark.api.models import (
+    Certificate,
+    Listing,
+    Project,
+    ProvenanceRecord,
+    Retirement,
+)
 from airflow_provider_carbonmark.api.retries import parse_retry_after
 
 log = logging.getLogger(__name__)
 
+# Enough for certificates, too: those of the service's predecessor (seen, 2023) were a page of PDF with pictures.
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 # Nobody documents one; these are what gateways and frameworks commonly send.
@@ -132,6 +139,21 @@ class AnswerReader:
         """
         return self._entries(answer, "project", Project, lambda entry: True)
 
+    def retirements(self, answer: Answer) -> list[Retirement]:
+        """Read the retirements of a transaction: an array (doc), or ``{"items": […]}`` as the market's other lists."""
+        return self._entries(answer, "retirement", Retirement, lambda entry: True)[0]
+
+    def provenance(self, answer: Answer) -> list[ProvenanceRecord]:
+        """Read the records of a retirement's credits: an array (seen, v6), or ``{"items": […]}`` as the market's other lists."""
+        return self._entries(answer, "provenance record", ProvenanceRecord, lambda entry: True)[0]
+
+    def certificate(self, answer: Answer) -> Certificate:
+        """Read a document; what is none, such as a page that says why not, must not be kept for it."""
+        certificate = Certificate(content=self._body(answer))
+        if not certificate.content_type:
+            raise self.unreadable(answer, "is no whole document: a PDF, a PNG or a JPEG")
+        return certificate
+
     def _entries(
         self, answer: Answer, what: str, model: type[M], is_wanted: Callable[[dict[str, Any]], bool]
     ) -> tuple[list[M], int]:
@@ -158,6 +180,16 @@ class AnswerReader:
 
     def json(self, answer: Answer) -> Any:
         """Read an answer's JSON; numbers with a fraction are Decimal."""
+        body = self._body(answer)
+        try:
+            return _JSON.decode(body.decode("utf-8-sig"))
+        # ArithmeticError: an exponent out of Decimal's range. RecursionError: brackets nested thousands deep.
+        except (ValueError, ArithmeticError, RecursionError):
+            pass
+        raise self.unreadable(answer, "is not JSON")
+
+    def _body(self, answer: Answer) -> bytes:
+        """Return what an answer that is none of an error holds, all of it."""
         if answer.status >= 400:
             raise self._status_error(answer)
         if answer.status >= 300:
@@ -175,12 +207,7 @@ class AnswerReader:
             )
         if not body.strip():
             raise self.unreadable(answer, "is empty")
-        try:
-            return _JSON.decode(body.decode("utf-8-sig"))
-        # ArithmeticError: an exponent out of Decimal's range. RecursionError: brackets nested thousands deep.
-        except (ValueError, ArithmeticError, RecursionError):
-            pass
-        raise self.unreadable(answer, "is not JSON")
+        return body
 
     def failure(self, error: Exception, request: httpx.Request) -> CarbonmarkError:
         """

@@ -15,7 +15,16 @@ from airflow_provider_carbonmark.api.answers import Answer, AnswerReader
 from airflow_provider_carbonmark.api.calls import Calls, Exchange
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.inputs import MAX_BENEFICIARY_NAME, MAX_RETIREMENT_MESSAGE, QUANTITY_STEP
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project, Quote
+from airflow_provider_carbonmark.api.models import (
+    Certificate,
+    Checkout,
+    Listing,
+    Payment,
+    Project,
+    ProvenanceRecord,
+    Quote,
+    Retirement,
+)
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_SUCCESS_STATES,
     Outcome,
@@ -39,6 +48,8 @@ _ORDER = {"asset_price_source_id": _SOURCE, "quantity_tonnes": str(QUANTITY_STEP
 _METADATA = {"beneficiary_name": _NAME, "retirement_message": _MESSAGE}
 _URLS = {"success_url": "https://example.com/paid", "cancel_url": "https://example.com/cancelled"}
 _PROJECT = "VCS-191"
+_TRANSACTION = f"0x{'5a' * 32}"
+_RETIREMENT = f"137-{_TRANSACTION}-0"
 _ASKED = RetirementRequest(_NAME, QUANTITY_STEP, _SOURCE, _MESSAGE)
 
 # What an answer may hold of each JSON type: the first that a field can read stands for all, but for what has to fit the request.
@@ -54,7 +65,8 @@ _FITTING = {
     **_METADATA,
     "key": _PROJECT,
     "retirement_status": DEFAULT_SUCCESS_STATES[0],
-    "transaction_hash": f"0x{'5a' * 32}",
+    "transaction_hash": _TRANSACTION,
+    "id": _RETIREMENT,
 }
 
 
@@ -98,17 +110,24 @@ class AssumedCall:
     :param model: what its answer is, or its entries are.
     :param word: what the path of any successor of it would hold.
     :param sureness: how surely its answer is known.
+    :param is_list: whether its answer is a list.
     """
 
     make: Callable[[], Exchange[Any]]
     model: type[BaseModel]
     word: str
     sureness: str = "assumed"
+    is_list: bool = False
 
     @property
     def is_markets(self) -> bool:
-        """Whether it is one of the market API's, whose answers are lists."""
-        return self.model in (Listing, Project)
+        """Whether it is one of the market API's."""
+        return self.model not in (Quote, Checkout, Payment)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether nothing can be bought without it."""
+        return self.model in (Quote, Checkout, Payment, Listing)
 
     @cached_property
     def request(self) -> httpx.Request:
@@ -124,7 +143,8 @@ class AssumedCall:
         return [AssumedField(name, _places(name, info), info) for name, info in fields if not info.exclude]
 
     def __str__(self) -> str:
-        return f"{self.request.method} {self.request.url.path.replace('/ID', '/{id}')}"
+        path = self.request.url.path.replace(f"/{_RETIREMENT}", "/{id}").replace("/ID", "/{id}")
+        return f"{self.request.method} {path}"
 
     @cached_property
     def needed(self) -> set[str]:
@@ -144,7 +164,7 @@ class AssumedCall:
             for parent in parents:
                 inner = inner.setdefault(parent, {})
             inner[name] = value
-        body = json.dumps([answer] if self.is_markets else answer).encode()
+        body = json.dumps([answer] if self.is_list else answer).encode()
         exchange = self.make()
         next(exchange)
         try:
@@ -174,8 +194,16 @@ def assumed_calls(base_url: str) -> tuple[AssumedCall, ...]:
         AssumedCall(partial(calls.create_quote, **_ORDER), Quote, "quote"),
         AssumedCall(checkout, Checkout, "checkout"),
         AssumedCall(partial(calls.get_payment, "ID"), Payment, "payment"),
-        AssumedCall(partial(calls.list_prices, [_PROJECT], 1), Listing, "price", "seen"),
-        AssumedCall(partial(calls.list_projects, [_PROJECT]), Project, "carbonproject", "doc"),
+        AssumedCall(partial(calls.list_prices, [_PROJECT], 1), Listing, "price", "seen", is_list=True),
+        AssumedCall(partial(calls.list_projects, [_PROJECT]), Project, "carbonproject", "doc", is_list=True),
+        AssumedCall(
+            partial(calls.list_retirements, _TRANSACTION), Retirement, "retirement", "seen", is_list=True
+        ),
+        AssumedCall(partial(calls.get_retirement, _RETIREMENT), Retirement, "retirement", "seen"),
+        AssumedCall(
+            partial(calls.get_provenance, _RETIREMENT), ProvenanceRecord, "provenance", "seen", is_list=True
+        ),
+        AssumedCall(partial(calls.get_certificate, _RETIREMENT), Certificate, "certificate"),
     )
 
 

@@ -26,12 +26,23 @@ from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_ID,
     MAX_RETIREMENT_MESSAGE,
+    bare_source_id,
     parse_payment_id,
     parse_quantity,
+    parse_retirement_id,
     parse_text,
     parse_url,
 )
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project, Quote
+from airflow_provider_carbonmark.api.models import (
+    Certificate,
+    Checkout,
+    Listing,
+    Payment,
+    Project,
+    ProvenanceRecord,
+    Quote,
+    Retirement,
+)
 from airflow_provider_carbonmark.api.retries import RetryPolicy, full_jitter
 
 log = logging.getLogger(__name__)
@@ -133,6 +144,63 @@ class Calls:
                     break
         return found
 
+    def list_retirements(self, transaction_hash: str) -> Exchange[list[Retirement]]:
+        """
+        Read the retirements of a transaction, whoever's they are (doc: ``GET /retirements?hash=``). Public: the key is not sent.
+
+        :param transaction_hash: ``0x`` and 64 hexadecimal digits.
+        """
+        wanted = parse_text(transaction_hash, "transaction_hash", MAX_ID)
+        request = self._of_market("/retirements", {"hash": wanted})
+
+        def read(answer: Answer) -> list[Retirement]:
+            # assumed: a market may pass over what it is asked for and list all it has.
+            told = self.reader.retirements(answer)
+            return [each for each in told if wanted.lower() in f"{each.id} {each.transaction_hash}".lower()]
+
+        return self._exchange(request, read)
+
+    def get_retirement(self, retirement_id: str) -> Exchange[Retirement]:
+        """
+        Read a retirement (doc: ``GET /retirements/{id}``). Public: the key is not sent.
+
+        :param retirement_id: ``{chainId}-{transaction hash}-{index}``.
+        """
+        wanted = parse_retirement_id(retirement_id).lower()
+
+        def read(answer: Answer) -> Retirement:
+            told = self.reader.model(answer, Retirement)
+            parts = (told.id, told.transaction_hash and f"-{told.transaction_hash}-")
+            if not all((part or "").lower() in wanted for part in parts):
+                raise self.reader.unreadable(answer, "is another retirement, which was not asked for")
+            if told.beneficiary_name is None and told.quantity_tonnes is None:
+                raise self.reader.unreadable(answer, "tells neither a beneficiary nor an amount")
+            return told
+
+        return self._exchange(self._of_market(f"/retirements/{retirement_id}"), read)
+
+    def get_provenance(self, retirement_id: str) -> Exchange[list[ProvenanceRecord]]:
+        """
+        Read where a retirement's credits come from (doc: ``GET /retirements/{id}/provenance``). Public: the key is not sent.
+
+        :param retirement_id: ``{chainId}-{transaction hash}-{index}``.
+        """
+        path = f"/retirements/{parse_retirement_id(retirement_id)}/provenance"
+        return self._exchange(self._of_market(path), self.reader.provenance)
+
+    def get_certificate(self, retirement_id: str) -> Exchange[Certificate]:
+        """
+        Read a retirement's certificate (doc: ``GET /retirements/{id}/certificate``; 404 at first). Public: the key is not sent.
+
+        :param retirement_id: ``{chainId}-{transaction hash}-{index}``.
+        """
+        request = self._of_market(f"/retirements/{parse_retirement_id(retirement_id)}/certificate")
+        request.headers["Accept"] = "*/*"
+        return self._exchange(request, self.reader.certificate)
+
+    def _of_market(self, path: str, params: Mapping[str, str] | None = None) -> httpx.Request:
+        return httpx.Request("GET", f"{self._market_url}{path}", params=params, headers=self._public_headers)
+
     def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
         """
         Ask what a quantity of a listing costs (doc: ``POST /quotes``).
@@ -145,8 +213,8 @@ class Calls:
         def read(answer: Answer) -> Quote:
             # assumed: an answer may leave out what we said ourselves; if it says it, it has to be the same.
             quote = self.reader.model(answer, Quote, known=order)
-            told = (quote.asset_price_source_id.lower(), quote.quantity_tonnes)
-            if told != (order["asset_price_source_id"].lower(), order["quantity_tonnes"]):
+            told = (bare_source_id(quote.asset_price_source_id), quote.quantity_tonnes)
+            if told != (bare_source_id(order["asset_price_source_id"]), order["quantity_tonnes"]):
                 raise self.reader.unreadable(
                     answer,
                     f"is a quote for {quote.quantity_tonnes} t of {quote.asset_price_source_id}, which was not asked for",

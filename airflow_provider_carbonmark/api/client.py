@@ -176,6 +176,10 @@ class CarbonmarkClient:
     create_quote = _call(Calls.create_quote)
     create_checkout = _call(Calls.create_checkout)
     get_payment = _call(Calls.get_payment)
+    list_retirements = _call(Calls.list_retirements)
+    get_retirement = _call(Calls.get_retirement)
+    get_provenance = _call(Calls.get_provenance)
+    get_certificate = _call(Calls.get_certificate)
 
     def _run(self, exchange: Exchange[T]) -> T:
         try:
@@ -253,6 +257,10 @@ class AsyncCarbonmarkClient:
     create_quote = _async_call(Calls.create_quote)
     create_checkout = _async_call(Calls.create_checkout)
     get_payment = _async_call(Calls.get_payment)
+    list_retirements = _async_call(Calls.list_retirements)
+    get_retirement = _async_call(Calls.get_retirement)
+    get_provenance = _async_call(Calls.get_provenance)
+    get_certificate = _async_call(Calls.get_certificate)
 
     async def _run(self, exchange: Exchange[T]) -> T:
         try:

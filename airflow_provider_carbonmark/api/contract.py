@@ -26,7 +26,7 @@ from airflow_provider_carbonmark.api.assumptions import (
     read_of_error,
 )
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, shorten
-from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project
+from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment
 from airflow_provider_carbonmark.api.openapi import Document, Operation, Schema, read_document
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
@@ -121,7 +121,7 @@ def compare(document: Document) -> list[Finding]:
             same = [each for each in alike if each.method == call.request.method]
             # The only one is most likely its successor, so the rest is told of that.
             found[call] = same[0] if len(same) == 1 else None
-        findings.append(Finding(str(call), "method and path", "doc", told, says, call.model is not Project))
+        findings.append(Finding(str(call), "method and path", "doc", told, says, call.is_needed))
         if compared := found[call]:
             findings += _Comparison(document, call, compared).findings()
     return [*findings, *_news(document, [str(each) for each in found.values() if each])]
@@ -246,7 +246,7 @@ class _Comparison:
 
     def _read(self) -> Iterator[Finding]:
         answer = self.document.answer(self.operation)
-        if self.call.is_markets:
+        if self.call.is_list:
             entries = self.document.at(answer, ("items",)) or answer
             answer = self.document.schema(entries.items)
         is_told = bool(answer.properties or answer.types - {"object"})

@@ -23,6 +23,7 @@ MAX_ID: Final = 255
 _EXACT = Context(prec=40)
 _NOT_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PAYMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_RETIREMENT_ID = re.compile(r"[0-9]{1,20}-0x[0-9a-fA-F]{64}-[0-9]{1,20}")
 
 
 def parse_quantity(value: object, field: str = "quantity_tonnes") -> Decimal:
@@ -126,6 +127,23 @@ def parse_payment_id(value: object) -> str:
     return value
 
 
+def parse_retirement_id(value: object) -> str:
+    """
+    Read the id of a retirement before it gets into a path.
+
+    :param value: ``{chainId}-{transaction hash}-{index}`` (doc).
+    :raises InvalidInputError: it is anything else.
+    """
+    if not isinstance(value, str) or not _RETIREMENT_ID.fullmatch(value):
+        raise InvalidInputError(
+            "retirement_id",
+            "is not made of a chain's number, a transaction's hash and an index",
+            value=value,
+            remedy="Take it from the address of the certificate's page, where it is the last part of the path",
+        )
+    return value
+
+
 def parse_flag(value: object, field: str) -> bool:
     """
     Read a yes or no that a template may have rendered.
@@ -138,6 +156,11 @@ def parse_flag(value: object, field: str) -> bool:
     if (word := str(value).strip().lower()) not in known:
         raise InvalidInputError(field, "is neither true nor false", value=value, remedy="Pass one of the two")
     return known[word]
+
+
+def bare_source_id(source_id: str) -> str:
+    """Return what tells a listing from others: its id without letter case, since hexadecimal addresses come in either (``0xAb``, ``0xab``)."""
+    return source_id.lower()
 
 
 def parse_text(value: object, field: str, max_length: int) -> str:

@@ -8,6 +8,7 @@ read counts as absent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,7 +28,7 @@ from pydantic import (
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_url
+from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_retirement_id, parse_url
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ Cost = Annotated[Decimal, Field(ge=Decimal("0.000001"), lt=Decimal("1E9"))]
 Moment = Annotated[datetime, AfterValidator(_aware)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 PaymentId = Annotated[str, AfterValidator(parse_payment_id)]
+RetirementId = Annotated[str, AfterValidator(parse_retirement_id)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -230,6 +232,83 @@ class Payment(_Wire):
         return (
             {**_without_blanks(answer, depth=3), "answer": answer} if isinstance(answer, Mapping) else answer
         )
+
+
+def _told(name: str, *parents: str) -> AliasChoices:
+    """Look for a name as it was seen, in camelCase, and as the rest of the API spells names."""
+    spelled = (name, re.sub("([A-Z])", r"_\1", name).lower())
+    return AliasChoices(*(AliasPath(*parents, each) for each in dict.fromkeys(spelled)))
+
+
+class Retirement(_Wire):
+    """
+    A retirement, as the market tells of it (doc: ``GET /retirements/{id}``; seen, v6: the names, in camelCase).
+
+    ``bridge`` is how the credits came on chain (seen, v6: beside the credit). An id in another form than today's (seen, v6) counts as
+    absent.
+    """
+
+    id: Lenient[RetirementId] = None
+    # seen, v6: tonnes.
+    quantity_tonnes: Lenient[Amount] = Field(None, validation_alias="amount")
+    transaction_hash: Lenient[Name] = Field(None, validation_alias="hash")
+    beneficiary_name: Lenient[Name] = Field(None, validation_alias=_told("beneficiaryName"))
+    retiring_name: Lenient[Name] = Field(None, validation_alias=_told("retiringName"))
+    # seen, v6: seconds since 1970.
+    retired_at: Lenient[Moment] = Field(None, validation_alias="timestamp")
+    bridge: Lenient[Name] = Field(None, validation_alias=_told("bridgeProtocol", "credit"))
+
+
+class ProvenanceRecord(_Wire):
+    """
+    A step on the way of a retirement's credits (doc: ``GET /retirements/{id}/provenance``; seen, v6: the names).
+
+    Of type ``ORIGINATION``, how they came on chain: ``registry_serial_numbers`` are those of the batch that they were a part of then.
+    """
+
+    transaction_type: Name = Field(validation_alias=_told("transactionType"))
+    registry_serial_numbers: Lenient[list[Lenient[Name]]] = Field(
+        None, validation_alias=_told("registrySerialNumbers")
+    )
+
+
+# By its content type: the ending of its file's name, and what such a document begins and ends with.
+_DOCUMENTS = {
+    "application/pdf": ("pdf", b"%PDF-", b"%%EOF"),
+    "image/png": ("png", b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    "image/jpeg": ("jpg", b"\xff\xd8\xff", b"\xff\xd9"),
+}
+# Line breaks may follow the end, and readers of PDF look so far back for it.
+_END_BYTES = 1024
+
+
+class Certificate(_Wire):
+    """
+    A document that says what was retired (doc: ``GET /retirements/{id}/certificate``; seen, of its predecessor: PDF, made anew when asked).
+
+    Its bytes say what it is, and that it is whole: a page of an error comes as the right content type, too.
+
+    :param content: the document, as it came.
+    """
+
+    content: bytes = Field(exclude=True, repr=False)
+
+    @property
+    def content_type(self) -> str:
+        """What it is, such as ``application/pdf``; empty for what is no whole document of a kind that is known."""
+        for content_type, (_, first, last) in _DOCUMENTS.items():
+            if self.content.startswith(first) and last in self.content[-_END_BYTES:]:
+                return content_type
+        return ""
+
+    @property
+    def suffix(self) -> str:
+        """What its file's name ends with, such as ``pdf``."""
+        return _DOCUMENTS[self.content_type][0]
+
+
+#: What the name of a certificate's file can end with.
+SUFFIXES = tuple(suffix for suffix, *_ in _DOCUMENTS.values())
 
 
 def _without_blanks(part: Mapping[str, Any], depth: int) -> dict[str, Any]:

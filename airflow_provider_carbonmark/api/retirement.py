@@ -16,11 +16,13 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_carbonmark.api.errors import shorten
+from airflow_provider_carbonmark.api.inputs import bare_source_id, parse_retirement_id
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.api.models import Payment
+    from airflow_provider_carbonmark.api.models import Payment, Retirement
 
 # doc/seen: COMPLETED on orders. assumed: the others. Whole words: SUCCESS_PENDING or "successfully refused" say something else.
 DEFAULT_SUCCESS_STATES: tuple[str, ...] = ("COMPLETED", "RETIRED", "SUCCESS", "SUCCEEDED", "SUCCESSFUL")
@@ -55,6 +57,8 @@ PLACEHOLDER_BENEFICIARY = "Developer Tester"
 _PLACEHOLDER_TEXT = re.compile(r"\bTEST[\s_-]*MODE\b", re.IGNORECASE)
 
 _SEPARATORS = re.compile(r"[\W_]+")
+# Less than what can be bought by far, and more than what is lost in a float.
+_FLOAT_NOISE = Decimal("1E-9")
 _TRANSACTION_HASH = re.compile(r"\b0x[0-9a-fA-F]{64}\b")
 
 
@@ -187,6 +191,35 @@ def describes(payment: Payment, asked: RetirementRequest) -> bool | None:
     return False if differences else None if missing else True
 
 
+def is_told_as(told: Retirement, beneficiary_name: str, quantity_tonnes: Decimal) -> bool | None:
+    """
+    Tell whether a retirement that the market tells of is in somebody's name and of so many tonnes.
+
+    :return: None when it tells only one of the two, and that one agrees.
+    """
+    name, quantity = told.beneficiary_name, told.quantity_tonnes
+    # An amount passes through a float on its way.
+    agrees = (
+        None if name is None else _bare_name(name) == _bare_name(beneficiary_name),
+        None if quantity is None else abs(quantity - quantity_tonnes) < _FLOAT_NOISE,
+    )
+    return False if False in agrees else None if None in agrees else True
+
+
+def retirement_id_in(certificate_url: str | None) -> str | None:
+    """Return the id of the retirement whose page an address leads to (doc: it is the path's last part); None where it tells none."""
+    try:
+        return parse_retirement_id(urlsplit(certificate_url or "").path.rstrip("/").rpartition("/")[2])
+    except ValueError:
+        return None
+
+
+def transaction_in(*texts: str | None) -> str | None:
+    """Return the hash of the transaction that one of some texts, such as an explorer's address, names; None where none does."""
+    found = (_TRANSACTION_HASH.search(text) for text in texts if text)
+    return next((match.group() for match in found if match), None)
+
+
 def _waiting_reason(payment: Payment) -> str:
     status = payment.payment_status
     paid = f"the payment's is {_show(status)}" if status else "the payment has none"
@@ -237,8 +270,7 @@ def _compare(payment: Payment, asked: RetirementRequest) -> tuple[list[str], lis
     comparisons: tuple[tuple[str, Any, Any, Callable[[Any], object]], ...] = (
         ("beneficiary name", asked.beneficiary_name, payment.beneficiary_name, _bare_name),
         ("quantity in tonnes", asked.quantity_tonnes, payment.quantity_tonnes, Decimal),
-        # The hexadecimal part of a source id may come in either case.
-        ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, str.lower),
+        ("asset price source", asked.asset_price_source_id, payment.asset_price_source_id, bare_source_id),
         # From month to month, all the rest may be alike.
         ("message", asked.retirement_message, payment.retirement_message, _bare_name),
     )
@@ -269,10 +301,8 @@ def _bare(word: str) -> str:
 def _proof(payment: Payment) -> str | None:
     if payment.certificate_url:
         return payment.certificate_url
-    for text in (payment.transaction_hash, payment.explorer_url):
-        if text and (found := _TRANSACTION_HASH.search(text)):
-            return f"transaction {found.group()}"
-    return None
+    found = transaction_in(payment.transaction_hash, payment.explorer_url)
+    return f"transaction {found}" if found else None
 
 
 def _is_placeholder(payment: Payment, asked: RetirementRequest | None) -> bool:

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_provider_carbonmark.api.client import CarbonmarkClient, ClientSettings
-    from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment, Project, Quote
+    from airflow_provider_carbonmark.api.models import (
+        Certificate,
+        Checkout,
+        Listing,
+        Payment,
+        Project,
+        ProvenanceRecord,
+        Quote,
+        Retirement,
+    )
 
 #: seen: keys that start so retire nothing (carbonmark-api, section 4).
 TEST_KEY_PREFIX = "cm_api_sandbox"
@@ -254,6 +263,42 @@ class CarbonmarkHook(BaseHook):
         :param payment_id: what Carbonmark appended to the success URL.
         """
         return self._client.get_payment(payment_id)
+
+    def list_retirements(self, transaction_hash: str) -> list[Retirement]:
+        """
+        Return the retirements of a transaction, whoever's they are (market API ``GET /retirements?hash=``, documented; its fields seen).
+
+        :param transaction_hash: ``0x`` and 64 hexadecimal digits.
+        """
+        return self._client.list_retirements(transaction_hash)
+
+    def get_retirement(self, retirement_id: str) -> Retirement:
+        """
+        Return a retirement (market API ``GET /retirements/{id}``, documented; its fields seen).
+
+        :param retirement_id: ``{chainId}-{transaction hash}-{index}``, the last part of the address of the certificate's page.
+        """
+        return self._client.get_retirement(retirement_id)
+
+    def get_provenance(self, retirement_id: str) -> list[ProvenanceRecord]:
+        """
+        Return where a retirement's credits come from (market API ``GET /retirements/{id}/provenance``, documented; its fields seen).
+
+        Some have no such records, which is a ``NotFoundError``.
+
+        :param retirement_id: as for :meth:`get_retirement`.
+        """
+        return self._client.get_provenance(retirement_id)
+
+    def get_certificate(self, retirement_id: str) -> Certificate:
+        """
+        Return a retirement's certificate (market API ``GET /retirements/{id}/certificate``, documented; assumed: PDF, PNG or JPEG).
+
+        It takes a while until there is one, and is a ``NotFoundError`` until then (documented).
+
+        :param retirement_id: as for :meth:`get_retirement`.
+        """
+        return self._client.get_certificate(retirement_id)
 
     async def aget_payment(self, payment_id: str) -> Payment:
         """Return what :meth:`get_payment` returns, without blocking the event loop."""

@@ -22,6 +22,7 @@ Every write, and a crash in the middle of it or right after it:
   task that follows the payment, brings it again; after it, the task that waits finds it whenever it runs.
 - :meth:`Ledger.retired` marks the purchase as one to announce; :meth:`Ledger.announced` comes after Airflow has taken the asset's
   event. A crash between the two announces it once more, in the next run if this one is over; never not at all.
+- :meth:`Ledger.keep_projects` and :meth:`Ledger.keep_retirements` are one transaction each; what is not kept is missing, and asked again.
 - Every other change is one transaction that first locks the purchase. A task that is cut off before its end finds the purchase as it
   was and says it again; one that is cut off after it says it again without effect.
 """
@@ -38,7 +39,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import cancellations, coverage, files, open_ends, planning, projects
+from airflow_provider_carbonmark.ledger import (
+    cancellations,
+    coverage,
+    files,
+    open_ends,
+    planning,
+    projects,
+    retirements,
+)
 from airflow_provider_carbonmark.ledger.purchases import Purchases
 from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
 from airflow_provider_carbonmark.ledger.schema import allocations, origins, source_files
@@ -49,6 +58,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
+    from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
 
@@ -193,6 +203,28 @@ class Ledger(Purchases):
     def projects(self, ids: Collection[str]) -> list[Project]:
         """Return what is known of projects, by their ids."""
         return self._read([], projects.read, ids)
+
+    def missing_retirements(self, *, since: datetime) -> list[int]:
+        """
+        Return the retired purchases, but for rehearsals, of whose retirements nothing is known, or no serial numbers, by number.
+
+        :param since: what was retired before is not missing for a lack of serial numbers: some credits have none.
+        """
+        return self._read([], retirements.missing, since)
+
+    def keep_retirements(self, told: Iterable[RetirementFacts]) -> list[RetirementFacts]:
+        """
+        Write down what the market tells of retirements, and the SHA-256 of certificates that are stored.
+
+        What was told first stays, and what was not told is filled in; of two processes, the second finds what the first wrote.
+
+        :return: what is known of them now, by purchase.
+        """
+        return self._write("Keeping what is told of retirements", retirements.keep, list(told))
+
+    def retirements(self, ids: Collection[int]) -> list[RetirementFacts]:
+        """Return what is known of the retirements of purchases, by their numbers."""
+        return self._read([], retirements.read, ids)
 
     def lines(
         self,

@@ -12,8 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.ledger.database import outrun_if_taken
 from airflow_provider_carbonmark.ledger.purchase import (
     MOST_UNVERIFIED,
@@ -25,9 +26,9 @@ from airflow_provider_carbonmark.ledger.purchase import (
 )
 from airflow_provider_carbonmark.ledger.rows import (
     change_purchase,
+    find_purchases,
     lock_purchase,
     read_links,
-    read_purchases,
     task_of,
     task_values,
 )
@@ -180,9 +181,15 @@ def _unverified(connection: Connection, purchase: Purchase, payment: Payment) ->
 def payable_like(connection: Connection, payment: Mapping[str, Any], test_mode: bool) -> list[Purchase]:
     """Return the purchases with links and without a payment that ask for what a payment tells of itself, by number."""
     c = purchases.c
-    told = [c[name] == value for name, value in payment.items() if value is not None]
-    payable = c.state.in_(_PAYABLE), c.payment_id.is_(None), c.test_mode == test_mode
-    return [each for each in read_purchases(connection, and_(*payable, *told)) if each.has_link]
+    tonnes, listing = payment["quantity_tonnes"], payment["asset_price_source_id"]
+    payable = [c.state.in_(_PAYABLE), c.payment_id.is_(None), c.test_mode == test_mode]
+    payable += [] if tonnes is None else [c.quantity_tonnes == tonnes]
+    ids = [
+        id
+        for id, asked in connection.execute(select(c.id, c.asset_price_source_id).where(*payable))
+        if listing is None or bare_source_id(asked) == bare_source_id(listing)
+    ]
+    return [each for each in find_purchases(connection, ids) if each.has_link]
 
 
 def say_waits(connection: Connection, id: int, task: Task, now: datetime) -> None:

@@ -14,7 +14,7 @@ from airflow_provider_carbonmark.ledger.columns import AMOUNT_LIMIT
 from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
 from airflow_provider_carbonmark.ledger.rows import in_batches, run_values
 from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, origins, purchases
-from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need, Origin
+from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Covered, Need, Origin
 
 _LINK_OPEN = OPEN - {State.PLANNED}
 #: What is paid is being retired, and gone from the market.
@@ -145,6 +145,8 @@ def _lacking(connection: Connection, scope: Scope, kept: ColumnElement[bool]) ->
     """
     Return of which earlier entities and months something is missing: what was declined, failed, or left to a later plan since.
 
+    Not of those that their month's emissions left out since: they may go by another name, under which their tonnes were bought.
+
     Asked of those only where that happened, however many months there are.
     """
     of_scope = _a.deployment == scope.run.deployment, _a.dag_id.in_(scope.dag_ids)
@@ -163,11 +165,12 @@ def _lacking(connection: Connection, scope: Scope, kept: ColumnElement[bool]) ->
     ).select_from(_BOTH.join(keys, is_key))
     sums = rows.group_by(_a.entity, _a.month).subquery()
     is_last = and_(_a.entity == sums.c.entity, _a.month == sums.c.month, _a.line == sums.c.line)
-    last = select(_a.entity, _a.month, _a.emitted_tonnes, sums.c.covered_tonnes).select_from(
+    last = select(_a.entity, _a.month, _a.emitted_tonnes, _a.reason, sums.c.covered_tonnes).select_from(
         allocations.join(sums, is_last)
     )
-    for entity, month, emitted, covered in connection.execute(last.where(_a.test_mode == scope.test_mode)):
-        if emitted > (covered or 0):
+    found = connection.execute(last.where(_a.test_mode == scope.test_mode))
+    for entity, month, emitted, reason, covered in found:
+        if emitted > (covered or 0) and reason != UNSTATED:
             yield entity, month, AMOUNT_LIMIT
 
 
@@ -191,6 +194,7 @@ def read(
     covering = and_(_p.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_a.entity, _a.month)}
+    of_dag = and_(_a.deployment == scope.run.deployment, _a.dag_id.in_(scope.dag_ids))
     rows = (
         select(
             _a.entity,
@@ -200,7 +204,8 @@ def read(
             _a.reason,
             func.row_number().over(**of_key, order_by=_a.line.desc()).label("from_last"),
             func.sum(case((covering, _a.quantity_tonnes))).over(**of_key).label("covered_tonnes"),
-            func.count(case((_a.dag_id == scope.run.dag_id, _a.id))).over(**of_key).label("of_dag"),
+            func.count(case((of_dag, _a.id))).over(**of_key).label("of_dag"),
+            func.count(case((and_(_p.state.in_(OPEN), kept), _a.id))).over(**of_key).label("open"),
         )
         .select_from(_BOTH)
         .where(_a.month.in_(months), _a.test_mode == scope.test_mode)
@@ -208,13 +213,15 @@ def read(
     )
     covered: dict[Key, Covered] = {}
     highest: dict[Key, int] = {}
-    own = set()
+    own, unsettled = set(), set()
     for row in connection.execute(select(rows).where(rows.c.from_last == 1)):
         key = row.entity, row.month
         covered[key] = Covered(row.covered_tonnes or Decimal(0), row.emitted_tonnes, row.reason)
         highest[key] = row.line
         if row.of_dag and row.month in scope.months:
             own.add(key)
+            if row.open or row.emitted_tonnes > covered[key].covered_tonnes:
+                unsettled.add(key)
     coverage = Coverage(
         covered=covered,
         abandoned=_needs(abandoned, covered),
@@ -222,7 +229,8 @@ def read(
         run_cost_by_entity=_run_cost_by_entity(connection, scope, covering),
         promised=_promised(connection, scope, kept),
         own=own,
-        origins=_origins(connection, scope, abandoned, highest),
+        unsettled=unsettled,
+        origins=_origins(connection, scope, {*abandoned, *unsettled}, highest),
     )
     return Reading(coverage, months, highest, own=count(connection, scope.purchases(taken_up=False)))
 

@@ -126,11 +126,13 @@ def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: P
     """Insert a plan's purchases, restated figures and files. :raises IntegrityError: when another planner took a line's number first."""
     ids = new_ids(len(plan.purchases))
     bought = [_purchase(id, scope, one, now) for id, one in zip(ids, plan.purchases, strict=True)]
-    stated: list[tuple[Restated | Share, dict[str, Any]]] = [(one, _restated(one)) for one in plan.restated]
+    stated: list[tuple[Restated | Share, dict[str, Any]]] = []
     for id, purchase in zip(ids, plan.purchases, strict=True):
         *others, last = purchase.shares
         stated += [(share, _shared(share, id)) for share in others]
         stated.append((last, _shared(last, id) | {"rounding_tonnes": purchase.rounding_tonnes}))
+    # Last: what is bought once more of what is not stated any more is not to be caught up with, either.
+    stated += [(one, _restated(one)) for one in plan.restated]
     lines = Counter(reading.highest)
     shares: list[dict[str, Any]] = []
     # Inserted in the same order by all, so that no two planners wait for each other.

@@ -215,7 +215,8 @@ def with_reference(message: str, id: int) -> str:
 #: What tasks hand on of a purchase, beside its number, its state and whom it is for.
 _HANDED_ON = (
     *("ledger", "test_mode", "quantity_tonnes", "asset_price_source_id", "project_id", "registry", "vintage"),
-    *("unit_price_usd", "cost_usd", "beneficiary_name", "retirement_message", "payment_id"),
+    *("unit_price_usd", "base_unit_price_usd", "cost_usd"),
+    *("beneficiary_name", "retirement_message", "payment_id"),
 )
 
 

@@ -86,7 +86,7 @@ class Purchases:
         """
         Return the purchases with links and without a payment that ask for what a payment tells of itself.
 
-        :param payment: ``quantity_tonnes`` and ``asset_price_source_id``, each as far as it is told.
+        :param payment: ``quantity_tonnes`` and ``asset_price_source_id``, each None where it is not told.
         """
         return self._read([], bringing.payable_like, payment, test_mode)
 

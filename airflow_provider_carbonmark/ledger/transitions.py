@@ -168,11 +168,13 @@ def retired(purchase: Purchase, retirement: Mapping[str, Any], now: datetime, *,
     if purchase.state is State.RETIRED:
         return _NOTHING
     _must_be_its_retirement(purchase, retirement)
+    told = _told_time(retirement)
     return {
         "state": State.RETIRED,
         "payment_id": payment_id,
         "paid_at": purchase.paid_at or now,
-        "retired_at": _told_time(retirement) or now,
+        "retired_at": told or now,
+        "retired_at_told": told is not None,
         "to_announce": announcing,
         **{name: retirement.get(name) for name in ("certificate_url", "transaction_hash", "explorer_url")},
     }

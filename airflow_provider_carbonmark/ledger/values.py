@@ -15,6 +15,10 @@ _USD_STEP = Decimal("1E-9")
 REFERENCE: Final = "{reference}"
 #: What the reason begins with of what is too little to be paid, and is left to a later plan.
 CARRIED_OVER: Final = "carried over"
+#: Why what an entity and month lack is not caught up with: only its source can tell whether it goes by another name now.
+UNSTATED: Final = (
+    "not stated any more with its month's emissions: what it lacks is bought when it is stated again"
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,9 @@ class Coverage:
     :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
     :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
-    :param own: the entities and months asked for that the same DAG planned before.
-    :param origins: where the figures known last are from, of what is abandoned and as far as it is known.
+    :param own: the entities and months asked for that the same DAG planned before, or one that it takes over from.
+    :param unsettled: those of its own that lack something, or for which something is still to be paid or retired.
+    :param origins: where the figures known last are from, of what is abandoned or unsettled, as far as it is known.
     """
 
     covered: Mapping[tuple[str, str], Covered] = field(default_factory=dict)
@@ -117,6 +122,7 @@ class Coverage:
     run_cost_by_entity: Mapping[str, Decimal] = field(default_factory=dict)
     promised: Mapping[str, Decimal] = field(default_factory=dict)
     own: Set[tuple[str, str]] = frozenset()
+    unsettled: Set[tuple[str, str]] = frozenset()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
 
 
@@ -147,6 +153,7 @@ class PlannedPurchase:
     :param unit_price_usd: USD per tonne, fees included, at most six decimals.
     :param cost_usd: exactly the price times the quantity, so at most nine decimals.
     :param shares: whom it is for, each entity and month once; the rest of the quantity was added by rounding and is nobody's.
+    :param base_unit_price_usd: USD per tonne without fees, likewise; None when the market doesn't tell.
     """
 
     quantity_tonnes: Decimal
@@ -159,6 +166,7 @@ class PlannedPurchase:
     beneficiary_name: str
     retirement_message: str
     shares: tuple[Share, ...]
+    base_unit_price_usd: Decimal | None = None
 
     @property
     def rounding_tonnes(self) -> Decimal:
@@ -205,9 +213,10 @@ class OverCovered:
 @dataclass(frozen=True)
 class Unstated:
     """
-    An entity and month that the DAG planned before and whose emissions are not stated any more; nothing is done about it.
+    An entity and month that the DAG planned before and whose emissions are not stated any more.
 
-    It may have been restated away, renamed, or left out by mistake: only its source can tell, by stating it with 0 tonnes.
+    It may have been restated away, renamed, or left out by mistake: only its source can tell, by stating it with 0 tonnes. What is
+    covered of it stays; what it lacks, or comes to lack, is not caught up with.
 
     :param emitted_tonnes: the figure known last, above zero.
     """

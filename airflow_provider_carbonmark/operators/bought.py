@@ -16,7 +16,7 @@ from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, Run, State
-from airflow_provider_carbonmark.ledger.values import CARRIED_OVER, total
+from airflow_provider_carbonmark.ledger.values import CARRIED_OVER, UNSTATED, total
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -128,7 +128,8 @@ def outcome_of(
     wanted = {*purchases}
     outcome = Outcome()
     for of_key in by_key.values():
-        if any(line.purchase in wanted or line.run == run for line in of_key):
+        # What a run found stated no more it was not to buy.
+        if any(line.purchase in wanted or (line.run == run and line.reason != UNSTATED) for line in of_key):
             _add(outcome, of_key, run, is_over)
     return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 REMIND_AFTER = (timedelta(days=7), timedelta(days=14), timedelta(days=28))
+# A minute or two of requests, two or three of each, that no market minds; a ledger with 3,000 retirements is complete in a month.
+RETIREMENTS_A_DAY = 100
+# assumed: serial numbers that are not told a month after the retirement never are; credits of some registries have none.
+SERIALS_WITHIN = timedelta(days=30)
 
 
 class CarbonmarkHousekeepingOperator(BaseOperator):
     """
     Go through what is not at its end in the ledger, of all DAGs of this Airflow, and see to what no run sees to any more.
 
-    It reminds of what waits to be paid, wakes tasks that missed a payment, reads what the market says of projects that could not be asked about
-    when they were planned, and names in the log what needs a person: what was paid twice,
-    or paid and not retired. It makes no link. It declines nothing, unless ``give_up_after`` says so.
+    It reminds of what waits to be paid, wakes tasks that missed a payment, and names in the log what needs a person: what was paid twice,
+    or paid and not retired. It reads what the market didn't tell before: of projects that could not be asked about when they were planned, and
+    of retirements, whose serial numbers may come late; of 100 a day. It makes no link. It declines nothing, unless ``give_up_after`` says so.
 
     Returns (XCom): the paid purchases whose runs are over before their retirement was recorded and announced, to be followed until it is:
     mappings with ``payment_id``, ``checkout`` (as ``CarbonmarkCreateCheckoutOperator`` returns it) and ``carbonmark_conn_id``.
@@ -40,7 +45,7 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         ``waiting_days``.
     :param remind_after: after how long that is, each once.
     :param give_up_after: after how long what nobody paid is declined, once its payment page can't be used any more. Never when not given.
-    :param carbonmark_conn_id: the Airflow connection whose market is asked about projects. (templated)
+    :param carbonmark_conn_id: the Airflow connection whose market is asked about projects and retirements. (templated)
     """
 
     template_fields: Sequence[str] = ("carbonmark_conn_id",)
@@ -69,6 +74,9 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+
         now = datetime.now(UTC)
         with keeping_books() as ledger:
             open_purchases = ledger.open_purchases()
@@ -78,8 +86,13 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
                 if not self._gives_up(ledger, purchase, now - since[purchase.id], now):
                     self._remind(context, ledger, purchase, since[purchase.id], now)
             followed = list(self._to_follow(ledger, open_purchases, is_over(context)))
-            learn_of_projects(ledger, CarbonmarkHook(self.carbonmark_conn_id), ledger.missing_projects())
             self._name_what_needs_a_person(ledger, open_purchases)
+            hook = CarbonmarkHook(self.carbonmark_conn_id)
+            learn_of_projects(ledger, hook, ledger.missing_projects())
+            missing = ledger.missing_retirements(since=now - SERIALS_WITHIN)
+            # Any: those of which the market never tells must not keep others from being asked about.
+            some = random.sample(missing, min(len(missing), RETIREMENTS_A_DAY))
+            learn_of_retirements(ledger, hook, some)
         self.log.info("%d purchases wait to be paid, %d payments are followed.", len(waiting), len(followed))
         return followed
 

@@ -27,8 +27,8 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_flag, parse_names
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.hooks.checkout import find_purchase, link_lifetime
-from airflow_provider_carbonmark.hooks.ledger import keeping_books, minimum_payment_usd, open_ledger
+from airflow_provider_carbonmark.hooks.checkout import find_purchase
+from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
 from airflow_provider_carbonmark.hooks.projects import learn_of_projects
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
 from airflow_provider_carbonmark.ledger.purchase import OPEN
@@ -59,7 +59,7 @@ class CarbonmarkPlanOperator(BaseOperator):
     Work out what is still to buy for some emissions, and write it into the ledger: nothing that it covers is planned again.
 
     A month that was restated upwards is topped up by the difference; one that has more than it needs is reported in the log, and so
-    is an entity that is not stated any more for a month that is. What the certificates don't tell apart is bought together,
+    is an entity that is not stated any more for a month that is: what it lacks is not caught up with. What the certificates don't tell apart is bought together,
     and split over several listings where none holds it all. What costs less than can be paid is left to a later plan. A limit that
     would be passed fails the task, and nothing is planned; so do more purchases than ``[core] max_map_length``. Purchases that an
     earlier run of the DAG left open are taken up, as many as fit; what earlier months lack is planned too.
@@ -71,7 +71,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         function that is called with the task's context and returns ``EntityEmissions``: so large inputs stay out of XCom. (templated)
     :param beneficiary_name: on whose behalf the credits are retired; ``{entity}`` and ``{month}`` stand for the line's. (templated)
     :param retirement_message: why, likewise; also ``{emitted_tonnes}`` and ``{quantity_tonnes}``. (templated)
-    :param filters: which credits are wanted, or a function that is called with the task's context and returns it.
+    :param filters: which credits are wanted, or a function that is called with the task's context and returns it. Where it asks for
+        what the market says of projects, the plan fails, and may be tried again, while the market can't be read.
     :param limits: what it may cost, likewise.
     :param catch_up: also plan what earlier months of this DAG lack, whatever the cause: declined, failed, or too little to be paid. (templated)
     :param take_over_from: DAGs that were renamed or removed, whose purchases this one carries on. (templated)
@@ -141,9 +142,10 @@ class CarbonmarkPlanOperator(BaseOperator):
             "take_over": parse_names(self.take_over_from, "take_over_from"),
             "now": pendulum.now("UTC"),
         }
-        make = self._planner(context, emissions, hook)
+        is_preview = parse_flag(self.preview, "preview")
+        make = self._planner(context, ledger, emissions, hook, is_preview)
         told = {"months": sorted(about["months"]), "test_mode": hook.test_mode, "preview": False}
-        if parse_flag(self.preview, "preview"):
+        if is_preview:
             plan = ledger.preview(make, **about)
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
@@ -179,49 +181,22 @@ class CarbonmarkPlanOperator(BaseOperator):
         return list(found)
 
     def _planner(
-        self, context: Context, emissions: list[EntityEmissions], hook: CarbonmarkHook
+        self,
+        context: Context,
+        ledger: Ledger,
+        emissions: list[EntityEmissions],
+        hook: CarbonmarkHook,
+        is_preview: bool,
     ) -> Callable[[Coverage], Plan]:
-        from airflow_provider_carbonmark.planning import Limits, ListingFilter, plan_purchases
+        # Imported late: a DAG file needs none of it.
+        from airflow_provider_carbonmark.operators.planner import planner
+        from airflow_provider_carbonmark.planning import Limits, ListingFilter
         from airflow_provider_carbonmark.planning.dedication import Dedication
 
-        listings = hook.list_prices()
         dedication = Dedication(self.beneficiary_name, self.retirement_message)
         filters = self.filters(context) if callable(self.filters) else self.filters or ListingFilter()
         limits = self.limits(context) if callable(self.limits) else self.limits or Limits()
-        minimum, lifetime = minimum_payment_usd(), link_lifetime()
-
-        def make(coverage: Coverage) -> Plan:
-            plan = plan_purchases(
-                emissions,
-                coverage,
-                listings,
-                dedication=dedication,
-                filters=filters,
-                limits=limits,
-                minimum_payment_usd=minimum,
-                link_lifetime=lifetime,
-                now=pendulum.now("UTC"),
-            )
-            for over in plan.over_covered:
-                self.log.warning(
-                    "%s has more than it needs for %s: %s t emitted, %s t covered",
-                    *(over.entity, over.month, over.emitted_tonnes, over.covered_tonnes),
-                )
-            for left in plan.carried_over:
-                self.log.warning(
-                    "%s t of %s, %s are not bought now, %s",
-                    *(left.need.offset_tonnes, left.need.entity, left.need.month, left.reason),
-                )
-            for gone in plan.unstated:
-                self.log.warning(
-                    "%s was planned for %s before and is not among its emissions now: what is known of it stays, %s t emitted and "
-                    "%s t covered. State it with 0 tonnes if it is gone; if it was renamed, its tonnes are bought twice unless "
-                    "it keeps its name. Sources that share a ledger must not share names of entities",
-                    *(gone.entity, gone.month, gone.emitted_tonnes, gone.covered_tonnes),
-                )
-            return plan
-
-        return make
+        return planner(ledger, hook, emissions, dedication, filters, limits, is_preview=is_preview)
 
     def _read_emissions(self, context: Context) -> Iterable[EntityEmissions]:
         from airflow_provider_carbonmark.emissions.sums import stated_emissions
@@ -304,6 +279,7 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
     Write a proven retirement into the ledger, and update the asset ``carbonmark_retirements``.
 
     A worker that dies in between is followed by the next try, or the next run: each retirement updates the asset, some now and then twice.
+    What the market tells of the retirement by then, such as serial numbers, is kept, too; housekeeping asks for the rest.
 
     Returns (XCom): the purchase as the ledger has it now, as ``Purchase.to_json`` makes it.
 
@@ -324,6 +300,9 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
         self.retirement = retirement
 
     def execute(self, context: Context) -> dict[str, Any]:
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+
         with keeping_books() as ledger:
             if not isinstance(self.retirement, Mapping):
                 raise InvalidInputError(
@@ -336,7 +315,10 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
             purchase = ledger.retired(
                 known.id, dict(self.retirement), now=pendulum.now("UTC"), announcing=True
             )
-        self.log.info("%s is retired: %s", purchase, purchase.certificate_url or purchase.transaction_hash)
+            proof = purchase.certificate_url or purchase.transaction_hash
+            self.log.info("%s is retired: %s", purchase, proof)
+            if purchase.link:
+                learn_of_retirements(ledger, CarbonmarkHook(purchase.link.conn_id), [purchase.id])
         recorded = purchase.to_json()
         names = ("for_whom", "entities", "months", "quantity_tonnes", "payment_id", "test_mode")
         shares = [

@@ -78,9 +78,7 @@ def solve(problem: Problem) -> Solution:
     least = problem.least_cost()
     if least is None:
         raise UnsolvedError(attempts[0], is_proven=True)
-    found = [attempt.filling for attempt in attempts if attempt.failed is None]
-    within = [filling for filling in found if problem.is_within_budgets(filling)]
-    best = min(within, key=problem.cost, default=None)
+    best = _best(problem, attempts)
     if best is not None and problem.cost(best) - least <= least * CLOSE_ENOUGH:
         return Solution(best, problem.cost(best) - least)
     choices = [sum(1 for _ in problem.usable(amount)) for amount in problem.amounts]
@@ -96,6 +94,27 @@ def solve(problem: Problem) -> Solution:
     if best is None:
         raise UnsolvedError(attempts[0], is_proven=bound is None)
     return Solution(best, max(0, problem.cost(best) - max(least, bound or 0)))
+
+
+def saved_with(problem: Problem, offers: Sequence[Offer], cost: int) -> tuple[int, int]:
+    """
+    Return how much less the cheapest filling would cost if there were more offers: at least, and at most. It is not searched for.
+
+    :param problem: as it is.
+    :param offers: those of the problem and others.
+    :param cost: of a filling of the problem, which is one with more offers, too.
+    """
+    of_all = replace(problem, offers=offers)
+    of_all = replace(of_all, offers=[offers[number] for number in of_all.usable(max(problem.amounts))])
+    best = _best(of_all, [fill_in_order(of_all, order) for order in _orders(of_all)])
+    found = cost if best is None else min(cost, of_all.cost(best))
+    return cost - found, cost - (of_all.least_cost() or 0)
+
+
+def _best(problem: Problem, attempts: Iterable[Attempt]) -> Filling | None:
+    found = [attempt.filling for attempt in attempts if attempt.failed is None]
+    within = [filling for filling in found if problem.is_within_budgets(filling)]
+    return min(within, key=problem.cost, default=None)
 
 
 def _with_borders_moved(problem: Problem, filling: Filling) -> Filling:

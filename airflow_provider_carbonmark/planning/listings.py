@@ -3,84 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.planning.filters import FAILURES_OF_PROJECTS, UNKNOWN_MECHANISM
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
+    from airflow_provider_carbonmark.planning.filters import ListingFilter, ProjectFacts
 
 _EXACT = Context(prec=60)
+_OF_ANOTHER_PROJECT: Final = "of another project"
+_OF_ANOTHER_REGISTRY: Final = "of another registry"
+_OF_ANOTHER_VINTAGE: Final = "of a vintage outside the range or unknown"
+#: By what a filter chooses among credits that could be bought.
+CHOICES: Final = frozenset(
+    {_OF_ANOTHER_PROJECT, _OF_ANOTHER_REGISTRY, _OF_ANOTHER_VINTAGE, *FAILURES_OF_PROJECTS}
+)
 
 
 class NoListingError(ValueError):
     """Nothing on the market can fill the quantity; the message counts what excluded the listings and names what came closest."""
-
-
-@dataclass(frozen=True)
-class ListingFilter:
-    """
-    Which credits are wanted; what is None or empty does not matter.
-
-    Puro's credits (registry ``PUR``) are left out unless ``project_ids`` or ``registries`` asks for them: retiring
-    them needs metadata that the checkout must then be given; see :func:`~airflow_provider_carbonmark.task_groups.purchase`.
-
-    :param project_ids: keys of projects, such as ``VCS-191``.
-    :param registries: prefixes of project keys, such as ``VCS``.
-    :param vintage_from: first vintage, a year; a listing without a vintage is then excluded.
-    :param vintage_to: last vintage, a year; likewise.
-    :param max_price_usd: highest price in USD per tonne, fees included.
-    :param allow_ex_ante: take promises of future removal too.
-    :param supply_margin: a listing's supply has to be this many times what is bought of it: stock goes within minutes (seen), and a
-        link lives for hours. 1 asks for no more than is bought.
-    :raises InvalidInputError: when a filter is of the wrong type, or lets nothing through.
-    """
-
-    project_ids: Collection[str] | None = None
-    registries: Collection[str] | None = None
-    vintage_from: int | None = None
-    vintage_to: int | None = None
-    max_price_usd: Decimal | None = None
-    allow_ex_ante: bool = False
-    supply_margin: Decimal = Decimal(1)
-
-    def __post_init__(self) -> None:
-        for field in ("project_ids", "registries"):
-            if isinstance(getattr(self, field), str):
-                raise InvalidInputError(
-                    field, "is one text", value=getattr(self, field), remedy='Give a list, such as ["VCS"]'
-                )
-        if self.vintage_from and self.vintage_to and self.vintage_from > self.vintage_to:
-            raise InvalidInputError(
-                "vintage_from",
-                f"is after vintage_to, {self.vintage_to}",
-                value=self.vintage_from,
-                remedy="Swap the two",
-            )
-        price = self.max_price_usd
-        if price is not None and not (isinstance(price, Decimal) and price.is_finite() and price > 0):
-            raise InvalidInputError(
-                "max_price_usd",
-                "is not a Decimal above zero",
-                value=price,
-                remedy='Give USD per tonne, such as Decimal("12.50")',
-            )
-        margin = self.supply_margin
-        if not (isinstance(margin, Decimal) and margin.is_finite() and margin >= 1):
-            raise InvalidInputError(
-                "supply_margin",
-                "is not a Decimal of at least 1",
-                value=margin,
-                remedy='Give how many times what is bought a listing must have, such as Decimal("1.5")',
-            )
-
-
-#: Lets everything through that can be bought without further ado.
-ANY_CREDIT: Final = ListingFilter()
 
 
 def order_quantity(listing: Listing, quantity_tonnes: Decimal) -> Decimal:
@@ -112,6 +58,7 @@ def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
 def failures_of(
     listing: Listing,
     filters: ListingFilter,
+    facts: ProjectFacts,
     now: datetime,
     *,
     link_ends_at: datetime,
@@ -120,6 +67,7 @@ def failures_of(
     """
     Name what excludes a listing; it counts for the first.
 
+    :param facts: what is known of the project.
     :param now: aware time.
     :param link_ends_at: until when a link that is made now can be paid; aware.
     :param sizes: the conditions on quantities: what a listing is that fails one, and whether this one passes it.
@@ -130,12 +78,12 @@ def failures_of(
     vintage, max_price = listing.vintage, filters.max_price_usd
     passes = {
         "not of type listing": listing.type == "listing",
-        "of another project": not projects or project in projects,
-        "of another registry": not registries or registry in registries,
+        _OF_ANOTHER_PROJECT: not projects or project in projects,
+        _OF_ANOTHER_REGISTRY: not registries or registry in registries,
         "of Puro, which was not asked for": (
             not listing.whole_tonnes_only or project in projects or registry in registries
         ),
-        "of a vintage outside the range or unknown": (
+        _OF_ANOTHER_VINTAGE: (
             (filters.vintage_from is None or (vintage is not None and vintage >= filters.vintage_from))
             and (filters.vintage_to is None or (vintage is not None and vintage <= filters.vintage_to))
         ),
@@ -148,13 +96,16 @@ def failures_of(
         **sizes,
         "above the highest price": max_price is None or listing.purchase_price <= max_price,
     }
-    return [failure for failure, passed in passes.items() if not passed]
+    # Last: projects are looked up only for listings that pass the rest.
+    of_project = facts.failures(filters, listing.project_id)
+    return [*(failure for failure, passed in passes.items() if not passed), *of_project]
 
 
 def why_none_fits(
     wanted: str,
     quantity: Decimal,
     failures: Sequence[tuple[Listing, list[str]]],
+    facts: ProjectFacts,
     together: Decimal = Decimal(0),
 ) -> str:
     """
@@ -163,6 +114,7 @@ def why_none_fits(
     :param wanted: what there is no listing for, in words.
     :param quantity: tonnes of it.
     :param failures: all listings, with what :func:`failures_of` gave.
+    :param facts: what is known of their projects.
     :param together: tonnes that the listings have that no condition excludes.
     """
     if not failures:
@@ -186,8 +138,16 @@ def why_none_fits(
     if dear := near("above the highest price"):
         best = min(dear, key=lambda listing: _rank(listing, quantity))
         message += f". Cheapest that fits otherwise: {_described(best)}"
+    for failure in FAILURES_OF_PROJECTS:
+        if others := near(failure):
+            best = min(others, key=lambda listing: _rank(listing, quantity))
+            shown = facts.shown(failure, best.project_id)
+            message += f". Cheapest that fits otherwise, {failure}: {_described(best, shown)}"
+    if UNKNOWN_MECHANISM in counts:
+        message += ". Say in the file of [carbonmark] disclosure_facts which mechanism a methodology has"
     return f"{message}. Ask for another quantity, or loosen the filters"
 
 
-def _described(listing: Listing) -> str:
-    return f"{listing.source_id} ({listing.project_id}, {listing.vintage}) at {listing.purchase_price} USD per tonne"
+def _described(listing: Listing, of_project: str = "") -> str:
+    about = ", ".join(filter(None, (listing.project_id, str(listing.vintage), of_project)))
+    return f"{listing.source_id} ({about}) at {listing.purchase_price} USD per tonne"

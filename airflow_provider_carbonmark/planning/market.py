@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -10,8 +11,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_carbonmark.api.inputs import bare_source_id
+from airflow_provider_carbonmark.planning.filters import NOTHING_KNOWN, ListingFilter, ProjectFacts
 from airflow_provider_carbonmark.planning.listings import (
-    ListingFilter,
+    CHOICES,
     check_aware,
     failures_of,
     order_quantity,
@@ -39,6 +42,7 @@ class Market:
     Of listings with the same id, only the one that is worth least counts: they would be one supply offered twice.
 
     :param listings: as from ``CarbonmarkHook.list_prices``.
+    :param facts: what is known of their projects.
     :param now: aware time that a listing's expiry is held against.
     :param link_lifetime: how long a link can be paid: what expires sooner can't be bought.
     :param promised: tonnes by listing that others will take and are still in its supply.
@@ -50,6 +54,7 @@ class Market:
         self,
         listings: Iterable[Listing],
         filters: ListingFilter,
+        facts: ProjectFacts = NOTHING_KNOWN,
         *,
         now: datetime,
         link_lifetime: timedelta = timedelta(0),
@@ -58,11 +63,15 @@ class Market:
     ) -> None:
         check_aware(now)
         least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
-        self._listings = {listing.source_id: listing for listing in least_last}
+        self._listings = {bare_source_id(listing.source_id): listing for listing in least_last}
         self._filters = filters
+        self._facts = facts
         self._now = now
         self._link_ends_at = now + link_lifetime
-        self._promised = promised
+        self._promised: dict[str, Decimal] = {}
+        for source_id, amount in promised.items():
+            key = bare_source_id(source_id)
+            self._promised[key] = _EXACT.add(self._promised.get(key, _ZERO), amount)
         self._minimum = minimum_payment_usd
 
     @cached_property
@@ -75,8 +84,18 @@ class Market:
         """Return the same without a least payment."""
         return self._offers(Decimal(0))
 
+    @cached_property
+    def offers_of_any_credit(self) -> Sequence[Offer]:
+        """Return what could be bought at once and be paid if the filter chose by nothing but price, supply and ex-ante."""
+        return self._offers(self._minimum, CHOICES)
+
+    def excluded(self) -> Counter[str]:
+        """Count what of that the filter excludes, by the first condition that does."""
+        failures = (self._failures(self.listing(offer), {}) for offer in self.offers_of_any_credit)
+        return Counter(failed[0] for failed in failures if failed)
+
     def listing(self, offer: Offer) -> Listing:
-        return self._listings[offer.preference[1]]
+        return self._listings[bare_source_id(offer.preference[1])]
 
     def cost_usd(self, kilograms: int) -> Decimal | None:
         """Return what an amount costs at the lowest price of all that can be bought, USD; None where nothing can."""
@@ -105,13 +124,13 @@ class Market:
             together += 0 if failed else unsold
             if set(failed) <= {_TOO_LITTLE_LEFT}:
                 kept_back += max(self._unpromised(listing), _ZERO) - max(self._usable(listing), _ZERO)
-        why = why_none_fits(wanted, quantity, failures, together)
+        why = why_none_fits(wanted, quantity, failures, self._facts, together)
         if kept_back:
             why += (
                 f". supply_margin, {self._filters.supply_margin:f}, keeps {tonnes(kilograms_up(kept_back)):f} t back of listings that fit "
                 "otherwise: lower it to use them"
             )
-        of_market = (self._promised.get(source_id, _ZERO) for source_id in self._listings)
+        of_market = (self._promised.get(key, _ZERO) for key in self._listings)
         if promised := sum(of_market, _ZERO):
             why += (
                 f". {promised.normalize(_EXACT):f} t of the market are promised to purchases that nobody has paid: "
@@ -120,22 +139,35 @@ class Market:
         return why
 
     def _failures(self, listing: Listing, sizes: Mapping[str, bool]) -> list[str]:
-        return failures_of(listing, self._filters, self._now, link_ends_at=self._link_ends_at, sizes=sizes)
+        return failures_of(
+            listing, self._filters, self._facts, self._now, link_ends_at=self._link_ends_at, sizes=sizes
+        )
 
     def _unpromised(self, listing: Listing) -> Decimal:
-        return _EXACT.subtract(listing.liquid_supply, self._promised.get(listing.source_id, _ZERO))
+        return _EXACT.subtract(listing.liquid_supply, self._promised_of(listing))
 
     def _usable(self, listing: Listing) -> Decimal:
         """Give what the margin leaves of a listing: what is promised is bought of it, too."""
         most = _DOWN.divide(listing.liquid_supply, self._filters.supply_margin)
-        return _EXACT.subtract(most, self._promised.get(listing.source_id, _ZERO))
+        return _EXACT.subtract(most, self._promised_of(listing))
 
-    def _offers(self, minimum_usd: Decimal) -> Sequence[Offer]:
-        passing = (listing for listing in self._listings.values() if not self._failures(listing, {}))
+    def _promised_of(self, listing: Listing) -> Decimal:
+        return self._promised.get(bare_source_id(listing.source_id), _ZERO)
+
+    def _offers(self, minimum_usd: Decimal, but_for: frozenset[str] = frozenset()) -> Sequence[Offer]:
+        passing = (one for one in self._listings.values() if but_for.issuperset(self._failures(one, {})))
         offers = (_offer(listing, self._usable(listing), minimum_usd) for listing in passing)
         return sorted(
             (one for one in offers if one.low <= one.high), key=lambda one: (one.price, one.preference)
         )
+
+
+def projects_to_know(
+    listings: Iterable[Listing], filters: ListingFilter, *, now: datetime, link_lifetime: timedelta
+) -> set[str]:
+    """Return the projects that a plan has to know of where the filter asks for something of them, by their ids: of listings that pass all else."""
+    market = Market(listings, filters.of_any_project(), now=now, link_lifetime=link_lifetime)
+    return {market.listing(offer).project_id for offer in market.offers}
 
 
 def unit_price_usd(listing: Listing) -> Decimal:
@@ -144,8 +176,13 @@ def unit_price_usd(listing: Listing) -> Decimal:
 
     A cost has nine decimals at most, then, and a service's floats, such as 3.7800000000000002, do no harm.
     """
-    price = Decimal(_price(listing)).scaleb(-_PRICE_DECIMALS, _EXACT)
-    return listing.purchase_price if price == listing.purchase_price else price
+    return _rounded_price(listing.purchase_price)
+
+
+def base_unit_price_usd(listing: Listing) -> Decimal | None:
+    """Give the price without fees, rounded likewise; None where the market tells none, or one that can't be: above the price with fees."""
+    base = listing.base_unit_price
+    return None if base is None or base > listing.purchase_price else _rounded_price(base)
 
 
 def tonnes(kilograms: int) -> Decimal:
@@ -169,7 +206,16 @@ def as_cost(amount_usd: Decimal) -> int:
 
 
 def _price(listing: Listing) -> int:
-    return math.ceil(listing.purchase_price.scaleb(_PRICE_DECIMALS, _UP))
+    return _millionths(listing.purchase_price)
+
+
+def _millionths(price_usd: Decimal) -> int:
+    return math.ceil(price_usd.scaleb(_PRICE_DECIMALS, _UP))
+
+
+def _rounded_price(price_usd: Decimal) -> Decimal:
+    price = Decimal(_millionths(price_usd)).scaleb(-_PRICE_DECIMALS, _EXACT)
+    return price_usd if price == price_usd else price
 
 
 def _offer(listing: Listing, left: Decimal, minimum_usd: Decimal) -> Offer:

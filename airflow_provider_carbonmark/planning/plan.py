@@ -14,6 +14,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP, parse_quantity
 from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.ledger.values import (
+    UNSTATED,
     CarriedOver,
     Coverage,
     Covered,
@@ -29,10 +30,23 @@ from airflow_provider_carbonmark.ledger.values import (
     too_little,
     total,
 )
-from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, solve
+from airflow_provider_carbonmark.planning.cheapest import UnsolvedError, saved_with, solve
+from airflow_provider_carbonmark.planning.filters import (
+    ANY_CREDIT,
+    NOTHING_KNOWN,
+    ListingFilter,
+    ProjectFacts,
+)
 from airflow_provider_carbonmark.planning.limits import NO_LIMITS, Limits, check_limits
-from airflow_provider_carbonmark.planning.listings import ANY_CREDIT, ListingFilter, NoListingError
-from airflow_provider_carbonmark.planning.market import Market, as_cost, tonnes, unit_price_usd, usd
+from airflow_provider_carbonmark.planning.listings import NoListingError
+from airflow_provider_carbonmark.planning.market import (
+    Market,
+    as_cost,
+    base_unit_price_usd,
+    tonnes,
+    unit_price_usd,
+    usd,
+)
 from airflow_provider_carbonmark.planning.pools import Pool, pooled
 from airflow_provider_carbonmark.planning.problem import Budget, Offer, Problem
 
@@ -60,6 +74,7 @@ def plan_purchases(
     *,
     dedication: Dedication,
     filters: ListingFilter = ANY_CREDIT,
+    facts: ProjectFacts = NOTHING_KNOWN,
     limits: Limits = NO_LIMITS,
     minimum_payment_usd: Decimal = Decimal(0),
     link_lifetime: timedelta = timedelta(0),
@@ -79,6 +94,9 @@ def plan_purchases(
     :param coverage: what was planned and bought before, for those entities and months at least.
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
+    :param filters: which credits are wanted. What that excludes, and what it costs, is in the log.
+    :param facts: what is known of the projects of the listings, where the filter asks for something of them; see
+        :func:`~airflow_provider_carbonmark.planning.market.projects_to_know`.
     :param minimum_payment_usd: the least that can be paid, USD; what costs less is carried over.
     :param link_lifetime: how long a link can be paid: listings that expire sooner are left out.
     :param now: aware time that a listing's expiry is held against.
@@ -92,6 +110,7 @@ def plan_purchases(
     market = Market(
         listings,
         filters,
+        facts,
         now=now,
         link_lifetime=link_lifetime,
         promised=coverage.promised,
@@ -100,11 +119,12 @@ def plan_purchases(
     buying = _Buying(market, coverage, limits, dedication, minimum_payment_usd)
     purchases = buying.purchases(pooled(_needs(stated, coverage), dedication))
     carried = sorted(buying.carried_over, key=lambda one: (one.need.entity, one.need.month))
+    unstated = tuple(_unstated(stated, coverage))
     return Plan(
         purchases=tuple(purchases),
-        restated=tuple(_restated(stated, coverage, carried)),
+        restated=tuple(_restated(stated, coverage, _left(carried, unstated, coverage))),
         over_covered=tuple(_over_covered(stated, coverage)),
-        unstated=tuple(_unstated(stated, coverage)),
+        unstated=unstated,
         carried_over=tuple(carried),
         origins=dict(_origins(stated, coverage)),
         files=_files(stated),
@@ -168,7 +188,9 @@ class _Buying:
             if not problem.budgets:
                 raise
             # What there is passes the limits, which is to be said with every figure.
-            solution = solve(replace(problem, budgets=()))
+            problem = replace(problem, budgets=())
+            solution = solve(problem)
+        self._tell_excluded(problem, problem.cost(solution.filling))
         purchases: list[PlannedPurchase] = []
         for pool, parts in zip(pools, solution.filling, strict=True):
             purchases += self._of_pool(
@@ -181,6 +203,24 @@ class _Buying:
                 f"{usd(solution.excess):.6f}",
             )
         return sorted(purchases, key=lambda one: (one.shares[0].entity, one.shares[0].month))
+
+    def _tell_excluded(self, problem: Problem, cost: int) -> None:
+        """Say what the filter excludes of what could be bought, and what that costs."""
+        if not (excluded := self.market.excluded()):
+            return
+        least, most = saved_with(problem, self.market.offers_of_any_credit, cost)
+        if most - least < _WORTH_TELLING:
+            less = f"{usd(least):f} USD less, {usd(cost - least):f} USD" if least else "as much"
+        elif least:
+            less = f"at least {usd(least):f} and at most {usd(most):f} USD less"
+        else:
+            less = f"at most {usd(most):f} USD less; how much exactly is not worked out"
+        log.info(
+            "Of %d listings that could be bought, the filter excludes %d: %s. With them, the same tonnes would cost %s",
+            *(len(self.market.offers_of_any_credit), excluded.total()),
+            ", ".join(f"{count} {condition}" for condition, count in excluded.most_common()),
+            less,
+        )
 
     def _budgets(self, pools: Sequence[Pool]) -> list[Budget]:
         """State the limits: of the run; and of each entity, as far as its tonnes go in what is bought together."""
@@ -226,6 +266,7 @@ class _Buying:
                 beneficiary_name=beneficiary_name,
                 retirement_message=retirement_message,
                 shares=tuple(shares),
+                base_unit_price_usd=base_unit_price_usd(listing),
             )
 
     def _why(self, pools: Sequence[Pool], unsolved: UnsolvedError) -> str:
@@ -254,20 +295,34 @@ def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
     return needs
 
 
-def _restated(stated: _Stated, coverage: Coverage, carried: Iterable[CarriedOver]) -> Iterable[Restated]:
-    """Give figures that are new, or for which something is to be bought now and can't be, or the other way round."""
-    reasons = {(one.need.entity, one.need.month): one for one in carried}
-    for key in sorted({*stated, *reasons}):
+def _left(
+    carried: Iterable[CarriedOver], unstated: Iterable[Unstated], coverage: Coverage
+) -> dict[tuple[str, str], tuple[Decimal, str]]:
+    """Give the figures of which something is missing and not bought, or may come to be missing and is not to be bought; and why."""
+    left = {(one.need.entity, one.need.month): (one.need.emitted_tonnes, one.reason) for one in carried}
+    gone = {(one.entity, one.month): (one.emitted_tonnes, UNSTATED) for one in unstated}
+    return left | {key: gone[key] for key in gone.keys() & coverage.unsettled}
+
+
+def _restated(
+    stated: _Stated, coverage: Coverage, left: Mapping[tuple[str, str], tuple[Decimal, str]]
+) -> Iterable[Restated]:
+    """Give figures that are new, or of which something is left now for another reason than before, or nothing any more."""
+    for key in sorted({*stated, *left}):
         known = coverage.covered.get(key, _NOTHING)
-        if one := reasons.get(key):
-            found = Restated(*key, one.need.emitted_tonnes, one.reason)
+        if key in left:
+            found = Restated(*key, *left[key])
         elif _missing(key, stated[key], coverage) <= 0:
             found = Restated(*key, stated[key].emitted_tonnes)
         else:
             continue
         # Not whenever a price changes, and the reason with it; nor for the same figure out of other files or another model.
-        if (found.emitted_tonnes, bool(found.reason)) != (known.emitted_tonnes, bool(known.reason)):
+        if (found.emitted_tonnes, _kind(found.reason)) != (known.emitted_tonnes, _kind(known.reason)):
             yield found
+
+
+def _kind(reason: str | None) -> tuple[bool, bool]:
+    return bool(reason), reason == UNSTATED
 
 
 def _origins(stated: _Stated, coverage: Coverage) -> Iterable[tuple[tuple[str, str], Origin]]:

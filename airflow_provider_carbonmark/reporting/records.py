@@ -167,7 +167,7 @@ def read_records(
         cancelled_before=ledger.cancelled(asked.before.since, asked.before.until, asked.before.months),
         contracts=contracts,
         projects=ledger.projects({each.project_id for each in cancelled if each.project_id}),
-        retirements=ledger.retirements(purchases),  # type: ignore[attr-defined]
+        retirements=ledger.retirements(purchases),
         certificates=copies,
         files=ledger.files(**scope, test_mode=False),
         second_payments=ledger.second_payments(**scope),

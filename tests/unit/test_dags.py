@@ -217,13 +217,18 @@ def test_the_files_of_a_month_may_be_several_with_the_month_in_their_path(
 
 
 def test_the_params_say_which_credits_and_what_they_may_cost(monthly: ModuleType, monthly_dag: Any) -> None:
-    params = defaults(
-        monthly_dag, registries=["ICR"], max_price_usd=3.78, supply_margin=1.5, max_run_cost_usd=0.1
-    )
+    lists = {
+        **{"registries": ["ICR"], "countries": ["Brazil"], "excluded_countries": ["Chad"]},
+        **{"categories": ["Biochar"], "excluded_categories": ["Other"]},
+        **{"methodologies": ["VM0042"], "excluded_methodologies": ["ACM0002"]},
+    }
+    as_they_are = {**lists, "vintage_from": 2020, "mechanism": "removal"}
+    params = defaults(monthly_dag, **as_they_are, max_price_usd=3.78, supply_margin=1.5, max_run_cost_usd=0.1)
 
     assert monthly.filters({"params": params}) == ListingFilter(
-        registries=["ICR"], max_price_usd=Decimal("3.78"), supply_margin=Decimal("1.5")
+        **as_they_are, max_price_usd=Decimal("3.78"), supply_margin=Decimal("1.5")
     )
+    assert monthly.filters({"params": defaults(monthly_dag)}) == ListingFilter(**dict.fromkeys(lists, []))
     assert monthly.limits({"params": params}) == Limits(Decimal(100), Decimal("0.1"))
 
 

@@ -21,7 +21,8 @@ from airflow_provider_carbonmark.ledger.purchase import Run
 from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
-from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment
+from airflow_provider_carbonmark.sandbox.retirements import has_provenance
+from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment, stated
 from tests.integration.airflow.parts import MODES, START, Clock, make_context
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
@@ -203,3 +204,17 @@ def dag_run(airflow):
 def buyer(airflow):
     """Somebody with a card and a browser."""
     return Buyer(airflow)
+
+
+@pytest.fixture
+def retire(dag_run, buyer, sandbox):
+    """Return a function that buys for an entity what is of a project whose credits have serial numbers, and returns the purchase."""
+    for listing in sandbox.state.listings.values():
+        if not has_provenance(listing) or listing.chain_id != 137:
+            listing.liquid_supply = listing.liquid_supply * 0
+
+    def retire(*entities: str) -> list[int]:
+        planned = dag_run.plan([stated("0.5", entity) for entity in entities])
+        return [buyer.buy(dag_run, index)["purchase"] for index, _ in enumerate(planned)]
+
+    return retire

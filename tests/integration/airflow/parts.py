@@ -22,6 +22,10 @@ MODES = ("poke", "reschedule", "deferrable")
 
 #: What comes before the ledger's database is the same with either.
 sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+#: Each database, and a service that honours idempotency keys as well as one that doesn't: neither minds which of the other it is.
+ledger_and_keys = pytest.mark.parametrize(
+    ("url", "honoured"), [("sqlite", True), ("postgresql", False)], indirect=["url"]
+)
 
 
 class Clock:

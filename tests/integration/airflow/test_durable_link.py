@@ -13,7 +13,7 @@ from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundErro
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger.purchase import Source, State
 from airflow_provider_carbonmark.links import CheckoutLink
-from tests.integration.airflow.parts import make_context, sqlite_only
+from tests.integration.airflow.parts import ledger_and_keys, make_context, sqlite_only
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
 NOW = datetime(2026, 8, 20, 9, tzinfo=UTC)
@@ -77,7 +77,7 @@ def test_the_same_purchase_written_differently_is_the_same(run, sandbox):
 # --- a crash, or another try, at every point
 
 
-@pytest.mark.parametrize("honoured", [True, False])
+@ledger_and_keys
 def test_wherever_a_try_dies_the_next_asks_the_same_and_makes_one_link(run, ledger, sandbox, honoured):
     sandbox.state.change_switches(honour_idempotency_key=honoured)
     for number in count():
@@ -97,7 +97,7 @@ def test_wherever_a_try_dies_the_next_asks_the_same_and_makes_one_link(run, ledg
     assert number > 6
 
 
-@pytest.mark.parametrize("honoured", [True, False])
+@ledger_and_keys
 def test_wherever_another_try_overtakes_both_deliver_one_link(run, sandbox, honoured):
     sandbox.state.change_switches(honour_idempotency_key=honoured)
     for number in count():

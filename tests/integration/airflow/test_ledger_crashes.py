@@ -13,6 +13,7 @@ from airflow_provider_carbonmark.ledger.purchase import COVERING
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.disturbed import EACH, buy_each
 from tests.integration.airflow.model import DagRun, stated
+from tests.integration.airflow.parts import ledger_and_keys
 from tests.integration.airflow.points import KillAt, Killed
 
 
@@ -41,15 +42,13 @@ class Mortal:
             self("payment", index)
 
 
-@pytest.mark.parametrize("keys_are_honoured", [True, False])
-def test_each_purchase_is_made_once_wherever_its_workers_die(
-    dag_run, ledger, buyer, sandbox, keys_are_honoured
-):
-    sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
+@ledger_and_keys
+def test_each_purchase_is_made_once_wherever_its_workers_die(dag_run, ledger, buyer, sandbox, honoured):
+    sandbox.state.change_switches(honour_idempotency_key=honoured)
     bought, seen = buy_each(Mortal, dag_run, ledger, buyer, sandbox, planned=60)
     for point in ("checkout: COMMIT", "checkout: POST /checkout answered", "record: done", "payment: COMMIT"):
         assert seen[point], seen
-    if keys_are_honoured:
+    if honoured:
         assert len(sandbox.state.checkouts) == bought
 
 

@@ -47,7 +47,8 @@ def url_of(ledger, id: int) -> str:
 HOW = pytest.mark.parametrize(
     ("url", "make", "honoured"),
     [
-        *((kind, "pay address", honoured) for kind in ("sqlite", "postgresql") for honoured in (True, False)),
+        ("sqlite", "pay address", True),
+        ("postgresql", "pay address", False),
         ("sqlite", "form", False),
     ],
     indirect=["url", "make"],

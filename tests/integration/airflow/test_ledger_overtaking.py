@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from itertools import count
 
-import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.disturbed import EACH, buy_each
 from tests.integration.airflow.model import DagRun, declined, stated
+from tests.integration.airflow.parts import ledger_and_keys
 from tests.integration.airflow.points import OvertakeAt
 
 MANY = 40
@@ -54,11 +54,11 @@ class Overtaken:
         assert self("payment", index) == PARKED
 
 
-@pytest.mark.parametrize("keys_are_honoured", [True, False])
+@ledger_and_keys
 def test_each_purchase_is_made_once_wherever_one_try_overtakes_another(
-    dag_run, ledger, buyer, sandbox, keys_are_honoured
+    dag_run, ledger, buyer, sandbox, honoured
 ):
-    sandbox.state.change_switches(honour_idempotency_key=keys_are_honoured)
+    sandbox.state.change_switches(honour_idempotency_key=honoured)
     _, seen = buy_each(Overtaken, dag_run, ledger, buyer, sandbox, planned=MANY)
     for point in ("checkout: POST /checkout answered", "checkout: POST /quotes asked", "record: done"):
         assert seen[point], seen

@@ -7,7 +7,11 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
 from sqlalchemy import create_engine, inspect
 
 from airflow_provider_carbonmark.emissions import EmissionsColumns, Scope, emissions_of_month
@@ -41,6 +45,15 @@ def tables(url):
 # --- what it plans
 
 
+def test_the_price_without_fees_is_kept_as_it_was_when_it_was_planned(dag_run, ledger, sandbox):
+    (first,) = dag_run.plan()
+    listing = sandbox.state.listings[first["asset_price_source_id"]]
+    kept = ledger.purchase(first["purchase"])
+    assert kept.base_unit_price_usd == listing.as_price()["baseUnitPrice"] < kept.unit_price_usd
+    (line,) = ledger.lines()
+    assert line.base_unit_price_usd == kept.base_unit_price_usd
+
+
 def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, second, ledger):
     first = dag_run.plan(BOTH)
     assert [line["entity"] for line in first] == ["api", "web"]
@@ -69,13 +82,16 @@ def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(
     dag_run, second, ledger, logged, preview
 ):
     dag_run.plan(BOTH)
-    before = ledger.lines()
+    before = bought(ledger)
     logged()
     assert second.plan("0.5", preview=preview) == []
     told = logged()
     assert f"api was planned for {MONTH} before and is not among its emissions now" in told
     assert "1.234 t emitted and 1.234 t covered. State it with 0 tonnes if it is gone" in told
-    assert ledger.lines() == before
+    assert bought(ledger) == [*before[:1], *([] if preview else [("api", "0", "restated")]), *before[1:]]
+    # The other run, which goes on, buys it: this one was not to.
+    dag_run.link(1)
+    assert preview or second.run("bought") == []
 
 
 def test_what_was_not_emitted_is_written_down_and_buys_nothing(dag_run, ledger):
@@ -333,6 +349,13 @@ def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sand
     assert [line.state for line in ledger.lines()] == [State.PLANNED]
 
 
+# --- what the market says of projects
+
+
+def asked_about(sandbox):
+    return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
+
+
 @sqlite_only
 def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way(dag_run, ledger, sandbox):
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
@@ -343,3 +366,50 @@ def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way
     (project,) = ledger.projects([first["project_id"]])
     assert (project.project_id, project.registry) == (first["project_id"], first["registry"])
     assert project.methodologies
+
+
+@sqlite_only
+def test_a_filter_of_projects_asks_the_market_once_and_the_ledger_from_then_on(
+    dag_run, second, ledger, sandbox, logged
+):
+    filters = ListingFilter(countries=["india"], excluded_categories=["Energy Efficiency"])
+    assert dag_run.plan(filters=filters, preview=True) == []
+    told = logged()
+    assert len(asked_about(sandbox)) == 1
+    (line,) = dag_run.plan(filters=filters)
+    (project,) = ledger.projects([line["project_id"]])
+    assert (project.country, project.methodologies[0].category) == ("India", "Renewable Energy")
+    assert len(asked_about(sandbox)) == 2
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
+    assert len(second.plan("2.5", filters=filters)) == 1
+    assert (
+        "Of 11 listings that could be bought, the filter excludes 8: 8 in another country. With them, the same tonnes would cost "
+        "1.43144 USD less, 0.1234 USD"
+    ) in told
+
+
+@sqlite_only
+def test_a_market_that_says_nothing_of_projects_fails_the_plan_that_asks_for_it(
+    dag_run, ledger, sandbox, clock
+):
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
+    with pytest.raises(
+        AirflowException, match=r"The filter asks for countries: .*Try again later, or plan without countries"
+    ) as caught:
+        dag_run.plan(filters=ListingFilter(countries=["India"]))
+    assert not isinstance(caught.value, AirflowFailException)
+    assert ledger.lines() == []
+
+
+@sqlite_only
+def test_a_mechanism_and_a_country_are_what_the_deployment_says_of_them(
+    dag_run, ledger, monkeypatch, tmp_path
+):
+    with pytest.raises(AirflowFailException, match="11 where nothing is known of the project's mechanism"):
+        dag_run.plan(filters=ListingFilter(mechanism="removal"))
+
+    facts = tmp_path / "facts.yaml"
+    facts.write_text("methodologies: {VM0033: {mechanism: removal}}\nprojects: {VCS-2502: {country: Mexiko}}")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__DISCLOSURE_FACTS", str(facts))
+    (line,) = dag_run.plan(filters=ListingFilter(mechanism="removal", countries=["Mexiko"]))
+    assert line["project_id"] == "VCS-2502"

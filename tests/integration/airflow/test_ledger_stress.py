@@ -77,7 +77,7 @@ def go_wild(deployment):
             chance.sample(MONTHS, chance.randint(1, 3)), pooled=chance.random() < 0.7
         ): 8,
     }
-    for _ in range(350):
+    for _ in range(220):
         deployment.schedule(mortal=True)
         deployment.settle()
         (happens,) = chance.choices(list(events), list(events.values()))

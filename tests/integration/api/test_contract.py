@@ -14,6 +14,9 @@ CALLS = {
     "/payments/{payment_id}": "GET",
     "/prices": "GET",
     "/carbonProjects": "GET",
+    "/retirements": "GET",
+    "/retirements/{retirement_id}": "GET",
+    "/retirements/{retirement_id}/provenance": "GET",
 }
 
 
@@ -21,7 +24,7 @@ def schema_of(value):
     if isinstance(value, dict):
         return {"type": "object", "properties": {name: schema_of(each) for name, each in value.items()}}
     if isinstance(value, list):
-        return {"type": "array", "items": schema_of(value[0])}
+        return {"type": "array", "items": schema_of(value[-1]) if value else {}}
     names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
     return {"type": names[type(value)]}
 
@@ -36,10 +39,13 @@ def answered(sandbox, order, pay):
         sent = {**order, "quantity_tonnes": 12.345}
         with httpx.Client(base_url=sandbox.url, trust_env=False) as http:
             payment_id = pay(http.post("/checkout", json=sent).json()["url"])
+            transaction = sandbox.state.checkout_of(payment_id).transaction
+            names = {"payment_id": payment_id, "retirement_id": transaction.retirement_id}
             for path, method in CALLS.items():
                 body = sent if method == "POST" else None
-                url = path.format(payment_id=payment_id)
-                told = schema_of(http.request(method, url, json=body).raise_for_status().json())
+                filters = {"hash": transaction.hash} if path == "/retirements" else None
+                answer = http.request(method, path.format(**names), json=body, params=filters)
+                told = schema_of(answer.raise_for_status().json())
                 (operation,) = content["paths"][path].values()
                 operation["responses"]["200"] = {"content": {"application/json": {"schema": told}}}
         return compare(Document(content))
@@ -79,6 +85,9 @@ def test_every_layout_that_the_sandbox_knows_is_as_assumed(answered, switches):
         "retirement",
         "listing",
         "project",
+        "retirement",
+        "retirement",
+        "provenancerecord",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,19 @@ END: dict[str, Callable[[Ledger, Purchase], object]] = {
 @pytest.fixture
 def linked(ledger: Ledger) -> Purchase:
     return link(ledger, order(ledger, checkout_task()))
+
+
+def test_a_payment_is_for_what_has_its_listing_in_whichever_letters_and_its_tonnes(ledger: Ledger) -> None:
+    made = plan(
+        ledger, buying(*(line(each, asset_price_source_id=f"listing-137-0x{each}") for each in ("aB", "c")))
+    )
+    for purchase in made:
+        link(ledger, purchase)
+    for told, alike in (("listing-137-0xAb", made[:1]), ("listing-137-0xd", []), (None, made)):
+        payment = {"quantity_tonnes": made[0].quantity_tonnes, "asset_price_source_id": told}
+        found = ledger.payable_like(payment, test_mode=False)
+        assert [each.id for each in found] == [each.id for each in alike]
+    assert ledger.payable_like(payment | {"quantity_tonnes": Decimal(1)}, test_mode=False) == []
 
 
 def test_a_payment_that_failed_is_none_when_it_is_brought_again_unless_it_has_come_since(

@@ -262,6 +262,8 @@ def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_decl
     assert kept == ([over] if over and became != "declined" else [])
     assert tuple(one.entity for one in told[-1].unstated) == gone
     assert plan(ledger, make, THIRD) == []
+    # Nor does a later month catch up with what goes by another name now.
+    assert plan(ledger, stating_at("2.5", "2026-11"), THIRD, months=["2026-11"]) == []
 
 
 def test_a_link_for_several_is_to_be_paid_once_whole(ledger: Ledger) -> None:

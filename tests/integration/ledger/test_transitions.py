@@ -159,7 +159,7 @@ def test_a_purchase_keeps_all_that_was_said_of_it(books: Ledger) -> None:
     assert kept.link == replace(asked, **told, made_at=LATER, outcome="paid")
     assert kept.cost_usd == Decimal("31.000000001")
     assert (kept.planned_at, kept.paid_at) == (NOW, LATER)
-    assert kept.retired_at == datetime(2026, 11, 24, 7, tzinfo=UTC)
+    assert (kept.retired_at, kept.retired_at_told) == (datetime(2026, 11, 24, 7, tzinfo=UTC), True)
     assert kept.certificate_url == retirement(made)["certificate_url"]
     assert kept.transaction_hash == retirement(made)["transaction_hash"]
     assert (kept.run, kept.handler) == (FIRST, FIRST)
@@ -206,7 +206,8 @@ def test_a_payment_can_come_in_after_all(books: Ledger) -> None:
 def test_a_retirement_nobody_saw_paid_was_paid(books: Ledger) -> None:
     made = new(books, "linked")
     after = books.retired(made.id, retirement(made, retired_at=None), now=LATER)
-    assert (after.payment_id, after.paid_at, after.retired_at) == (payment_id(made), LATER, LATER)
+    assert (after.payment_id, after.paid_at) == (payment_id(made), LATER)
+    assert (after.retired_at, after.retired_at_told) == (LATER, False)
 
 
 @pytest.mark.parametrize("stage", ["paid", "retired", "failed"])

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.purchase import Run, State
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, Unstated
+from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Plan, Unstated
 from airflow_provider_carbonmark.planning import ListingFilter, NoListingError, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
 from tests.integration.ledger.parts import (
@@ -31,6 +31,7 @@ from tests.unit.planning.market import offer
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 MARKET = [offer("0xcheap", "2.5", "10"), offer("0xdear", "4", "1000")]
 PURO = [offer("0xpuro", "150", "1000", project_id="PUR-1")]
@@ -137,12 +138,52 @@ def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: L
     vanished = Unstated("old", MONTH, Decimal(2), Decimal(2))
     later = Stated({"web": "3"})
     assert preview(ledger, later, SECOND).unstated == (vanished,)
-    assert plan(ledger, later, SECOND) == []
-    assert later.plans[1].unstated == (vanished,)
     assert ledger.lines() == before
+    for run in (SECOND, THIRD):
+        assert plan(ledger, later, run) == []
+        assert later.plans[-1].unstated == (vanished,)
+    (noted,) = (each for each in ledger.lines() if each not in before)
+    assert (noted.entity, noted.emitted_tonnes, noted.reason) == ("old", 2, UNSTATED)
     plan(ledger, Stated({"web": "3", "old": "0"}), SECOND)
     plan(ledger, later, THIRD)
-    assert later.plans[2].unstated == ()
+    assert later.plans[-1].unstated == ()
+
+
+def decline(ledger: Ledger, purchase: Purchase) -> None:
+    link(ledger, purchase, purchase.run)
+    ledger.declined(purchase.id, purchase.run, "no", now=NOW)
+
+
+@pytest.mark.parametrize("declined", ["before", "after"])
+@pytest.mark.parametrize("dag", ["offset", "renamed"])
+def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if_it_is_stated_again(
+    ledger: Ledger, declined: str, dag: str
+) -> None:
+    months, names = ["2026-09"], (Run(dag, f"run-{number}") for number in range(2, 9))
+    about = {} if dag == FIRST.dag_id else {"take_over": [FIRST.dag_id]}
+    (old,) = plan(ledger, Stated({"web": "3"}, "2026-09"), months=months)
+    if declined == "before":
+        decline(ledger, old)
+    (new,) = plan(ledger, Stated({"shop": "3"}, "2026-09"), next(names), months=months, **about)
+    if declined == "after":
+        decline(ledger, old)
+    assert plan(ledger, Stated({}), next(names), **about) == []
+    both = Stated({"web": "3", "shop": "3"}, "2026-09")
+    (anew,) = plan(ledger, both, next(names), months=months, **about)
+    assert [(each.quantity_tonnes, *entities([each])) for each in (new, anew)] == [(3, "shop"), (3, "web")]
+    decline(ledger, anew)
+    (caught_up,) = plan(ledger, Stated({}), next(names), **about)
+    assert (caught_up.quantity_tonnes, *entities([caught_up])) == (3, "web")
+
+
+def test_what_another_airflow_states_leaves_out_nothing_of_ours(ledger: Ledger) -> None:
+    theirs = [Run(FIRST.dag_id, run_id, "eu") for run_id in ("run-1", "run-2")]
+    (old,) = plan(ledger, Stated({"web": "3"}, "2026-09"), theirs[0], months=["2026-09"])
+    decline(ledger, old)
+    ours = Stated({"shop": "3"}, "2026-09")
+    plan(ledger, ours, months=["2026-09"])
+    assert ours.plans[0].unstated == ()
+    assert entities(plan(ledger, Stated({}), theirs[1])) == ["web"]
 
 
 def test_a_vanished_entity_whose_run_died_is_told_and_what_is_closed_of_it_is_planned_anew(

@@ -54,6 +54,12 @@ def everything():
     names = ("key", "name", "country", "region", "registry", "url")
     project = an_object(**dict.fromkeys(names, TEXT), methodologies={"type": "array", "items": {}})
     projects = an_object(items={"type": "array", "items": project}, itemsCount=NUMBER)
+    texts = ("id", "hash", "beneficiaryName", "retiringName")
+    credit = an_object(bridgeProtocol=TEXT)
+    told = an_object(**dict.fromkeys(texts, TEXT), amount=NUMBER, timestamp=NUMBER, credit=credit)
+    record = an_object(transactionType=TEXT, registrySerialNumbers={"type": "array", "items": TEXT})
+    by_hash = [{"in": "query", "name": "hash", "schema": TEXT}]
+    document = {"responses": {"200": {"content": {"application/pdf": {}}}}, "security": []}
     key = [{"in": "header", "name": "idempotency-key", "schema": TEXT}]
     reference = {"allOf": [{"$ref": "#/components/schemas/Retirement"}]}
     return {
@@ -71,6 +77,10 @@ def everything():
             "/payments/{paymentId}": {"get": call(payment)},
             "/carbonProjects": {"get": call(projects, parameters=paging, security=[])},
             "/prices": {"get": call({"type": "array", "items": price}, parameters=filters, security=[])},
+            "/retirements": {"get": call({"type": "array", "items": told}, parameters=by_hash, security=[])},
+            "/retirements/{id}": {"get": call(told, security=[])},
+            "/retirements/{id}/provenance": {"get": call({"type": "array", "items": record}, security=[])},
+            "/retirements/{id}/certificate": {"get": document},
         },
     }
 

@@ -43,6 +43,7 @@ LINE = PlannedPurchase(
     beneficiary_name="Example Corp",
     retirement_message="Emissions of October",
     shares=(Share("web", "2026-10", Decimal("12.3446"), Decimal("12.3446"), Decimal("30.8615")),),
+    base_unit_price_usd=Decimal("2.10"),
 )
 
 
@@ -119,9 +120,11 @@ def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) ->
         "registry": "VCS",
         "vintage": 2020,
         "unit_price_usd": "2.5",
+        "base_unit_price_usd": "2.1",
         "cost_usd": "30.8625",
     }
-    unknown = dict.fromkeys(("project_id", "registry", "vintage", "unit_price_usd", "cost_usd"))
+    priced = ("unit_price_usd", "base_unit_price_usd", "cost_usd")
+    unknown = dict.fromkeys(("project_id", "registry", "vintage", *priced))
     without_a_plan = ordered(ledger)
     nobody = {"for_whom": "12.345 t for Example Corp", "entity": None, "entities": 0, "months": []}
     assert without_a_plan.to_json() == bought | unknown | nobody | {"purchase": without_a_plan.id}

@@ -81,10 +81,6 @@ def test_each_condition_lets_through_what_just_meets_it(changes, filters):
     assert fitting(listing("a", **changes), **filters) == ["a"]
 
 
-def test_supply_without_liquidity_cannot_be_bought():
-    assert "1 sold out" in refusal(listing(supply=Decimal(1000), liquid_supply=Decimal(0)))
-
-
 def test_puro_is_ordered_in_whole_tonnes():
     puro = listing("puro", project_id="PUR-1")
     assert [order_quantity(puro, Decimal(tonnes)) for tonnes in ("0.001", "12.000")] == [1, 12]
@@ -121,6 +117,11 @@ def test_what_came_closest_is_named_with_its_price():
     [
         ({"project_ids": "VCS-191"}, "project_ids"),
         ({"registries": "VCS"}, "registries"),
+        ({"countries": "Brazil"}, "countries"),
+        ({"excluded_categories": ["Forestry", " "]}, "excluded_categories"),
+        ({"methodologies": [42]}, "methodologies"),
+        ({"countries": ["Brazil"], "excluded_countries": ["Chad", "brazil "]}, "countries"),
+        ({"mechanism": "both"}, "mechanism"),
         ({"vintage_from": 2021, "vintage_to": 2020}, "vintage_from"),
         ({"max_price_usd": 3.78}, "max_price_usd"),
         ({"max_price_usd": Decimal(0)}, "max_price_usd"),

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.planning import ListingFilter
-from airflow_provider_carbonmark.planning.market import Market, unit_price_usd
+from airflow_provider_carbonmark.planning.market import Market, base_unit_price_usd, unit_price_usd
 from tests.unit.planning.market import NOW, WITH_PURO, listing, offer
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ def test_supplies_and_minimum_fills_finer_than_a_kilogram_are_rounded_to_what_ca
 
 
 def test_what_has_less_left_than_it_sells_at_once_is_no_offer():
-    promised = {"a": Decimal("9.5"), "gone": Decimal(7)}
-    assert offers(offer("a", "1", "10", "0.6"), offer("b", "1", "10"), promised=promised) == [
+    # An address is the same in either letter case.
+    promised = {"0xa": Decimal(5), "0xA": Decimal("4.5"), "gone": Decimal(7)}
+    assert offers(offer("0xA", "1", "10", "0.6"), offer("b", "1", "10"), promised=promised) == [
         ("b", 1, 10_000, 1)
     ]
-    assert offers(offer("a", "1", "10", "0.4"), promised=promised) == [("a", 400, 500, 1)]
+    assert offers(offer("0xA", "1", "10", "0.4"), promised=promised) == [("0xA", 400, 500, 1)]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_what_is_promised_to_others_counts_as_bought_for_the_margin():
 
 
 def test_a_listing_named_twice_has_its_smaller_supply_once():
-    assert offers(offer("a", "1", "12"), offer("a", "1", "5")) == [("a", 1, 5000, 1)]
+    assert offers(offer("0xA", "1", "12"), offer("0xa", "1", "5")) == [("0xa", 1, 5000, 1)]
 
 
 def test_prices_count_in_steps_of_a_millionth_of_a_dollar_rounded_up():
@@ -99,6 +100,12 @@ def test_prices_count_in_steps_of_a_millionth_of_a_dollar_rounded_up():
     with localcontext(prec=2):
         found = {price: unit_price_usd(offer("a", price, "1")) for price in prices}
     assert found == {price: Decimal(rounded) for price, rounded in prices.items()}
+
+
+def test_the_price_without_fees_is_rounded_likewise_and_none_where_it_is_untold_or_above_the_price_with_them():
+    prices = {None: None, "0.0000001": "0.000001", "3.150000": "3.150000", "3.78": "3.78", "3.780001": None}
+    found = {base: base_unit_price_usd(listing(base_unit_price=base)) for base in prices}
+    assert found == {base: rounded and Decimal(rounded) for base, rounded in prices.items()}
 
 
 def test_a_refusal_says_what_fits_together_and_what_came_closest():
