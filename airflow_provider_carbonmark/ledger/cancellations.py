@@ -26,24 +26,11 @@ _cancelled_at = case(
     else_=func.coalesce(retirements.c.retired_at, _p.retired_at),
 )
 _WITH_FACTS = purchases.outerjoin(retirements, retirements.c.purchase_id == _p.id)
+# What many have in common: kept once, since there may be a million of them.
+_COMMON = ("asset_price_source_id", "project_id", "registry", "beneficiary_name", "retirement_message")
 _COLUMNS = (
-    *(
-        "asset_price_source_id",
-        "project_id",
-        "registry",
-        "vintage",
-        "unit_price_usd",
-        "base_unit_price_usd",
-        "cost_usd",
-    ),
-    *(
-        "beneficiary_name",
-        "retirement_message",
-        "paid_at",
-        "certificate_url",
-        "transaction_hash",
-        "explorer_url",
-    ),
+    *("vintage", "unit_price_usd", "base_unit_price_usd", "cost_usd", "paid_at"),
+    *("certificate_url", "transaction_hash", "explorer_url"),
 )
 
 
@@ -101,6 +88,7 @@ def contracts(connection: Connection, at: datetime) -> list[Cancellation]:
 def _read(connection: Connection, condition: ColumnElement[bool]) -> list[Cancellation]:
     is_it = and_(condition, _p.test_mode == false())
     shares: dict[int, dict[str, Decimal]] = defaultdict(dict)
+    once: dict[str, str] = {}
     tonnes = type_coerce(func.sum(_a.quantity_tonnes), Amount)
     by_month = select(_a.purchase_id, _a.month, tonnes).select_from(
         allocations.join(_WITH_FACTS, _a.purchase_id == _p.id)
@@ -108,26 +96,30 @@ def _read(connection: Connection, condition: ColumnElement[bool]) -> list[Cancel
     for purchase, month, sum_ in connection.execute(
         by_month.where(is_it).group_by(_a.purchase_id, _a.month).order_by(_a.month)
     ):
-        shares[purchase][month] = sum_
+        shares[purchase][once.setdefault(month, month)] = sum_
     query = select(
         _p.id,
         _p.quantity_tonnes,
         _cancelled_at.label("cancelled_at"),
         _p.retired_at_told,
         retirements.c.retired_at.label("told_later"),
-        *(_p[name] for name in _COLUMNS),
+        *(_p[name] for name in (*_COMMON, *_COLUMNS)),
     ).select_from(_WITH_FACTS)
-    found = [_cancellation(row, shares) for row in connection.execute(query.where(is_it)).mappings()]
+    found = [_cancellation(row, shares, once) for row in connection.execute(query.where(is_it)).mappings()]
     return sorted(found, key=lambda each: (each.cancelled_at is None, each.cancelled_at, each.purchase))
 
 
-def _cancellation(row: Any, shares: Mapping[int, Mapping[str, Decimal]]) -> Cancellation:
+def _cancellation(
+    row: Any, shares: Mapping[int, Mapping[str, Decimal]], once: dict[str, str]
+) -> Cancellation:
     is_told = row["retired_at_told"] or (True if row["told_later"] else row["retired_at_told"])
+    common: dict[str, Any] = {name: once.setdefault(row[name], row[name]) for name in _COMMON}
     return Cancellation(
         purchase=row["id"],
         tonnes=row["quantity_tonnes"],
         for_months=shares.get(row["id"], {}),
         cancelled_at=row["cancelled_at"],
         is_told=is_told,
+        **common,
         **{name: row[name] for name in _COLUMNS},
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.ledger.values import total
@@ -154,6 +155,8 @@ def cancelled_of(period: Period, cancelled: Iterable[Cancellation]) -> Cancelled
 def credits_of(records: Records) -> list[Credit]:
     """Return what was cancelled in a report's period or for its emissions, by when it was."""
     projects = {each.project_id: each for each in records.projects}
+    # Once for all credits of a project: there may be a million of them.
+    of_project = cache(lambda id, registry: _of_project(id, registry, projects.get(id), records.facts))
     told = {each.purchase: each for each in records.retirements}
     period = records.period
     cancelled = sorted(records.cancelled, key=lambda each: (each.cancelled_at or period.until, each.purchase))
@@ -162,7 +165,7 @@ def credits_of(records: Records) -> list[Credit]:
     return [
         Credit(
             purchase=each.purchase,
-            **_of_project(each, projects.get(each.project_id or ""), records.facts),
+            **of_project(each.project_id, each.registry),
             vintage=each.vintage,
             tonnes=each.tonnes,
             cancelled_in_period_tonnes=tonnes,
@@ -228,24 +231,26 @@ def _fees(bought: Cancellation) -> Decimal | None:
     return _EXACT.multiply(less(bought.unit_price_usd, bought.base_unit_price_usd), bought.tonnes)
 
 
-def _of_project(bought: Cancellation, project: Project | None, facts: DisclosureFacts) -> dict[str, Any]:
-    stated, standard = facts.project(bought.project_id), facts.standard(bought.registry)
+def _of_project(
+    id: str | None, registry: str | None, project: Project | None, facts: DisclosureFacts
+) -> dict[str, Any]:
+    stated, standard = facts.project(id), facts.standard(registry)
     methodologies = project.methodologies if project else ()
     ids = [each.id for each in methodologies]
     country = stated.country or (project.country if project else None)
     return {
-        "project_id": bought.project_id,
+        "project_id": id,
         "project_name": project.name if project else None,
         "project_url": project.url if project else None,
         "project_type": _joined(each.category for each in methodologies),
-        "mechanism": facts.mechanism_of(bought.project_id, ids),
-        "sink": facts.sink_of(bought.project_id, ids),
+        "mechanism": facts.mechanism_of(id, ids),
+        "sink": facts.sink_of(id, ids),
         "country": country,
         "in_eu": is_in_eu(country),
         "corresponding_adjustment": stated.corresponding_adjustment,
         "methodologies": _joined(each.id or each.name for each in methodologies),
-        "registry": bought.registry,
-        "standard": standard.name or (project.registry if project else None) or bought.registry,
+        "registry": registry,
+        "standard": standard.name or (project.registry if project else None) or registry,
         "standard_recognised": standard.recognised,
         "seller": stated.seller or facts.company.seller,
     }
