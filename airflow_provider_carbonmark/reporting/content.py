@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.ledger.files import FileOfRun
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
-    from airflow_provider_carbonmark.reporting.records import Period, Records
+    from airflow_provider_carbonmark.reporting.periods import Period
+    from airflow_provider_carbonmark.reporting.records import Records
 
 PACKAGE: Final = "airflow-provider-carbonmark"
 
@@ -87,12 +88,6 @@ class Content:
         return sum(self.months.values(), Figures())
 
     @cached_property
-    def totals_before(self) -> Figures:
-        """The same of the year before."""
-        before = _in_order(self.records.lines_before, self.period.before, test_mode=False)
-        return sum(map(figures_of, _groups(before)), Figures())
-
-    @cached_property
     def emitted(self) -> list[Emitted]:
         """What each entity emitted in each month, and where the figure is from."""
         return [emitted_of(group) for group in self._groups]
@@ -122,19 +117,22 @@ class Content:
         return cancelled_of(self.period, self.records.cancelled)
 
     @cached_property
-    def cancelled_before(self) -> Cancelled:
-        """The same of the year before."""
-        return cancelled_of(self.period.before, self.records.cancelled_before)
-
-    @cached_property
     def credits(self) -> list[Credit]:
         """The credits that were, by when."""
-        return credits_of(self.records)
+        known = self.records
+        return credits_of(
+            self.period,
+            known.cancelled,
+            projects=known.projects,
+            retirements=known.retirements,
+            certificates=known.certificates,
+            facts=known.facts,
+        )
 
     @cached_property
     def esrs_e1_7(self) -> EsrsE17:
         """The disclosure of ESRS E1-7."""
-        return esrs_e1_7(self.credits, self.cancelled_before.in_period_tonnes, self.records.contracts)
+        return esrs_e1_7(self.credits, self.records.before.cancelled.in_period_tonnes, self.records.contracts)
 
     @cached_property
     def ab_1305(self) -> Ab1305:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.facts import DisclosureFacts, Mechanism, Sink
     from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
-    from airflow_provider_carbonmark.reporting.records import Period, Records
+    from airflow_provider_carbonmark.reporting.periods import Period
 
 _ZERO = Decimal(0)
 _EXACT = Context(prec=60)
@@ -111,18 +111,18 @@ class Cancelled:
     :param for_period_late_tonnes: as above, of what is for the period.
     """
 
-    in_period_tonnes: Decimal
-    in_period_for_it_tonnes: Decimal
-    in_period_for_others_tonnes: Decimal
-    in_period_for_none_tonnes: Decimal
-    in_period_late_tonnes: Decimal
-    in_period_cost_usd: Decimal
-    in_period_fees_usd: Decimal
-    in_period_fees_told_tonnes: Decimal
-    for_period_tonnes: Decimal
-    for_period_in_it_tonnes: Decimal
-    for_period_at_other_times_tonnes: Decimal
-    for_period_late_tonnes: Decimal
+    in_period_tonnes: Decimal = _ZERO
+    in_period_for_it_tonnes: Decimal = _ZERO
+    in_period_for_others_tonnes: Decimal = _ZERO
+    in_period_for_none_tonnes: Decimal = _ZERO
+    in_period_late_tonnes: Decimal = _ZERO
+    in_period_cost_usd: Decimal = _ZERO
+    in_period_fees_usd: Decimal = _ZERO
+    in_period_fees_told_tonnes: Decimal = _ZERO
+    for_period_tonnes: Decimal = _ZERO
+    for_period_in_it_tonnes: Decimal = _ZERO
+    for_period_at_other_times_tonnes: Decimal = _ZERO
+    for_period_late_tonnes: Decimal = _ZERO
 
 
 def cancelled_of(period: Period, cancelled: Iterable[Cancellation]) -> Cancelled:
@@ -152,15 +152,22 @@ def cancelled_of(period: Period, cancelled: Iterable[Cancellation]) -> Cancelled
     )
 
 
-def credits_of(records: Records) -> list[Credit]:
-    """Return what was cancelled in a report's period or for its emissions, by when it was."""
-    projects = {each.project_id: each for each in records.projects}
+def credits_of(
+    period: Period,
+    cancelled: Iterable[Cancellation],
+    *,
+    projects: Iterable[Project],
+    retirements: Iterable[RetirementFacts],
+    certificates: Mapping[int, str],
+    facts: DisclosureFacts,
+) -> list[Credit]:
+    """Return what was cancelled in a period or for its emissions, by when it was; the rest are fields of the report's records."""
+    known = {each.project_id: each for each in projects}
     # Once for all credits of a project: there may be a million of them.
-    of_project = cache(lambda id, registry: _of_project(id, registry, projects.get(id), records.facts))
-    told = {each.purchase: each for each in records.retirements}
-    period = records.period
-    cancelled = sorted(records.cancelled, key=lambda each: (each.cancelled_at or period.until, each.purchase))
-    in_period = [each.tonnes if period.has_time(each.cancelled_at) else _ZERO for each in cancelled]
+    of_project = cache(lambda id, registry: _of_project(id, registry, known.get(id), facts))
+    told = {each.purchase: each for each in retirements}
+    in_order = sorted(cancelled, key=lambda each: (each.cancelled_at or period.until, each.purchase))
+    in_period = [each.tonnes if period.has_time(each.cancelled_at) else _ZERO for each in in_order]
     percents = shares(in_period, _PLACES)
     return [
         Credit(
@@ -180,11 +187,11 @@ def credits_of(records: Records) -> list[Credit]:
             cost_usd=each.cost_usd,
             fees_usd=_fees(each),
             certificate_url=each.certificate_url,
-            certificate_file=records.certificates.get(each.purchase),
+            certificate_file=certificates.get(each.purchase),
             transaction_hash=each.transaction_hash,
             explorer_url=each.explorer_url,
         )
-        for each, tonnes, percent in zip(cancelled, in_period, percents, strict=True)
+        for each, tonnes, percent in zip(in_order, in_period, percents, strict=True)
     ]
 
 

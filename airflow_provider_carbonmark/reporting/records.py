@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.facts import DisclosureFacts
+from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.reporting.credits import Cancelled, cancelled_of
+from airflow_provider_carbonmark.reporting.periods import Period
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.cancellations import Cancellation
     from airflow_provider_carbonmark.ledger.files import FileOfRun
@@ -22,62 +24,20 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 
-_PERIOD = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2]))?")
-
 
 @dataclass(frozen=True)
-class Period:
+class YearBefore:
     """
-    A month or a year of the calendar, in UTC.
+    What there is to say of the same period a year before.
 
-    :param text: ``YYYY-MM`` or ``YYYY``.
-    :raises InvalidInputError: when it is neither.
+    :param totals: of its emissions; None where the ledger has none.
+    :param cancelled: what was cancelled in it and for its emissions.
+    :param as_of: when the latest of that was.
     """
 
-    text: str
-
-    def __post_init__(self) -> None:
-        # The first year has none before it, and the last no end.
-        is_one = isinstance(self.text, str) and _PERIOD.fullmatch(self.text) and 1 < int(self.text[:4]) < 9999
-        if not is_one:
-            raise InvalidInputError(
-                "period", "is neither a month nor a year", value=self.text, remedy='Write "2026-10" or "2026"'
-            )
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def is_year(self) -> bool:
-        return len(self.text) == 4
-
-    @property
-    def months(self) -> tuple[str, str]:
-        """The first and the last of its months."""
-        return (f"{self.text}-01", f"{self.text}-12") if self.is_year else (self.text, self.text)
-
-    @property
-    def since(self) -> datetime:
-        """When it begins."""
-        return datetime(int(self.text[:4]), int(self.months[0][5:]), 1, tzinfo=UTC)
-
-    @property
-    def until(self) -> datetime:
-        """When it is over."""
-        years, months = divmod(int(self.months[1][5:]), 12)
-        return datetime(int(self.text[:4]) + years, months + 1, 1, tzinfo=UTC)
-
-    @property
-    def before(self) -> Self:
-        """The same a year before."""
-        return type(self)(f"{int(self.text[:4]) - 1:04}{self.text[4:]}")
-
-    def has_month(self, month: str) -> bool:
-        first, last = self.months
-        return first <= month <= last
-
-    def has_time(self, time: datetime | None) -> bool:
-        return time is not None and self.since <= time < self.until
+    totals: Figures | None = None
+    cancelled: Cancelled = field(default_factory=Cancelled)
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +46,9 @@ class Records:
     What a report is made of.
 
     :param period: the month or the year.
+    :param before: the year before.
     :param lines: the rows for its emissions, as ``Ledger.lines`` gives them; those of other months are passed over.
-    :param lines_before: likewise for the year before.
     :param cancelled: what was cancelled in the period, or for its emissions (``Ledger.cancelled``).
-    :param cancelled_before: likewise for the year before.
     :param contracts: what was paid before its end and not cancelled by then (``Ledger.contracts``).
     :param projects: what is known of their projects.
     :param retirements: what the market tells of their retirements.
@@ -102,10 +61,9 @@ class Records:
     """
 
     period: Period
+    before: YearBefore = YearBefore()
     lines: Collection[PurchaseLine] = ()
-    lines_before: Collection[PurchaseLine] = ()
     cancelled: Collection[Cancellation] = ()
-    cancelled_before: Collection[Cancellation] = ()
     contracts: Collection[Cancellation] = ()
     projects: Collection[Project] = ()
     retirements: Collection[RetirementFacts] = ()
@@ -122,10 +80,11 @@ class Records:
         return max(filter(None, self._times()), default=None)
 
     def _times(self) -> Iterator[datetime | None]:
+        yield self.before.as_of
         steps = ("planned_at", "link_made_at", "paid_at", "retired_at", "failed_at", "declined_at")
-        for line in chain(self.lines, self.lines_before):
+        for line in self.lines:
             yield from (getattr(line, name) for name in steps)
-        for bought in chain(self.cancelled, self.cancelled_before, self.contracts):
+        for bought in chain(self.cancelled, self.contracts):
             yield from (bought.cancelled_at, bought.paid_at)
         yield from (told.read_at for told in self.projects)
         yield from (told.read_at for told in self.retirements)
@@ -152,7 +111,9 @@ def read_records(
     :raises InvalidInputError: when the period is neither a month nor a year.
     """
     asked = Period(period)
-    scope, before = _scope(asked), _scope(asked.before)
+    scope: dict[str, Any] = {"year": int(period)} if asked.is_year else {"month": period}
+    # Before all else, so that it is gone from memory by then.
+    before = _year_before(ledger, asked.before)
     lines = ledger.lines(**scope)
     cancelled = ledger.cancelled(asked.since, asked.until, asked.months)
     contracts = ledger.contracts(asked.until)
@@ -161,10 +122,9 @@ def read_records(
     to_pay = {line.purchase for line in lines if line.purchase and line.state is State.LINK_MADE}
     return Records(
         period=asked,
+        before=before,
         lines=lines,
-        lines_before=ledger.lines(**before),
         cancelled=cancelled,
-        cancelled_before=ledger.cancelled(asked.before.since, asked.before.until, asked.before.months),
         contracts=contracts,
         projects=ledger.projects({each.project_id for each in cancelled if each.project_id}),
         retirements=ledger.retirements(purchases),
@@ -177,5 +137,15 @@ def read_records(
     )
 
 
-def _scope(period: Period) -> dict[str, Any]:
-    return {"year": int(period.text)} if period.is_year else {"month": period.text}
+def _year_before(ledger: Ledger, period: Period) -> YearBefore:
+    # Imported late: only who asks a ledger pays for it.
+    from airflow_provider_carbonmark.ledger.queries import Rows, figures_by_month
+
+    with ledger.reading() as connection:
+        months = figures_by_month(connection, Rows(*period.months)) if connection else {}
+    cancelled = ledger.cancelled(period.since, period.until, period.months)
+    return YearBefore(
+        totals=sum(months.values(), Figures()) if months else None,
+        cancelled=cancelled_of(period, cancelled),
+        as_of=max((each.cancelled_at for each in cancelled if each.cancelled_at), default=None),
+    )

@@ -99,6 +99,7 @@ class Report(Content):
         return csv_text(CREDIT_COLUMNS, credit_rows(self))
 
     def _json(self) -> Iterator[str]:
+        before = self.records.before
         return json_text(
             self._head()
             | {
@@ -106,9 +107,9 @@ class Report(Content):
                 "currency": "USD",
                 "company": self.records.facts.company.model_dump(),
                 "cancelled": asdict(self.cancelled),
-                "cancelled_before": asdict(self.cancelled_before),
+                "cancelled_before": asdict(before.cancelled),
                 "totals": figures_row(self.totals),
-                "totals_before": figures_row(self.totals_before),
+                "totals_before": figures_row(before.totals) if before.totals else None,
                 "esrs_e1_7": asdict(self.esrs_e1_7),
                 "ab_1305": asdict(self.ab_1305),
                 "retired_where": self.retired_where,

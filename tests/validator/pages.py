@@ -20,7 +20,7 @@ from starlette.datastructures import QueryParams
 from airflow_provider_carbonmark.ledger.projects import Project
 from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine, Run, State, Task
 from airflow_provider_carbonmark.reporting import make_report
-from airflow_provider_carbonmark.reporting.records import Period
+from airflow_provider_carbonmark.reporting.periods import Period
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.pages import TEMPLATES
 from airflow_provider_carbonmark.web import pages

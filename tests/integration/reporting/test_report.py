@@ -282,9 +282,9 @@ def test_every_figure_of_both_periods_and_each_share_is_what_sql_says_to_the_las
     like, before = (f"{each}%" for each in (period, f"2025{period[4:]}"))
     report = make_report(read_records(ledger, period, facts=parse_facts(FACTS, "facts.yaml")))
     assert report.totals == script.figures(like)
-    assert report.totals_before == script.figures(before)
+    assert report.records.before.totals == script.figures(before)
     assert report.cancelled == script.cancelled(like)
-    assert report.cancelled_before == script.cancelled(before)
+    assert report.records.before.cancelled == script.cancelled(before)
     assert all(vars(report.totals).values())
     assert all(vars(report.cancelled).values()) or period != "2026"
     for month, figures in report.months.items():

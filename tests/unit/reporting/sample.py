@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.ledger.cancellations import Cancellation
 from airflow_provider_carbonmark.ledger.facts import DisclosureFacts, parse_facts
+from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.files import FileOfRun
 from airflow_provider_carbonmark.ledger.projects import Methodology, Project
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
 from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.reporting import Records, make_report
-from airflow_provider_carbonmark.reporting.records import Period
+from airflow_provider_carbonmark.reporting.credits import cancelled_of
+from airflow_provider_carbonmark.reporting.periods import Period
+from airflow_provider_carbonmark.reporting.records import YearBefore
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.reporting.report import Report
@@ -227,13 +230,12 @@ def a_known_year(period: str = "2026") -> Records:
     return Records(
         period=wanted,
         lines=[line for line in lines if wanted.has_month(line.month)],
-        lines_before=[a_line(month=wanted.before.months[0], emitted="190.5")],
+        before=YearBefore(Figures(Decimal("190.5")), cancelled_of(wanted.before, last_year)),
         cancelled=[
             each
             for each in all_cancelled
             if wanted.has_time(each.cancelled_at) or any(map(wanted.has_month, each.for_months))
         ],
-        cancelled_before=last_year,
         contracts=[a_cancellation(line) for line in lines if line.state is State.PAID],
         projects=PROJECTS,
         retirements=[_told(each) for each in retired if each.project_id != "TVER-0044"],

@@ -53,8 +53,6 @@ def test_what_is_cancelled_in_a_period_and_for_it_are_told_apart() -> None:
     assert tonnes(on(*all_of_them).cancelled) == (30, 6, 13, 11, 0, 15, 6, 9, 0)
     assert tonnes(on(*all_of_them, period="2027").cancelled) == (10, 1, 9, 0, 0, 1, 1, 0, 0)
     assert tonnes(on(*all_of_them, period="2026-12").cancelled) == (10, 6, 3, 1, 0, 15, 6, 9, 0)
-    before = on(cancelled_before=all_of_them, period="2027").cancelled_before
-    assert before == on(*all_of_them).cancelled
 
 
 @pytest.mark.parametrize(("day", "late"), [("2026-12-31", 0), ("2027-01-01", 4)])

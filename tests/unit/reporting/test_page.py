@@ -306,8 +306,8 @@ def test_a_picture_of_many_entities_says_that_it_shows_the_largest() -> None:
 
 def test_pages_charts_and_databases_are_loaded_only_when_one_is_asked_for() -> None:
     code = (
-        "import sys; from airflow_provider_carbonmark.reporting import Records, make_report, records\n"
-        "made = make_report(Records(records.Period('2026'))); made.to_csv(); made.to_json()\n"
+        "import sys; from airflow_provider_carbonmark.reporting import Records, make_report, periods\n"
+        "made = make_report(Records(periods.Period('2026'))); made.to_csv(); made.to_json()\n"
         "print(*{'jinja2', 'pygal', 'airflow', 'sqlalchemy', 'yaml'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
-from airflow_provider_carbonmark.reporting.records import Period
+from airflow_provider_carbonmark.reporting.periods import Period
 from tests.unit.reporting.sample import PLANNED_AT, RUN, a_line, report_on
 
 if TYPE_CHECKING:
