@@ -69,6 +69,11 @@ CONFIG = {
                 example="72",
                 default="24",
             ),
+            "disclosure_facts": _option(
+                "YAML or JSON file that states of the company and of credits what the market doesn't tell: what they stand for, "
+                "which standards are recognised, who sells. See dags/disclosure_facts.yaml. Default: nothing of it is stated.",
+                example="/srv/airflow/disclosure_facts.yaml",
+            ),
             "max_concurrent_polls": _option(
                 "How many payments of one connection a triggerer asks about at the same moment.",
                 kind="integer",

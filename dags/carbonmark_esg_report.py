@@ -1,10 +1,14 @@
 """
 ### What was emitted, what was retired for it, where is the proof
 
-Writes a report for people (`index.html`), for the books (`report.csv`) and for programs (`report.json`) below `folder`, one folder for a month and
-one for its year. Runs after retirements were recorded, for their months; `period` asks for another. And on the 1st, for the month before the
+Writes a report below `folder`, one folder for a month and one for its year: `index.html` for you, `public.html` for everybody, `credits.csv` and
+`report.csv` for the books, `report.json` for programs, and `index.json` with what proves that none of them was changed. Copies of the certificates are beside the folders. The
+reports have what was retired
+(cancelled) in the period and for its emissions, by credit, filled into what companies have to disclose.
+Runs after retirements were recorded, for the months that they are for and the one that they were in; `period` asks for another. And on the 1st, for the month before the
 last: on 1 December for October, whose purchases were planned on 21 November. So a month that was declined or left unpaid is reported too.
-The figures are those of the ledger; rehearsals are shown apart and never count.
+The figures are those of the ledger; rehearsals are shown apart and never count. What the market doesn't tell of credits, and nobody of your company,
+is in the file that `[carbonmark] disclosure_facts` names.
 """
 
 from __future__ import annotations
@@ -12,19 +16,27 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import ObjectStoragePath, Param, dag, task
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
 
+from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
+from airflow_provider_carbonmark.hooks.disclosure import disclosure_facts
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
+from airflow_provider_carbonmark.hooks.retirements import fetch_certificates
 from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
-from airflow_provider_carbonmark.reporting import make_report
+from airflow_provider_carbonmark.reporting import make_report, read_records
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +64,12 @@ def month_planned_last(run_after: datetime) -> str:
     return pendulum.instance(run_after).subtract(months=2).format("YYYY-MM")
 
 
+def certificates(ledger: Ledger, folder: ObjectStoragePath, purchases: Collection[int]) -> dict[int, str]:
+    """Store copies of certificates, once for all reports; return where each is from a report's folder."""
+    stored = fetch_certificates(ledger, CarbonmarkHook(), purchases, folder)
+    return {purchase: f"../{place}" for purchase, place in stored.items()}
+
+
 @dag(
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable("0 7 1 * *", timezone="UTC"), assets=[CARBONMARK_RETIREMENTS]
@@ -75,22 +93,26 @@ def carbonmark_esg_report():
     @task
     def report(*, params: dict[str, Any], dag_run=None, triggering_asset_events=None) -> list[str]:
         """Write the reports; return where the pages are."""
-        months = months_of(triggering_asset_events) or {month_planned_last(dag_run.run_after)}
+        retired = months_of(triggering_asset_events)
+        # What was retired belongs to the months that it is for, and to the month in which it was.
+        months = (
+            {*retired, f"{dag_run.run_after:%Y-%m}"} if retired else {month_planned_last(dag_run.run_after)}
+        )
         periods = [params["period"]] if params["period"] else {*months, *(month[:4] for month in months)}
+        facts, folder = disclosure_facts(), ObjectStoragePath(params["folder"])
         pages = []
         for period in sorted(periods):
             with open_ledger() as ledger:
-                scope = {"year": int(period)} if len(period) == 4 else {"month": period}
-                lines, twice = ledger.lines(**scope), ledger.second_payments(**scope)
-                to_pay = {line.purchase for line in lines if line.purchase and line.state == "link_made"}
-                addresses = {id: url for id in to_pay if (url := pay_url(ledger, id))}
-                made = make_report(lines, period, twice, addresses)
-            *_, page = made.write(ObjectStoragePath(params["folder"]) / period)
+                copies = partial(certificates, ledger, folder)
+                records = read_records(ledger, period, facts=facts, pay_url=pay_url, certificates=copies)
+            made = make_report(records)
+            *_, page = made.write(folder / period)
             log.info(
-                "%s: %s t retired of %s t emitted: %s",
+                "%s: %s t retired for %s t emitted, and %s t retired in the period: %s",
                 period,
                 made.totals.retired_tonnes,
                 made.totals.emitted_tonnes,
+                made.cancelled.in_period_tonnes,
                 page,
             )
             pages.append(str(page))

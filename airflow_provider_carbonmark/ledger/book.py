@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
 from airflow_provider_carbonmark.ledger import (
+    cancellations,
     coverage,
     files,
     invariants,
@@ -53,6 +54,7 @@ from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_stat
 from airflow_provider_carbonmark.ledger.schema import allocations, origins, source_files
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.cancellations import Cancellation
     from airflow_provider_carbonmark.ledger.files import FileOfRun
     from airflow_provider_carbonmark.ledger.invariants import Broken
     from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
@@ -74,6 +76,12 @@ class Ledger(Purchases):
         """Return what the addresses that buyers come back to are signed with; None where nothing was ever written."""
         identity = self._database.identity()
         return identity.signing_key if identity else None
+
+    @property
+    def version(self) -> int:
+        """Which version its tables are of; 0 where nothing was ever written."""
+        identity = self._database.identity()
+        return identity.version if identity else 0
 
     def reading(self) -> AbstractContextManager[Connection | None]:
         """Give a connection to ask in SQL (:mod:`~airflow_provider_carbonmark.ledger.queries`); None where nothing was ever written."""
@@ -179,6 +187,20 @@ class Ledger(Purchases):
     def broken(self) -> list[Broken]:
         """Return the rows that break what holds of every ledger; see :mod:`~airflow_provider_carbonmark.ledger.invariants`."""
         return self._read([], lambda connection: list(invariants.broken(connection)))
+
+    def cancelled(self, since: datetime, until: datetime, months: tuple[str, str]) -> list[Cancellation]:
+        """
+        Return what was cancelled, by when it was; no rehearsals.
+
+        :param since: what was cancelled from then on,
+        :param until: and before that;
+        :param months: and, whenever it was, what is for the emissions of the first to the last of these months, ``YYYY-MM``.
+        """
+        return self._read([], cancellations.cancelled, since, until, months)
+
+    def contracts(self, at: datetime) -> list[Cancellation]:
+        """Return what was paid before a time, was not cancelled by then, and has not failed since; no rehearsals."""
+        return self._read([], cancellations.contracts, at)
 
     def missing_projects(self) -> list[str]:
         """Return the projects of purchases that nothing is known of, such as ``VCS-191``."""

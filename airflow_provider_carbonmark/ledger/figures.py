@@ -19,16 +19,18 @@ class Figures:
 
     :param emitted_tonnes: as stated last for each entity and month.
     :param retired_tonnes: what was retired for it.
-    :param open_tonnes: emitted less retired, for each entity and month: a surplus of one is not taken for another.
+    :param covered_tonnes: of that, no more than was emitted, for each entity and month: a surplus of one is not taken for another.
+    :param open_tonnes: emitted and not covered.
     :param planned_tonnes: in lines without a link to pay.
     :param link_made_tonnes: in lines with a link that nobody has paid.
     :param paid_tonnes: paid, and not retired yet.
-    :param cost_usd: cost of what was retired, fees included.
+    :param cost_usd: cost of what was retired as quoted, fees included.
     :param rounding_tonnes: retired besides, because credits are sold in steps: nobody's.
     """
 
     emitted_tonnes: Decimal = _ZERO
     retired_tonnes: Decimal = _ZERO
+    covered_tonnes: Decimal = _ZERO
     open_tonnes: Decimal = _ZERO
     planned_tonnes: Decimal = _ZERO
     link_made_tonnes: Decimal = _ZERO
@@ -42,12 +44,11 @@ class Figures:
 
     @property
     def coverage_percent(self) -> Decimal | None:
-        """Retired in per cent of emitted, rounded down to 0.1; None where nothing was emitted."""
-        if self.emitted_tonnes <= 0:
+        """Covered in per cent of all that was to be, rounded down to 0.1: 100 only where nothing is open. None where nothing was emitted."""
+        to_cover = _EXACT.add(self.covered_tonnes, self.open_tonnes)
+        if not to_cover:
             return None
-        per_mille = _EXACT.divide_int(
-            _EXACT.multiply(self.retired_tonnes, Decimal(1000)), self.emitted_tonnes
-        )
+        per_mille = _EXACT.divide_int(_EXACT.multiply(self.covered_tonnes, Decimal(1000)), to_cover)
         return per_mille.scaleb(-1, _EXACT)
 
     @property

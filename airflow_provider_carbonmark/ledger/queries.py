@@ -219,8 +219,9 @@ def _pairs(rows: Rows, *more: ColumnElement[bool]) -> Subquery:
     )
     stated = select(sums, _stated_last(sums, rows).label("emitted_tonnes")).subquery()
     emitted, retired = stated.c.emitted_tonnes, stated.c.retired_tonnes
+    covered = case((emitted > retired, retired), (emitted > _NOTHING, emitted), else_=_NOTHING)
     still_open = case((emitted > retired, emitted - retired), else_=_NOTHING)
-    return select(stated, still_open.label("open_tonnes")).subquery()
+    return select(stated, covered.label("covered_tonnes"), still_open.label("open_tonnes")).subquery()
 
 
 def _stated_last(sums: Subquery, rows: Rows) -> ColumnElement[Decimal]:

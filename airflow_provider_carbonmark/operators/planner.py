@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import is_passing
 from airflow_provider_carbonmark.hooks.checkout import link_lifetime
+from airflow_provider_carbonmark.hooks.disclosure import disclosure_facts
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.projects import known_projects
 
@@ -96,21 +97,15 @@ def _facts(
         )
         raise (AirflowException if is_passing(error) else AirflowFailException)(problem) from error
     known = {project.project_id: project for project in projects}
-    mechanisms, stated = {}, _stated()
+    mechanisms, stated = {}, disclosure_facts()
     for id in ids:
         project = known.get(id)
-        methodologies = [each.id for each in project.methodologies] if project else []
-        country, mechanism = stated(id, methodologies)
-        if country and project:
+        if project and (country := stated.project(id).country):
             known[id] = replace(project, country=country)
-        if mechanism:
+        methodologies = [each.id for each in project.methodologies] if project else []
+        if mechanism := stated.mechanism_of(id, methodologies):
             mechanisms[id] = mechanism
     return ProjectFacts(known, mechanisms)
-
-
-def _stated() -> Callable[[str, Collection[str]], tuple[str | None, str | None]]:
-    """Return what gives the country and the mechanism that the deployment states of a project, by its id and those of its methodologies."""
-    return lambda project_id, methodologies: (None, None)
 
 
 def _warn(plan: Plan) -> None:

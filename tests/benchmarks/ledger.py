@@ -35,13 +35,17 @@ def ledgers(folder: Path) -> Iterator[dict[tuple[str, int], dict[str, str]]]:
         yield found
 
 
+def measure(folder: Path, env: dict[str, str]) -> dict[str, float]:
+    """Measure a ledger; and, in a process of its own, whose memory that is, the report."""
+    processes = ("measure",), ("report", folder)
+    what, report = (run_measured(folder, "ledger_process", *arguments, env=env) for arguments in processes)
+    return {**what, **report}
+
+
 def main() -> list[Row]:
     """Compare a ledger with one of a tenth of its rows, and the page of a large year with that of a small one."""
     with scratch() as folder, ledgers(folder) as envs:
-        sides = {
-            side: partial(run_measured, folder, "ledger_process", "measure", env=env)
-            for side, env in envs.items()
-        }
+        sides = {side: partial(measure, folder, env) for side, env in envs.items()}
         found = in_turn("ledger", PROCESS_ROUNDS, sides)
     rows = []
     for database in ("SQLite", "PostgreSQL"):
@@ -55,6 +59,10 @@ def main() -> list[Row]:
         years, other = (large["year before"], large["year"]), "ours, same ledger, a year of 25,000 rows"
         what = f"{title}, the page of a year of 390,000 rows: time"
         rows.append(compare(what, *years, "{:.2f} s", other, their_text="{:.3f} s"))
+        bought, fewer = (f"{each['purchases']:,.0f} purchases" for each in (large, small))
+        for what, name, form in (("time", "seconds", "{:.1f} s"), ("memory", "megabytes", "{:.0f} MB")):
+            title_of_report = f"{title}, the report on a year in which {bought} were retired: {what}"
+            rows.append(compare(title_of_report, large[name], small[name], form, f"ours, {fewer}"))
     return rows
 
 

@@ -1,5 +1,5 @@
 """
-The measured process of the ledger: `python -m tests.benchmarks.ledger_process fill <rows>|measure`.
+The measured process of the ledger: `python -m tests.benchmarks.ledger_process fill <rows>|measure|report <folder>`.
 
 The environment says where the ledger is, as it does for a task.
 """
@@ -7,6 +7,7 @@ The environment says where the ledger is, as it does for a task.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Index, Table, delete, insert, literal, select
@@ -25,6 +27,7 @@ from airflow_provider_carbonmark.ledger.rows import new_ids, run_values
 from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.planning import plan_purchases
+from airflow_provider_carbonmark.reporting import make_report, read_records
 from airflow_provider_carbonmark.web import pages, views
 from airflow_provider_carbonmark.web.views import Wanted
 from tests.benchmarks.planning_process import DEDICATIONS, MONTH, NOW, emissions_of, market_of
@@ -346,10 +349,23 @@ def measure() -> dict[str, float]:
     }
 
 
+def report(folder: str) -> dict[str, float]:
+    """Write the report on 2026, in which all of the ledger's purchases were retired, whenever what they are for was emitted."""
+    started = time.perf_counter()
+    with open_ledger() as ledger:
+        records = read_records(ledger, "2026")
+    make_report(records).write(Path(folder) / "report")
+    seconds = time.perf_counter() - started
+    # Linux counts in KiB.
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"purchases": len(records.cancelled), "seconds": seconds, "megabytes": megabytes}
+
+
 def main(command: str, *arguments: str) -> None:
     if command == "fill":
         fill(int(*arguments))
-    print(json.dumps(measure() if command == "measure" else {}))
+    measured = {"measure": measure, "report": partial(report, *arguments)}
+    print(json.dumps(measured[command]() if command in measured else {}))
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_the_report_shows_a_rehearsal_apart_and_counts_none_of_it(
     assert page.endswith("/2026-10/index.html")
     assert report["totals"]["retired_tonnes"] == "0"
     proven = {
-        row["entity"]: row["certificate_url"] for row in report["test_lines"] if row["state"] == "retired"
+        row["entity"]: row["certificate_url"] for row in report["test_lines"] if row["state"] == "rehearsed"
     }
     assert {entity: proven[entity] for entity in october_retired} == {
         entity: retirement["certificate_url"] for entity, retirement in october_retired.items()

@@ -282,10 +282,10 @@ def test_the_report_of_1_january_is_on_november() -> None:
 
 
 @pytest.mark.usefixtures("ledger")
-def test_retirements_have_the_reports_on_their_months_and_years_written(tmp_path: Path) -> None:
+def test_retirements_have_the_reports_on_what_they_are_for_and_when_they_were_written(tmp_path: Path) -> None:
     events = [{"months": months} for months in (["2026-10"], ["2025-12", "2026-10"])]
 
-    assert reported(tmp_path, *events) == ["2025", "2025-12", "2026", "2026-10"]
+    assert reported(tmp_path, *events) == ["2025", "2025-12", "2026", "2026-10", "2026-12"]
     assert reported(tmp_path, *events, period="2024") == ["2024"]
 
 
@@ -304,6 +304,6 @@ def test_retirements_have_the_reports_on_their_months_and_years_written(tmp_path
 def test_an_event_that_names_no_month_is_passed_over_with_a_warning(
     tmp_path: Path, extra: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert reported(tmp_path, {"months": ["2025-03"]}, extra) == ["2025", "2025-03"]
+    assert reported(tmp_path, {"months": ["2025-03"]}, extra) == ["2025", "2025-03", "2026", "2026-12"]
     assert "Passed over an event" in caplog.text
     assert reported(tmp_path, extra) == ["2026", "2026-10"]

@@ -20,13 +20,14 @@ from starlette.datastructures import QueryParams
 from airflow_provider_carbonmark.ledger.projects import Project
 from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine, Run, State, Task
 from airflow_provider_carbonmark.reporting import make_report
+from airflow_provider_carbonmark.reporting.periods import Period
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.pages import TEMPLATES
 from airflow_provider_carbonmark.web import pages
 from airflow_provider_carbonmark.web.views import MOST_ROWS, Wanted, view
 from tests.integration.sandbox.conftest import Shopper
 from tests.unit.ledger.rows import planned_by, write
-from tests.unit.reporting.sample import NASTY, PLANNED_AT, REPORTS, RUN, a_line, a_year
+from tests.unit.reporting.sample import NASTY, PLANNED_AT, REPORTS, RUN, a_line, a_year, the_nasty
 
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
@@ -59,9 +60,11 @@ def worst_lines(**changes: object) -> list[PurchaseLine]:
 
 
 def reports() -> Iterator[str]:
-    worst = worst_lines() + worst_lines(test_mode=True)
-    for lines, period in (*REPORTS.values(), (worst, "2026-10"), (worst, "2026")):
-        yield make_report(lines, period).to_html()
+    worst = the_nasty(WORST, WORST_ADDRESS)
+    for records in (*REPORTS.values(), worst, replace(worst, period=Period("2026"))):
+        report = make_report(records)
+        yield report.to_html()
+        yield report.to_public_html()
 
 
 def ledger_pages() -> Iterator[str]:

@@ -18,7 +18,6 @@ from airflow_provider_carbonmark.emissions import EmissionsColumns, Scope, emiss
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.purchase import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
-from airflow_provider_carbonmark.operators import planner
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, declined, stated
 from tests.integration.airflow.parts import each_database
@@ -379,15 +378,14 @@ def test_a_market_that_says_nothing_of_projects_fails_the_plan_that_asks_for_it(
     assert ledger.lines() == []
 
 
-def test_a_mechanism_and_a_country_are_what_the_deployment_says_of_them(dag_run, ledger, monkeypatch):
+def test_a_mechanism_and_a_country_are_what_the_deployment_says_of_them(
+    dag_run, ledger, monkeypatch, tmp_path
+):
     with pytest.raises(AirflowFailException, match="11 where nothing is known of the project's mechanism"):
         dag_run.plan(filters=ListingFilter(mechanism="removal"))
 
-    def stated(project_id, methodologies):
-        return ("Mexiko" if project_id == "VCS-2502" else None), (
-            "removal" if "VM0033" in methodologies else None
-        )
-
-    monkeypatch.setattr(planner, "_stated", lambda: stated)
+    facts = tmp_path / "facts.yaml"
+    facts.write_text("methodologies: {VM0033: {mechanism: removal}}\nprojects: {VCS-2502: {country: Mexiko}}")
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__DISCLOSURE_FACTS", str(facts))
     (line,) = dag_run.plan(filters=ListingFilter(mechanism="removal", countries=["Mexiko"]))
     assert line["project_id"] == "VCS-2502"

@@ -14,7 +14,6 @@ from airflow_provider_carbonmark.ledger.queries import Rows
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
-from airflow_provider_carbonmark.reporting import make_report
 from tests.integration.ledger.parts import (
     FIRST,
     MONTH,
@@ -32,6 +31,7 @@ from tests.integration.ledger.parts import (
     plan,
 )
 from tests.unit.planning.market import offer
+from tests.unit.reporting.sample import report_on
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -151,7 +151,7 @@ def test_its_link_is_taken_up_once(ledger: Ledger) -> None:
 
 def test_rounding_is_shown_apart_from_everybody_s_figures(ledger: Ledger, engine: Engine) -> None:
     retired(ledger)
-    report = make_report(ledger.lines(year=2026), "2026")
+    report = report_on(ledger.lines(year=2026), "2026")
     assert report.totals.retired_tonnes == report.totals.emitted_tonnes == Decimal("0.0019")
     assert (report.totals.open_tonnes, report.totals.rounding_tonnes) == (Decimal(0), Decimal("0.0011"))
     assert report.totals.cost_usd == Decimal("0.00475")
@@ -166,7 +166,7 @@ def test_why_nothing_is_bought_for_a_figure_is_kept_and_told_to_planners(ledger:
     assert (kept.reason, kept.emitted_tonnes, kept.purchase) == (left.reason, left.emitted_tonnes, None)
     known = told(ledger).covered["api", MONTH]
     assert (known.reason, known.covered_tonnes) == (left.reason, Decimal(0))
-    report = make_report([kept], MONTH)
+    report = report_on([kept], MONTH)
     assert report.totals.open_tonnes == left.emitted_tonnes
     assert "carried over: too little" in report.to_html()
 

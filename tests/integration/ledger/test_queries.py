@@ -17,11 +17,10 @@ from airflow_provider_carbonmark.ledger.purchase import Run, State
 from airflow_provider_carbonmark.ledger.queries import Rows, ever
 from airflow_provider_carbonmark.ledger.rows import LINES
 from airflow_provider_carbonmark.ledger.schema import allocations
-from airflow_provider_carbonmark.reporting import make_report
 from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import MONTH, Buyer, buying, line, plan
 from tests.unit.ledger.rows import write
-from tests.unit.reporting.sample import a_line, a_year
+from tests.unit.reporting.sample import a_line, a_year, report_on
 
 EVER = ever()
 
@@ -59,7 +58,7 @@ def test_the_figures_are_those_of_a_report_on_the_same_rows(engine, seed):
     for dag_ids in (None, ["a"], ["a", "c"], ["nobody"]):
         visible = [line for line in lines if dag_ids is None or line.run.dag_id in dag_ids]
         for period, first, last in (("2026", "2026-01", "2026-12"), ("2026-10", "2026-10", "2026-10")):
-            report = make_report(visible, period)
+            report = report_on(visible, period)
             rows = Rows(first, last, dag_ids)
             with engine.connect() as connection:
                 assert queries.figures_by_month(connection, rows) == report.months

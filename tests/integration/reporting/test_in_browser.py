@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_carbonmark.reporting import make_report
 from tests.e2e.browser import chromium
-from tests.unit.reporting.sample import a_year
+from tests.unit.reporting.sample import REPORTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -25,11 +25,15 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module", params=["2026", "2026-10"])
+PAGES = ["a year/index.html", "a year/public.html", "a month/index.html"]
+
+
+@pytest.fixture(scope="module", params=PAGES)
 def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp(request.param)
-    make_report(a_year(), request.param).write(folder)
-    return (folder / "index.html").as_uri()
+    name, _, page = request.param.partition("/")
+    folder = tmp_path_factory.mktemp("report")
+    make_report(REPORTS[name]).write(folder)
+    return (folder / page).as_uri()
 
 
 def opened(browser: Browser, address: str, viewport: dict[str, int], scheme: str = "light") -> Page:
@@ -108,7 +112,7 @@ def test_paper_is_light_and_has_the_addresses_of_the_proof(browser: Browser, add
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator(".on-paper img").is_visible()
     assert not page.locator(".on-screen img").is_visible()
-    link = page.locator("table.purchases a[href^=http]").first
+    link = page.locator("table.by-credit td a[href^=http]").first
     printed = link.evaluate("link => getComputedStyle(link, '::after').content")
     assert link.get_attribute("href") in printed
     assert (

@@ -12,17 +12,16 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 
 from airflow_provider_carbonmark.reporting import make_report
-from tests.unit.reporting.sample import a_year
+from tests.unit.reporting.sample import REPORTS
+from tests.unit.reporting.test_formats import WRITTEN
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.reporting.report import Report
 
-WRITTEN = ["report.csv", "report.json", "index.html"]
-
 
 @pytest.fixture
 def report() -> Report:
-    return make_report(a_year(), "2026-10")
+    return make_report(REPORTS["a month"])
 
 
 @pytest.fixture
@@ -31,6 +30,11 @@ def bucket() -> Iterator[ObjectStoragePath]:
     attach("memory", fs=files)
     yield ObjectStoragePath("memory://reports/offsets")
     files.store.clear()
+
+
+def contents(report: Report) -> dict[str, str]:
+    made = (report.to_credits_csv(), report.to_csv(), report.to_json(), report.to_public_html())
+    return dict(zip(WRITTEN, made, strict=False)) | {"index.html": report.to_html()}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +51,8 @@ def test_a_local_folder_gets_whole_files_only(
         report.write(path_of(folder))
         assert (folder / "index.html").stat().st_ino != Path(f"/proc/self/fd/{old.fileno()}").stat().st_ino
         assert old.read() == report.to_html()
-    assert (folder / "report.csv").read_bytes() == report.to_csv().encode()
-    assert (folder / "report.json").read_bytes() == report.to_json().encode()
+    for name, content in contents(report).items():
+        assert (folder / name).read_bytes() == content.encode()
 
 
 def test_a_bucket_gets_each_file_under_its_own_name_only(
@@ -65,5 +69,5 @@ def test_a_bucket_gets_each_file_under_its_own_name_only(
     written = report.write(bucket / "2026-10")
     assert opened == [path.name for path in written] == WRITTEN
     assert sorted(path.name for path in (bucket / "2026-10").iterdir()) == sorted(WRITTEN)
-    assert (bucket / "2026-10" / "index.html").read_bytes() == report.to_html().encode()
-    assert (bucket / "2026-10" / "report.csv").read_bytes() == report.to_csv().encode()
+    for name, content in contents(report).items():
+        assert (bucket / "2026-10" / name).read_bytes() == content.encode()

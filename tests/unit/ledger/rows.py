@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -26,9 +29,15 @@ def planned_by(dag_id: str, entity: str | None = None, **changes: object) -> Pur
 
 
 def write(engine: Engine, lines: Iterable[PurchaseLine]) -> None:
-    """Put rows into a ledger as they are, whatever the ledger itself would say to them."""
+    """Put rows into a ledger as they are, whatever the ledger itself would say to them. Those with one purchase are shares of it."""
     lines = list(lines)
-    bought = [line for line in lines if line.purchase is not None]
+    shares: dict[int, list[PurchaseLine]] = defaultdict(list)
+    for line in lines:
+        if line.purchase is not None:
+            shares[line.purchase].append(line)
+    bought = [
+        replace(of_it[0], quantity_tonnes=sum(map(_tonnes, of_it), Decimal(0))) for of_it in shares.values()
+    ]
     linked = [line for line in bought if line.link_made_at or line.checkout_url]
     with engine.connect() as connection:
         make_tables(connection, "")
@@ -42,13 +51,16 @@ def write(engine: Engine, lines: Iterable[PurchaseLine]) -> None:
         connection.commit()
 
 
+def _tonnes(line: PurchaseLine) -> Decimal:
+    return line.quantity_tonnes + line.rounding_tonnes
+
+
 def _purchase(line: PurchaseLine) -> dict[str, Any]:
     names = {column.name for column in purchases.columns} & set(vars(line))
     return {
         **{name: getattr(line, name) for name in names},
         # The database keeps no word of its own for it.
         "state": State.FAILED if line.state is State.PAID_NOT_RETIRED else line.state,
-        "quantity_tonnes": line.quantity_tonnes + line.rounding_tonnes,
         "id": line.purchase,
         **run_values(line.run),
         **run_values(line.handler, "handler_"),

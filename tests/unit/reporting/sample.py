@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_carbonmark.ledger.cancellations import Cancellation
+from airflow_provider_carbonmark.ledger.facts import DisclosureFacts, parse_facts
+from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.files import FileOfRun
+from airflow_provider_carbonmark.ledger.projects import Methodology, Project
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
+from airflow_provider_carbonmark.ledger.values import Origin, Part
+from airflow_provider_carbonmark.reporting import Records, make_report
+from airflow_provider_carbonmark.reporting.credits import cancelled_of
+from airflow_provider_carbonmark.reporting.periods import Period
+from airflow_provider_carbonmark.reporting.records import YearBefore
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.reporting.report import Report
 
 RUN = Run("carbonmark_monthly_offset", "scheduled__2026-11-21T06:00:00+00:00", "us")
 PLANNED_AT = datetime(2026, 11, 21, 6, 2, tzinfo=UTC)
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\u202eevil"
 CREDITS = (("VCS-191", 2019, "3.78"), ("ICR-112", 2021, "5.4"), ("TVER-0044", 2020, "2.155"))
+
+FACTS = Path(__file__).parents[3] / "dags" / "disclosure_facts.yaml"
+YEAR = timedelta(days=365)
+PROJECTS = (
+    Project(
+        project_id="VCS-191",
+        name="Upper Gorge Run-of-River Hydropower",
+        country="China",
+        region="Asia",
+        registry="VCS",
+        methodologies=(Methodology("ACM0002", "Renewable Energy", "Grid-connected electricity generation"),),
+        url="https://registry.example/vcs/191",
+        read_at=PLANNED_AT,
+    ),
+    Project(
+        project_id="ICR-112",
+        name="Spruce Harbour Afforestation",
+        country="Sweden",
+        methodologies=(Methodology("AR-ACM0003", "Forestry", "Afforestation and reforestation"),),
+        read_at=PLANNED_AT,
+    ),
+)
 
 _ids = count(1)
 _STATES_BEFORE = {
@@ -75,6 +113,44 @@ def _proof(id: int) -> dict[str, str]:
     }
 
 
+def report_on(lines: Iterable[PurchaseLine], period: str = "2026-10", **known: Any) -> Report:
+    """Make a report on rows, and on what was cancelled for them."""
+    lines = list(lines)
+    records = {"lines": lines, "cancelled": cancelled(lines), **known}
+    return make_report(Records(Period(period), **records))
+
+
+def cancelled(lines: Iterable[PurchaseLine]) -> list[Cancellation]:
+    """Return what is retired of rows, each of which is a purchase."""
+    retired = [line for line in lines if line.state is State.RETIRED and not line.test_mode]
+    return [a_cancellation(line) for line in retired]
+
+
+def a_cancellation(line: PurchaseLine | None = None, **changes: Any) -> Cancellation:
+    """Return a row's purchase as it is cancelled."""
+    line = line or a_line()
+    same = (
+        "project_id",
+        "registry",
+        "vintage",
+        "unit_price_usd",
+        "base_unit_price_usd",
+        "cost_usd",
+        "paid_at",
+    )
+    same += ("beneficiary_name", "retirement_message", "certificate_url", "transaction_hash", "explorer_url")
+    values: dict[str, Any] = {
+        "purchase": line.purchase,
+        "tonnes": line.quantity_tonnes + line.rounding_tonnes,
+        "for_months": {line.month: line.quantity_tonnes},
+        "cancelled_at": line.retired_at,
+        "is_told": line.retired_at_told,
+        "asset_price_source_id": line.asset_price_source_id,
+        **{name: getattr(line, name) for name in same},
+    }
+    return Cancellation(**values | changes)
+
+
 def a_year() -> list[PurchaseLine]:
     """Return ten months of five entities: splits, a correction, failures, links that wait, and a rehearsal."""
     entities = {
@@ -109,6 +185,9 @@ def _bought(entity: str, month: int, emitted: Decimal, place: int) -> list[Purch
             registry=project.partition("-")[0],
             vintage=vintage,
             unit_price_usd=Decimal(price),
+            base_unit_price_usd=Decimal(price) - Decimal("0.4") if project != "TVER-0044" else None,
+            origin=_origin(entity, emitted),
+            retired_at_told={"VCS-191": True, "ICR-112": False}.get(project),
             cost_usd=(part * Decimal(price)).quantize(Decimal("0.0001")),
         )
         at = datetime(2026, month, 21, 9, 30, tzinfo=UTC) + timedelta(days=31)
@@ -116,6 +195,80 @@ def _bought(entity: str, month: int, emitted: Decimal, place: int) -> list[Purch
             replace(line, planned_at=at, link_made_at=at, paid_at=at, retired_at=at + timedelta(minutes=3))
         )
     return bought
+
+
+def _origin(entity: str, emitted: Decimal) -> Origin | None:
+    if entity == "(no entity)":
+        return None
+    scope_2, scope_3 = emitted / 4, emitted / 4 * 3
+    parts = Part("mbm", "2", "market-based", scope_2), Part("scope 3", "3", "", scope_3)
+    return Origin("AWS", "v3.0.2", parts)
+
+
+def a_known_year(period: str = "2026") -> Records:
+    """Return the year with all that is known of it, and some of the year before: what was cancelled late, too, and without a plan."""
+    lines = a_year()
+    retired = cancelled(lines)
+    late = replace(
+        a_cancellation(), for_months={"2024-11": Decimal(3), "2025-12": Decimal(2)}, tonnes=Decimal("5.0007")
+    )
+    without_plan = replace(
+        a_cancellation(a_line(quantity="7.5")), for_months={}, project_id=None, registry=None
+    )
+    last_year = [
+        replace(
+            each,
+            purchase=10**13 + number,
+            for_months={"2025-03": each.tonnes},
+            cancelled_at=each.cancelled_at - YEAR,
+        )
+        for number, each in enumerate(retired[:5])
+        if each.cancelled_at
+    ]
+    all_cancelled = [*retired, late, without_plan]
+    wanted = Period(period)
+    return Records(
+        period=wanted,
+        lines=[line for line in lines if wanted.has_month(line.month)],
+        before=YearBefore(Figures(Decimal("190.5")), cancelled_of(wanted.before, last_year)),
+        cancelled=[
+            each
+            for each in all_cancelled
+            if wanted.has_time(each.cancelled_at) or any(map(wanted.has_month, each.for_months))
+        ],
+        contracts=[a_cancellation(line) for line in lines if line.state is State.PAID],
+        projects=PROJECTS,
+        retirements=[_told(each) for each in retired if each.project_id != "TVER-0044"],
+        certificates={retired[0].purchase: f"certificates/{retired[0].purchase}.pdf"},
+        files=[
+            FileOfRun("s3://exports/carbon/2026-09.csv", 1234, "0f" * 32, "2026-09", False, RUN, PLANNED_AT),
+            FileOfRun(
+                "file:///srv/emissions/2026-10 (1).parquet",
+                98765432,
+                "a1" * 32,
+                "2026-10",
+                False,
+                RUN,
+                PLANNED_AT,
+            ),
+        ],
+        facts=parse_facts(FACTS.read_text(), FACTS.name),
+        ledger_version=3,
+    )
+
+
+def _told(bought: Cancellation) -> RetirementFacts:
+    """Return what the market tells of a retirement; of Verra's, that its credits came over a bridge."""
+    first = bought.purchase % 10**9
+    return RetirementFacts(
+        purchase=bought.purchase,
+        retirement_id=f"137-{bought.transaction_hash}-0",
+        retiring_name="Carbonmark",
+        serial_numbers=(f"{first}-{first + 99}-{bought.registry}-VCU-034-VER-CN-1-191-01012019-31122019-0",),
+        bridge="Toucan" if bought.registry == "VCS" else None,
+        read_at=PLANNED_AT,
+        certificate_sha256=f"{bought.purchase:064x}",
+    )
 
 
 def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
@@ -169,16 +322,51 @@ def _with_trouble(lines: list[PurchaseLine]) -> list[PurchaseLine]:
     ]
 
 
-# Rows, and the month or the year that a report is made on.
-REPORTS: dict[str, tuple[list[PurchaseLine], str]] = {
-    "a year": (a_year(), "2026"),
-    "a month": (a_year(), "2026-10"),
-    "nothing": ([], "2026"),
-    "a rehearsal": ([a_line(test_mode=True)], "2026-10"),
-    "a restatement": ([a_line(State.RESTATED, "-3")], "2026-10"),
-    "many entities": ([a_line(entity=f"entity {number}") for number in range(40)], "2026-10"),
-    "the nasty": (
-        [a_line(state, entity=NASTY, line=line, reason=NASTY) for line, state in enumerate(State, 1)],
-        "2026-10",
-    ),
+def the_nasty(nasty: str = NASTY, address: str | None = None) -> Records:
+    """Return records in which others wrote the worst that they could, wherever they can write."""
+    texts = dict.fromkeys(
+        ("entity", "reason", "project_id", "registry", "beneficiary_name", "payment_id"), nasty
+    )
+    texts |= {"run": Run(nasty, nasty), "handler": Run(nasty, nasty), "certificate_url": address}
+    origin = Origin(nasty, nasty, (Part(nasty, nasty, nasty, Decimal(1)),) * 2)
+    lines = [
+        a_line(state, line=line, origin=origin, test_mode=test_mode, emitted=f"1.{line}", **texts)
+        for test_mode in (False, True)
+        for line, state in enumerate(State, 1)
+    ]
+    project = Project(
+        project_id=nasty,
+        name=nasty,
+        country=nasty,
+        methodologies=(Methodology(nasty, nasty, nasty),),
+        url=address or nasty,
+        read_at=PLANNED_AT,
+    )
+    told = [replace(_told(each), serial_numbers=(nasty,), bridge=nasty) for each in cancelled(lines)]
+    company = dict.fromkeys(("name", "boundary", "verification", "preparer", "seller"), nasty)
+    return Records(
+        period=Period("2026-10"),
+        lines=lines,
+        cancelled=[replace(each, registry="VCS") for each in cancelled(lines)],
+        projects=[project],
+        retirements=told,
+        files=[FileOfRun(nasty, 1, "0f" * 32, "2026-10", False, RUN, PLANNED_AT)],
+        facts=DisclosureFacts.model_validate(
+            {"company": company, "standards": {"VCS": {"name": nasty, "recognised": True}}}
+        ),
+    )
+
+
+def _records(lines: list[PurchaseLine], period: str = "2026-10") -> Records:
+    return report_on(lines, period).records
+
+
+REPORTS: dict[str, Records] = {
+    "a year": a_known_year(),
+    "a month": a_known_year("2026-10"),
+    "nothing": _records([], "2026"),
+    "a rehearsal": _records([a_line(test_mode=True)]),
+    "a restatement": _records([a_line(State.RESTATED, "-3")]),
+    "many entities": _records([a_line(entity=f"entity {number}") for number in range(40)]),
+    "the nasty": the_nasty(),
 }

@@ -1,4 +1,4 @@
-"""The report's page: valid, safe, the same for everybody."""
+"""The report's pages: valid, safe, the same for everybody; and what they say and don't."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import re
 import subprocess
 import sys
-from collections import Counter
 from decimal import Decimal
 from xml.etree.ElementTree import Element
 
@@ -15,12 +14,16 @@ import html5lib
 import pytest
 
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
-from airflow_provider_carbonmark.reporting import make_report
-from tests.unit.reporting.sample import NASTY, REPORTS, a_line
+from airflow_provider_carbonmark.reporting import make_report, page
+from tests.unit.reporting.sample import NASTY, REPORTS, a_known_year, a_line, report_on
+
+#: What reads as a claim, of the company or of what it sells.
+CLAIMS = ("neutral", "net zero", "net-zero", "climate positive", "what was emitted is retired")
+FORBIDDEN = {"script", "link", "iframe", "object", "embed", "form", "base", "svg", "audio", "video"}
 
 
 def html_of(*lines: PurchaseLine, period: str = "2026-10") -> str:
-    return make_report(lines, period).to_html()
+    return report_on(lines, period).to_html()
 
 
 def parsed(html: str) -> Element:
@@ -37,65 +40,44 @@ def text_of(element: Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
 
+def texts(html: str, tag: str, its_class: str, within: str) -> list[str]:
+    """Return the texts of the elements that are within another of a class."""
+    found = [element for element in parsed(html).iter(tag) if element.get("class") == its_class]
+    return [text_of(each) for element in found for each in element.iter(within)]
+
+
 def row_of(html: str, table_class: str, name: str) -> str:
     """Return the text of a table's row, by what its head says."""
-    tables = [table for table in parsed(html).iter("table") if table.get("class") == table_class]
-    (row,) = [row for table in tables for row in table.iter("tr") if text_of(row).startswith(name)]
-    return text_of(row)
+    (row,) = [row for row in texts(html, "table", table_class, "tr") if row.startswith(name)]
+    return row
 
 
-@pytest.fixture(params=REPORTS, scope="module")
+@pytest.fixture(params=[*REPORTS, "a year, public"], scope="module")
 def html(request: pytest.FixtureRequest) -> str:
-    lines, period = REPORTS[request.param]
-    return make_report(lines, period).to_html()
+    name, _, public = request.param.partition(", ")
+    report = make_report(REPORTS[name])
+    return report.to_public_html() if public else report.to_html()
 
 
-def test_a_page_is_valid_html(html: str) -> None:
-    assert parsed(html).find("body") is not None
-
-
-def test_a_table_has_a_caption_and_its_heads_say_what_they_head(html: str) -> None:
+def test_a_page_is_valid_html_and_its_tables_say_what_they_are_and_what_is_in_them(html: str) -> None:
     for table in parsed(html).iter("table"):
-        assert text_of(table[0])
         assert table[0].tag == "caption"
+        assert text_of(table[0])
         assert {head.get("scope") for head in table.iter("th")} == {"col", "row"}
-        widths = {len(row) for row in table.iter("tr")}
-        assert len(widths) == 1
+        assert len({len(row) for row in table.iter("tr")}) == 1
 
 
-def test_a_page_loads_nothing_and_runs_nothing(html: str) -> None:
-    tree = parsed(html)
-    tags = Counter(element.tag for element in tree.iter())
-    assert not tags.keys() & {
-        "script",
-        "link",
-        "iframe",
-        "object",
-        "embed",
-        "form",
-        "base",
-        "svg",
-        "audio",
-        "video",
-    }
-    assert not [
-        name for element in tree.iter() for name in element.attrib if name.startswith("on") or name == "style"
-    ]
-    sources = [
-        element.get("src") or element.get("srcset")
-        for element in tree.iter()
-        if element.tag in ("img", "source")
-    ]
+def test_a_page_loads_nothing_runs_nothing_and_allows_itself_its_own_style_only(html: str) -> None:
+    elements = list(parsed(html).iter())
+    assert not {element.tag for element in elements} & FORBIDDEN
+    names = {name for element in elements for name in element.attrib}
+    assert not [name for name in names if name.startswith("on") or name == "style"]
+    sources = [each.get("src") or each.get("srcset") for each in elements if each.tag in ("img", "source")]
     assert all(source and source.startswith("data:image/svg+xml;base64,") for source in sources)
-    assert "@import" not in html
-    assert "url(" not in html
-
-
-def test_a_page_allows_itself_its_own_style_and_nothing_else(html: str) -> None:
-    tree = parsed(html)
-    (policy,) = [meta.attrib["content"] for meta in tree.iter("meta") if meta.get("http-equiv")]
-    (style,) = tree.iter("style")
-    digest = base64.b64encode(hashlib.sha256((style.text or "").encode()).digest()).decode()
+    assert not re.search(r"@import|url\(", html)
+    (policy,) = [each.attrib["content"] for each in elements if each.get("http-equiv")]
+    (style,) = [each.text or "" for each in elements if each.tag == "style"]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy == (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
@@ -109,26 +91,31 @@ def test_ids_are_unique_and_links_within_the_page_lead_somewhere(html: str) -> N
     assert within == set(ids)
 
 
+def test_nothing_is_said_that_reads_as_a_claim(html: str) -> None:
+    said = text_of(parsed(html)).lower()
+    assert [claim for claim in CLAIMS if claim in said] == []
+
+
 def test_pictures_say_what_they_show() -> None:
     html = html_of(a_line(emitted="12.5"))
     alts = {image.attrib["alt"] for image in parsed(html).iter("img")}
     assert alts == {
-        "Bar chart by entity, October 2026: tonnes emitted beside tonnes retired. Altogether 12.500 t were emitted and "
+        "Bar chart by entity, October 2026: tonnes emitted beside tonnes retired for them. Altogether 12.500 t were emitted and "
         "12.500 t retired. The table “By entity” has the figures."
     }
 
 
 def test_what_others_wrote_is_text() -> None:
-    line = a_line(
-        State.PAID_NOT_RETIRED, entity=NASTY, reason=NASTY, project_id=NASTY, registry=NASTY, payment_id=NASTY
-    )
-    html = html_of(line)
-    assert "<script" not in html
-    assert "<img src=x" not in html
-    assert "{{ 7*7 }}" in html
-    shown = [text_of(element) for element in parsed(html).iter("bdi")]
-    # In elements of their own, so that its direction of writing ends where it does.
-    assert shown.count(" ".join(NASTY.split())) == len(shown) >= 5
+    report = make_report(REPORTS["the nasty"])
+    for html, least in ((report.to_html(), 40), (report.to_public_html(), 20)):
+        assert "<script" not in html
+        assert "<img src=x" not in html
+        assert "{{ 7*7 }}" in html
+        nasty, body = " ".join(NASTY.split()), parsed(html).find("body")
+        assert body is not None
+        # In elements of their own, so that its direction of writing ends where it does; drawings are apart.
+        shown = sum(text_of(element).count(nasty) for element in body.iter("bdi"))
+        assert shown == text_of(body).count(nasty) >= least
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "certificate", '"><script>alert(1)</script>'])
@@ -141,9 +128,9 @@ def test_only_web_addresses_become_links(column: str, url: str) -> None:
     assert "not a web address" in text_of(parsed(html))
 
 
-def test_the_proof_is_a_link() -> None:
+def test_the_proof_is_a_link_by_credit_and_in_the_row() -> None:
     line = a_line(certificate_url="https://example.com/c?a=1&b=\"2'", explorer_url="http://example.com/tx")
-    assert links(html_of(line)) == ["https://example.com/c?a=1&b=%222'", "http://example.com/tx"]
+    assert links(html_of(line)) == ["https://example.com/c?a=1&b=%222'", "http://example.com/tx"] * 2
 
 
 def test_signs_that_html_has_no_way_to_write_are_replaced() -> None:
@@ -164,6 +151,65 @@ def test_figures_are_shown_exactly_and_in_line() -> None:
     assert row_of(html, "figures", "Total") == (
         "Total 1,235.0000001 1,234.501 0.500 link to pay 0.500 99.9 % 4,666.41378 3.78"
     )
+
+
+def test_tiles_have_two_decimals_and_tell_something_from_nothing() -> None:
+    html = html_of(
+        a_line(emitted="1234.567", quantity="1234.565"), a_line(State.FAILED, "0.0004", entity="b")
+    )
+    t = "t CO₂e"
+    expected = [f"1,234.57 {t}", f"1,234.57 {t}", f"< 0.01 {t}", "99.9 %", f"0.00 {t}", "0.00 USD"]
+    assert texts(html, "dl", "totals", "dd") == expected
+
+
+def test_two_periods_stand_side_by_side() -> None:
+    html = make_report(a_known_year()).to_html()
+    assert row_of(html, "periods", "Tonnes").endswith("2026 2025")
+    assert row_of(html, "periods", "Retired (cancelled) in").endswith("in the period 1,615.9527 181.881")
+    assert row_of(html, "periods", "Retired (cancelled) for").endswith("of the period 1,603.452 181.881")
+    assert row_of(html, "periods", "for those") == "for those of other periods 5.000 0.000"
+
+
+def test_a_credit_says_what_is_known_of_it_and_what_is_not_stated() -> None:
+    rows = texts(make_report(a_known_year("2026-10")).to_html(), "table", "by-credit", "tr")
+    assert rows[2].startswith(
+        "VCS-191 Upper Gorge Run-of-River Hydropower Renewable Energy reduction China Verified Carbon Standard 2019, ACM0002 "
+        "80.000 37.3603 %"
+    )
+    assert "TVER-0044 name not stated not stated mechanism not stated country not stated" in rows[1]
+    assert "2026-10-22 whether told or seen is not kept" in rows[1]
+    assert "2026-10-22 when it was seen; nobody told when it was" in rows[3]
+    assert texts(html_of(a_line()), "dl", "facts", "dd") == ["not stated"] * 7
+
+
+def test_what_may_be_published_has_nothing_of_the_operator_s() -> None:
+    report = make_report(a_known_year())
+    operators, public = (text_of(parsed(page)) for page in (report.to_html(), report.to_public_html()))
+    for said in (
+        "What needs a person",
+        "line 1",
+        "payment pay_",
+        "Purchases and proof",
+        "Test mode",
+        "alice",
+    ):
+        assert said in operators
+        assert said not in public
+    for said in ("scheduled__2026", "s3://exports", "Link to pay", "waits to be paid"):
+        assert said not in public
+    for said in ("ESRS E1-7", "AB 1305", "By credit", "Restated", "2026-09.csv", "Example Corp"):
+        assert said in public
+
+
+def test_a_table_has_as_many_rows_as_a_browser_can_show_and_says_where_the_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page, "MOST_ROWS", 3)
+    html = html_of(*(a_line(entity=f"e{number}", purchase=number) for number in range(1, 6)))
+    for name in ("report.csv", "credits.csv", "report.json"):
+        assert f"These are the first 3 of 5 rows; {name} has them all." in html
+    assert "e3" in html
+    assert ">e4<" not in html
 
 
 @pytest.mark.parametrize(
@@ -189,21 +235,24 @@ def test_a_row_says_what_became_of_it(line: PurchaseLine, said: str) -> None:
     assert row_of(html_of(line), "purchases", "ml-training").endswith(said)
 
 
+OPEN = "t are still open: emitted, with no credit retired for them."
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([], "The ledger has nothing for October 2026."),
-        ([a_line(test_mode=True)], "The ledger has nothing for October 2026 but rows in test mode."),
-        ([a_line()], "Nothing is open: what was emitted is retired."),
-        ([a_line(State.RESTATED, "0")], "Nothing is open: nothing was emitted that had to be offset."),
-        ([a_line(State.FAILED)], "10.000 t are still open."),
+        ([], "The ledger has no emissions of October 2026."),
+        ([a_line(test_mode=True)], "The ledger has no emissions of October 2026 but rows in test mode."),
+        ([a_line()], "Nothing is open."),
+        ([a_line(State.RESTATED, "0")], "Nothing is open: nothing was emitted that had to be covered."),
+        ([a_line(State.FAILED)], f"10.000 {OPEN}"),
         (
             [
                 a_line(State.LINK_MADE),
                 a_line(State.PAID, "2", entity="b"),
                 a_line(State.PLANNED, "3", entity="c"),
             ],
-            "15.000 t are still open. 10.000 t have a link that waits to be paid. 2.000 t are paid and not retired yet. "
+            f"15.000 {OPEN} 10.000 t have a link that waits to be paid. 2.000 t are paid and not retired yet. "
             "3.000 t are planned and have no link yet.",
         ),
     ],
@@ -221,12 +270,14 @@ def test_what_rounding_added_is_told_apart_where_it_is_retired() -> None:
         assert "nobody's" not in html_of(other)
 
 
-def test_test_mode_is_marked_and_apart() -> None:
-    html = html_of(a_line(emitted="7"), a_line(emitted="500", entity="rehearsed", test_mode=True))
+def test_test_mode_is_marked_and_apart_and_nothing_there_is_retired() -> None:
+    unproven = dict.fromkeys(("certificate_url", "explorer_url", "payment_id"))
+    html = html_of(a_line(emitted="7"), a_line(emitted="500", entity="rehearsed", test_mode=True, **unproven))
     before, after = html.split('<section class="test-mode">')
-    assert "rehearsed" not in before
+    assert ">rehearsed" not in before
     assert "Test mode: nothing of this is retired" in after
-    assert "rehearsed" in after
+    rehearsed = row_of(html, "purchases", "rehearsed")
+    assert rehearsed.endswith("Rehearsed 2026-11-21: nothing happened at any registry –")
 
 
 def test_what_needs_a_person_is_shown_and_what_is_settled_is_quiet() -> None:
@@ -253,10 +304,11 @@ def test_a_picture_of_many_entities_says_that_it_shows_the_largest() -> None:
     assert "by entity: the 12 of 13 entities that emitted most." in html
 
 
-def test_pages_and_charts_are_loaded_only_when_one_is_asked_for() -> None:
+def test_pages_charts_and_databases_are_loaded_only_when_one_is_asked_for() -> None:
     code = (
-        "import sys; from airflow_provider_carbonmark.reporting import report; r = report.make_report([], '2026'); r.to_csv(); "
-        "r.to_json(); print(*{'jinja2', 'pygal', 'airflow'} & sys.modules.keys())"
+        "import sys; from airflow_provider_carbonmark.reporting import Records, make_report, periods\n"
+        "made = make_report(Records(periods.Period('2026'))); made.to_csv(); made.to_json()\n"
+        "print(*{'jinja2', 'pygal', 'airflow', 'sqlalchemy', 'yaml'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
