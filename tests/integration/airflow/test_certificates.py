@@ -16,9 +16,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.retirements import fetch_certificates
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.sandbox import api
-from tests.integration.airflow.parts import sqlite_only
 
-pytestmark = sqlite_only
 OTHER = b"%PDF-1.4 another %%EOF\n"
 
 

@@ -14,9 +14,7 @@ from airflow_provider_carbonmark.ledger.purchase import Run, Task
 from airflow_provider_carbonmark.operators import housekeeping
 from airflow_provider_carbonmark.sandbox import api, records
 from tests.integration.airflow.model import Worker
-from tests.integration.airflow.parts import sqlite_only
 
-pytestmark = sqlite_only
 API = "/retirements/137-"
 
 
