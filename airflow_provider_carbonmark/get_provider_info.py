@@ -126,5 +126,6 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [f"{PACKAGE}.links.CheckoutLink", f"{PACKAGE}.links.RetirementLink"],
         "plugins": [{"name": "carbonmark", "plugin-class": f"{PACKAGE}.web.plugin.CarbonmarkPlugin"}],
+        "cli": [f"{PACKAGE}.cli.definition.get_carbonmark_cli_commands"],
         "config": CONFIG,
     }

@@ -35,13 +35,14 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
 from airflow_provider_carbonmark.ledger import (
     cancellations,
     coverage,
+    export,
     files,
     invariants,
     open_ends,
@@ -201,6 +202,17 @@ class Ledger(Purchases):
     def contracts(self, at: datetime) -> list[Cancellation]:
         """Return what was paid before a time, was not cancelled by then, and has not failed since; no rehearsals."""
         return self._read([], cancellations.contracts, at)
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Give every row of every table with the table's name, but for the signing key."""
+        with self.reading() as connection:
+            if connection is not None:
+                yield from export.rows(connection)
+
+    def upgrade(self) -> int:
+        """Make the tables, or bring them up to date, and return their version; the first write does it, too."""
+        self._database.make_tables()
+        return self.version
 
     def missing_projects(self) -> list[str]:
         """Return the projects of purchases that nothing is known of, such as ``VCS-191``."""

@@ -33,10 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "dag": {"hooks", "planning"},
     "web": {"hooks", "ledger", "reporting"},
     "sandbox": set(),
+    "cli": {"hooks", "ledger", "reporting", "sandbox"},
 }
 #: What a DAG author uses is one room.
 DAG_AUTHORS = {"operators", "sensors", "triggers", "links", "task_groups"}
-IMPORT_AIRFLOW = {"hooks", "dag", "web"}
+IMPORT_AIRFLOW = {"hooks", "dag", "web", "cli"}
 
 
 class Import(NamedTuple):

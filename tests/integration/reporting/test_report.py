@@ -55,38 +55,26 @@ projects: {VCS-1: {corresponding_adjustment: true}, ICR-3: {corresponding_adjust
 
 
 class Dialect(NamedTuple):
-    """What a database calls it: the larger and the smaller of two, false, a whole number, a time's month, a cost; the unit of amounts."""
+    """What a database calls the month of a time and the fees of a purchase; and its unit of amounts, in tonnes or USD."""
 
-    larger: str
-    smaller: str
-    false: str
-    whole: str
     month: str
     fees: str
     unit: Decimal
 
 
+FEES = "(unit_price_usd - base_unit_price_usd) * quantity_tonnes"
 DIALECTS = {
-    # Amounts are billionths.
-    "sqlite": Dialect(
-        *("max", "min", "0", "INTEGER", "substr({}, 1, 7)"),
-        *("(unit_price_usd - base_unit_price_usd) / 1000 * (quantity_tonnes / 1000000)", Decimal("1E-9")),
-    ),
-    "postgresql": Dialect(
-        *("greatest", "least", "false", "INTEGER", "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM')"),
-        *("(unit_price_usd - base_unit_price_usd) * quantity_tonnes", Decimal(1)),
-    ),
-    "mysql": Dialect(
-        *("greatest", "least", "false", "SIGNED", "date_format({}, '%Y-%m')"),
-        *("(unit_price_usd - base_unit_price_usd) * quantity_tonnes", Decimal(1)),
-    ),
+    # Amounts are billionths, the product of two of which is too large.
+    "sqlite": Dialect("substr({}, 1, 7)", FEES.replace(" * ", " / 1000 * ") + " / 1000000", Decimal("1E-9")),
+    "postgresql": Dialect("to_char({} AT TIME ZONE 'UTC', 'YYYY-MM')", FEES, Decimal(1)),
+    "mysql": Dialect("date_format({}, '%Y-%m')", FEES, Decimal(1)),
 }
 
 FIGURES = """
 WITH real_rows AS (
     SELECT a.entity, a.month, a.line, a.emitted_tonnes, a.quantity_tonnes, a.rounding_tonnes, p.state, a.cost_usd
     FROM carbonmark_allocations AS a LEFT JOIN carbonmark_purchases AS p ON p.id = a.purchase_id
-    WHERE a.test_mode = {false} AND a.month LIKE '{months}' AND a.entity LIKE '{entities}'
+    WHERE a.test_mode = false AND a.month LIKE '{months}' AND a.entity LIKE '{entities}'
 ), emitted AS (
     SELECT entity, month, emitted_tonnes AS emitted,
            coalesce((SELECT sum(quantity_tonnes) FROM real_rows AS r
@@ -96,8 +84,8 @@ WITH real_rows AS (
                       WHERE later.entity = one.entity AND later.month = one.month AND later.line > one.line)
 )
 SELECT (SELECT sum(emitted) FROM emitted), (SELECT sum(retired) FROM emitted),
-       (SELECT sum({smaller}(retired, {larger}(emitted, 0))) FROM emitted),
-       (SELECT sum({larger}(0, emitted - retired)) FROM emitted),
+       (SELECT sum(CASE WHEN emitted < 0 THEN 0 WHEN emitted < retired THEN emitted ELSE retired END) FROM emitted),
+       (SELECT sum(CASE WHEN emitted > retired THEN emitted - retired ELSE 0 END) FROM emitted),
        (SELECT sum(quantity_tonnes) FROM real_rows WHERE state = 'planned'),
        (SELECT sum(quantity_tonnes) FROM real_rows WHERE state = 'link_made'),
        (SELECT sum(quantity_tonnes) FROM real_rows WHERE state = 'paid'),
@@ -109,10 +97,10 @@ WITH credits AS (
     SELECT p.*, {fees} AS fees,
            {month_of_cancellation} AS cancelled_in
     FROM carbonmark_purchases AS p LEFT JOIN (SELECT purchase_id, retired_at AS told_at FROM carbonmark_retirements) AS r
-    ON r.purchase_id = p.id WHERE p.state = 'retired' AND p.test_mode = {false}
+    ON r.purchase_id = p.id WHERE p.state = 'retired' AND p.test_mode = false
 ), shares AS (
     SELECT cancelled_in, month, a.quantity_tonnes AS tonnes,
-           CAST(substr(cancelled_in, 1, 4) AS {whole}) >= CAST(substr(month, 1, 4) AS {whole}) + 2 AS is_late
+           CAST(substr(cancelled_in, 1, 4) AS INTEGER) >= CAST(substr(month, 1, 4) AS INTEGER) + 2 AS is_late
     FROM credits JOIN carbonmark_allocations AS a ON a.purchase_id = credits.id
 )
 """
@@ -246,7 +234,7 @@ class Script:
         """Ask what was paid in the months up to one, and cancelled in none of them."""
         paid = self.says.month.format("paid_at")
         seen = "OR id IN (SELECT id FROM credits WHERE cancelled_in > '{after}')"
-        query = f"SELECT sum(quantity_tonnes) FROM carbonmark_purchases WHERE test_mode = {{false}} AND (state = 'paid' {seen})"
+        query = f"SELECT sum(quantity_tonnes) FROM carbonmark_purchases WHERE test_mode = false AND (state = 'paid' {seen})"
         return self.ask(f"{CREDITS} {query} AND {paid} <= '{{after}}'", after=after)[0]
 
 
@@ -261,7 +249,7 @@ SELECT count(*) FROM carbonmark_allocations AS old JOIN carbonmark_allocations A
 ON new.entity = old.entity AND new.month = old.month AND new.test_mode = old.test_mode
 AND new.line = (SELECT min(line) FROM carbonmark_allocations AS x WHERE x.entity = old.entity AND x.month = old.month
                 AND x.test_mode = old.test_mode AND x.line > old.line)
-WHERE old.test_mode = {false} AND old.month LIKE '{months}' AND new.emitted_tonnes <> old.emitted_tonnes
+WHERE old.test_mode = false AND old.month LIKE '{months}' AND new.emitted_tonnes <> old.emitted_tonnes
 """
 
 

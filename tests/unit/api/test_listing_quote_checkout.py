@@ -7,6 +7,7 @@ import json
 import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import reduce
 
 import pytest
 from pydantic import ValidationError
@@ -34,15 +35,14 @@ ENTRY = {
 }
 
 
-def entry(where="", value=None):
-    """Return the entry with another value somewhere, or without it."""
+def entry(where, value):
+    """Return the entry with another value somewhere, or, for an ellipsis, without it."""
     changed = copy.deepcopy(ENTRY)
     *parents, name = where.split(".")
-    part = changed
-    for parent in parents:
-        part = part[parent]
-    if name:
-        part[name] = value
+    part = reduce(lambda part, parent: part[parent], parents, changed)
+    part[name] = value
+    if value is ...:
+        del part[name]
     return changed
 
 
@@ -92,14 +92,14 @@ def test_the_registry_tells_whether_only_whole_tonnes_are_sold(project_id, regis
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        *((name, value) for name in ("sourceId", "type", "listing") for value in (None, "", True, [])),
+        *((name, value) for name in ("sourceId", "type", "listing") for value in (..., None, "", True, [])),
         *(
             (name, value)
             for name in ("purchasePrice", "supply", "liquidSupply", "minFillAmount")
-            for value in (None, "lots", -1, "NaN", "Infinity")
+            for value in (..., None, "lots", -1, "NaN", "Infinity")
         ),
         # A missing answer must not pass for "no", nor one that can't be read for "never".
-        *(("listing.token.isExAnte", None), ("listing.expiresAfter", "next year")),
+        *(("listing.token.isExAnte", ...), ("listing.expiresAfter", "next year")),
     ],
 )
 def test_a_listing_without_what_a_purchase_needs_is_not_read(where, value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from itertools import count
@@ -32,26 +32,21 @@ NASTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\
 CREDITS = (("VCS-191", 2019, "3.78"), ("ICR-112", 2021, "5.4"), ("TVER-0044", 2020, "2.155"))
 
 FACTS = Path(__file__).parents[3] / "dags" / "disclosure_facts.yaml"
-YEAR = timedelta(days=365)
-PROJECTS = (
-    Project(
-        project_id="VCS-191",
-        name="Upper Gorge Run-of-River Hydropower",
-        country="China",
-        region="Asia",
-        registry="VCS",
-        methodologies=(Methodology("ACM0002", "Renewable Energy", "Grid-connected electricity generation"),),
-        url="https://registry.example/vcs/191",
-        read_at=PLANNED_AT,
-    ),
-    Project(
-        project_id="ICR-112",
-        name="Spruce Harbour Afforestation",
-        country="Sweden",
-        methodologies=(Methodology("AR-ACM0003", "Forestry", "Afforestation and reforestation"),),
-        read_at=PLANNED_AT,
-    ),
-)
+HYDROPOWER = Methodology("ACM0002", "Renewable Energy", "Grid-connected electricity generation")
+TREES = Methodology("AR-ACM0003", "Forestry", "Afforestation and reforestation")
+PROJECTS = [
+    Project(project_id=id, name=name, country=country, methodologies=(of_it,), url=url, read_at=PLANNED_AT)
+    for id, name, country, of_it, url in (
+        (
+            "VCS-191",
+            "Upper Gorge Run-of-River Hydropower",
+            "China",
+            HYDROPOWER,
+            "https://registry.example/191",
+        ),
+        ("ICR-112", "Spruce Harbour Afforestation", "Sweden", TREES, None),
+    )
+]
 
 _ids = count(1)
 _STATES_BEFORE = {
@@ -129,24 +124,12 @@ def cancelled(lines: Iterable[PurchaseLine]) -> list[Cancellation]:
 def a_cancellation(line: PurchaseLine | None = None, **changes: Any) -> Cancellation:
     """Return a row's purchase as it is cancelled."""
     line = line or a_line()
-    same = (
-        "project_id",
-        "registry",
-        "vintage",
-        "unit_price_usd",
-        "base_unit_price_usd",
-        "cost_usd",
-        "paid_at",
-    )
-    same += ("beneficiary_name", "retirement_message", "certificate_url", "transaction_hash", "explorer_url")
-    values: dict[str, Any] = {
-        "purchase": line.purchase,
+    same = {field.name for field in fields(Cancellation)} & vars(line).keys()
+    values: dict[str, Any] = {name: getattr(line, name) for name in same} | {
         "tonnes": line.quantity_tonnes + line.rounding_tonnes,
         "for_months": {line.month: line.quantity_tonnes},
         "cancelled_at": line.retired_at,
         "is_told": line.retired_at_told,
-        "asset_price_source_id": line.asset_price_source_id,
-        **{name: getattr(line, name) for name in same},
     }
     return Cancellation(**values | changes)
 
@@ -200,30 +183,20 @@ def _bought(entity: str, month: int, emitted: Decimal, place: int) -> list[Purch
 def _origin(entity: str, emitted: Decimal) -> Origin | None:
     if entity == "(no entity)":
         return None
-    scope_2, scope_3 = emitted / 4, emitted / 4 * 3
-    parts = Part("mbm", "2", "market-based", scope_2), Part("scope 3", "3", "", scope_3)
-    return Origin("AWS", "v3.0.2", parts)
+    return Origin(
+        "AWS", "v3.0.2", (Part("mbm", "2", "market-based", emitted / 4), Part("s3", "3", "", emitted / 4 * 3))
+    )
 
 
 def a_known_year(period: str = "2026") -> Records:
     """Return the year with all that is known of it, and some of the year before: what was cancelled late, too, and without a plan."""
     lines = a_year()
     retired = cancelled(lines)
-    late = replace(
-        a_cancellation(), for_months={"2024-11": Decimal(3), "2025-12": Decimal(2)}, tonnes=Decimal("5.0007")
-    )
-    without_plan = replace(
-        a_cancellation(a_line(quantity="7.5")), for_months={}, project_id=None, registry=None
-    )
+    late = a_cancellation(for_months={"2024-11": Decimal(3), "2025-12": Decimal(2)}, tonnes=Decimal("5.0007"))
+    without_plan = a_cancellation(tonnes=Decimal("7.5"), for_months={}, project_id=None, registry=None)
+    a_year_ago = datetime(2025, 4, 21, tzinfo=UTC)
     last_year = [
-        replace(
-            each,
-            purchase=10**13 + number,
-            for_months={"2025-03": each.tonnes},
-            cancelled_at=each.cancelled_at - YEAR,
-        )
-        for number, each in enumerate(retired[:5])
-        if each.cancelled_at
+        replace(each, for_months={"2025-03": each.tonnes}, cancelled_at=a_year_ago) for each in retired[:5]
     ]
     all_cancelled = [*retired, late, without_plan]
     wanted = Period(period)
@@ -239,18 +212,13 @@ def a_known_year(period: str = "2026") -> Records:
         contracts=[a_cancellation(line) for line in lines if line.state is State.PAID],
         projects=PROJECTS,
         retirements=[_told(each) for each in retired if each.project_id != "TVER-0044"],
-        certificates={retired[0].purchase: f"certificates/{retired[0].purchase}.pdf"},
+        certificates={retired[0].purchase: "../certificates/1.pdf"},
         files=[
-            FileOfRun("s3://exports/carbon/2026-09.csv", 1234, "0f" * 32, "2026-09", False, RUN, PLANNED_AT),
-            FileOfRun(
-                "file:///srv/emissions/2026-10 (1).parquet",
-                98765432,
-                "a1" * 32,
-                "2026-10",
-                False,
-                RUN,
-                PLANNED_AT,
-            ),
+            FileOfRun(path, 1234, "0f" * 32, month, False, RUN, PLANNED_AT)
+            for path, month in (
+                ("s3://exports/2026-09.csv", "2026-09"),
+                ("file:///srv/2026-10 (1).parquet", "2026-10"),
+            )
         ],
         facts=parse_facts(FACTS.read_text(), FACTS.name),
         ledger_version=3,
@@ -334,13 +302,14 @@ def the_nasty(nasty: str = NASTY, address: str | None = None) -> Records:
         for test_mode in (False, True)
         for line, state in enumerate(State, 1)
     ]
-    project = Project(
+    methodologies = (Methodology(nasty, nasty, nasty),)
+    project = replace(
+        PROJECTS[0],
         project_id=nasty,
         name=nasty,
         country=nasty,
-        methodologies=(Methodology(nasty, nasty, nasty),),
         url=address or nasty,
-        read_at=PLANNED_AT,
+        methodologies=methodologies,
     )
     told = [replace(_told(each), serial_numbers=(nasty,), bridge=nasty) for each in cancelled(lines)]
     company = dict.fromkeys(("name", "boundary", "verification", "preparer", "seller"), nasty)

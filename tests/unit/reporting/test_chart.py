@@ -57,12 +57,11 @@ def test_bars_stand_in_the_order_given(lying: bool) -> None:
     assert all(places[one.label] < places[next.label] for one, next in pairwise(MONTHS[:3]))
 
 
-def test_where_nothing_is_known_nothing_is_drawn() -> None:
-    assert len(sizes(drawn(MONTHS[0], Bars("Nov", None, None)))) == 2
-
-
 @pytest.mark.parametrize("lying", [False, True])
-def test_bars_of_nothing_have_a_length_all_the_same(lying: bool) -> None:
+def test_where_nothing_is_known_nothing_is_drawn_and_bars_of_nothing_have_a_length_all_the_same(
+    lying: bool,
+) -> None:
+    assert len(sizes(drawn(MONTHS[0], Bars("Nov", None, None)))) == 2
     assert sizes(drawn(MONTHS[0], Bars("Nov", Decimal(0), Decimal(0)), lying=lying), lying).count(0) == 2
 
 

@@ -66,20 +66,6 @@ def test_what_is_cancelled_more_than_12_months_after_the_emissions_year_is_marke
     assert ("4.000 t more than 12 months after" in report.to_public_html()) is bool(late)
 
 
-def test_the_cost_is_what_was_quoted_and_fees_are_told_where_the_market_tells_them() -> None:
-    told = a_cancellation(
-        tonnes=Decimal("2.5"),
-        cost_usd=Decimal("9.99"),
-        unit_price_usd=Decimal(4),
-        base_unit_price_usd=Decimal(3),
-    )
-    report = on(told, a_cancellation(), a_cancellation(cost_usd=None, unit_price_usd=None))
-    assert [credit.fees_usd for credit in report.credits] == [Decimal("2.5"), None, None]
-    cancelled = report.cancelled
-    assert (cancelled.in_period_cost_usd, cancelled.in_period_fees_usd) == (Decimal("47.79"), Decimal("2.5"))
-    assert cancelled.in_period_fees_told_tonnes == Decimal("2.5")
-
-
 def test_a_credit_says_what_market_registry_and_deployment_tell() -> None:
     known = next(each for each in a_known_year().cancelled if each.project_id == "ICR-112")
     told = RetirementFacts(
