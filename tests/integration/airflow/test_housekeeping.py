@@ -133,11 +133,11 @@ def test_a_parked_task_that_missed_the_payment_or_the_end_is_woken_until_its_run
     if end == "paid":
         buyer.pay(checkout)
     elif end == "declined":
-        ledger.declined(number, ledger.purchase(number).handler, "no", now=START)
+        ledger.declined(number, ledger.purchase(number).handler, "no", now=datetime.now(UTC))
     else:
         expire(ledger, number)
         ledger.say_unpaid(number, 1, said_by="ada", now=datetime.now(UTC))
-        ledger.ends_unpaid(number, "sold out", now=START)
+        ledger.ends_unpaid(number, "sold out", now=datetime.now(UTC))
     review()
     assert server == [(number, ledger.purchase(number).payment_id)]
     # The API server lets nobody in by then.
