@@ -85,8 +85,7 @@ def test_after_the_link_s_end_the_form_makes_the_next_and_says_what_came_of_each
 ) -> None:
     bought = started["form"].wait_until_parked()
     bought.expire()
-    person.open_request(bought.subject)
-    person.answer("I have paid", "pay_typo")
+    bought.answer("I have paid", payment_id="pay_typo")
     bought.wait_until_asked_again()
     person.open_request(bought.subject)
     person.expect_text("Carbonmark knows of no payment pay_typo that is paid.")
