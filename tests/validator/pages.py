@@ -60,7 +60,8 @@ def worst_lines(**changes: object) -> list[PurchaseLine]:
 
 
 def reports() -> Iterator[str]:
-    worst = the_nasty(WORST, WORST_ADDRESS)
+    # The validator takes pages with too many of the x for Maltese.
+    worst = the_nasty(WORST.rstrip("x"), WORST_ADDRESS)
     for records in (*REPORTS.values(), worst, replace(worst, period=Period("2026"))):
         report = make_report(records)
         yield report.to_html()
