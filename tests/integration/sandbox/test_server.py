@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import httpx
 import pytest
@@ -82,7 +83,15 @@ def test_it_speaks_https_and_says_so_in_its_links(certificate):
 def test_the_command_prints_a_connection_to_use_and_stops_quietly():
     command = [sys.executable, "-m", "airflow_provider_carbonmark.sandbox"]
     options, pipe = ["--port", "0", "--retirement-seconds", "0"], subprocess.PIPE
-    with subprocess.Popen([*command, *options], stdout=pipe, stderr=pipe, text=True) as process:
+    # Who started the tests in the background may have them, and so their processes, pass over Ctrl-C.
+    listening = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        [*command, *options],
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=listening,  # noqa: PLW1509 - no other thread here
+    ) as process:
         lines = [process.stdout.readline() for _ in range(6)]
         variable = next(line for line in lines if "AIRFLOW_CONN_CARBONMARK_DEFAULT" in line)
         connection = json.loads(variable.split("=", 1)[1].strip().strip("'"))
