@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.ledger.purchase import LedgerError, State
+from airflow_provider_carbonmark.ledger.values import Origin
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -129,7 +131,9 @@ def contract(args: Namespace) -> None:
     raise SystemExit(main([args.document] if args.document else []))
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    if isinstance(value, Origin):
+        return asdict(value)
     if isinstance(value, Decimal):
         return f"{value:f}"
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.values import Origin, Part, Plan
 from airflow_provider_carbonmark.ledger.versions import LATEST
-from tests.integration.ledger.parts import buying, line, link, plan
+from tests.integration.ledger.parts import line, link, plan
 
 Airflow = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,7 +44,8 @@ def airflow(tmp_path: Path, file: Path) -> Airflow:
 def linked(file: Path) -> str:
     """The link of a purchase in the ledger."""
     ledger = Ledger(create_engine(f"sqlite:///{file}"))
-    made = link(ledger, *plan(ledger, buying(line())))
+    origins = {("web", "2026-10"): Origin("AWS", "v2", (Part("carbon", "3", "", Decimal("12.345")),))}
+    made = link(ledger, *plan(ledger, lambda coverage: Plan((line(),), origins=origins)))
     assert made.link is not None
     assert made.link.url is not None
     return made.link.url
@@ -62,6 +65,8 @@ def test_the_ledger_is_shown_exported_checked_and_reported_on(
     (purchase,) = (each for each in rows if each["table"] == "carbonmark_purchases")
     assert (purchase["quantity_tonnes"], purchase["state"]) == ("12.345", "link_made")
     assert any(each.get("url") == linked for each in rows)
+    (origin,) = (each["origin"] for each in rows if each["table"] == "carbonmark_origins")
+    assert (origin["source"], origin["parts"][0]["tonnes"]) == ("AWS", "12.345")
     assert "signing_key" not in exported.read_text()
 
     made = airflow("report", "2026-10", tmp_path / "reports")
