@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
@@ -215,3 +217,11 @@ def parse_count(value: str, field: str, *, of: str, most: int) -> int:
     if not (value.isascii() and value.isdigit() and 0 < int(value) <= most):
         raise InvalidInputError(field, f"is no number of {of}", value=value, remedy=f"Give 1 to {most}")
     return int(value)
+
+
+def on_local_disk(path: Any) -> Path | None:
+    """Return where on this machine's disk a path is; older paths of object storage are ``os.PathLike`` wherever they lead."""
+    protocol = getattr(path, "protocol", None)
+    if protocol is None:
+        return Path(path) if isinstance(path, os.PathLike) else None
+    return Path(path.path) if protocol in ("", "file") else None

@@ -30,10 +30,8 @@ ARG_PORT = _arg("--port", help="Port to listen at (default: 8787)", type=int, de
 ARG_HOST = _arg("--host", help="Address to listen at (default: 127.0.0.1)", default="127.0.0.1")
 
 
-def _action(name: str, help: str, *args: Arg, command: str = "") -> ActionCommand:
-    return ActionCommand(
-        name=name, help=help, func=lazy_load_command(f"{_COMMANDS}.{command or name}"), args=args
-    )
+def _action(name: str, help: str, *args: Arg) -> ActionCommand:
+    return ActionCommand(name=name, help=help, func=lazy_load_command(f"{_COMMANDS}.{name}"), args=args)
 
 
 def get_carbonmark_cli_commands() -> list[CLICommand]:

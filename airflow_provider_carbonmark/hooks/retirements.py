@@ -24,6 +24,7 @@ from airflow_provider_carbonmark.api.errors import (
     ServiceError,
     TransportError,
 )
+from airflow_provider_carbonmark.api.inputs import on_local_disk
 from airflow_provider_carbonmark.api.retirement import is_told_as, retirement_id_in, transaction_in
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
 from airflow_provider_carbonmark.ledger.purchase import State
@@ -174,7 +175,7 @@ def fetch_certificates(
     """
     from airflow_provider_carbonmark.api.models import SUFFIXES
 
-    place = (_on_local_disk(folder) or folder) / CERTIFICATES
+    place = (on_local_disk(folder) or folder) / CERTIFICATES
     there = {path.name for path in place.iterdir()} if place.is_dir() else set()
     stored: dict[int, str] = {}
     missing: dict[int, RetirementFacts] = {}
@@ -287,7 +288,7 @@ def _sha256(content: bytes) -> str:
 
 def _write_new(path: Any, content: bytes) -> bool:
     """Write a file that is not there, and tell whether that is so; on a local disk it is whole or not there."""
-    if _on_local_disk(path) is None:
+    if on_local_disk(path) is None:
         if path.exists():
             return False
         with path.open("wb") as stream:
@@ -317,11 +318,3 @@ def _put(unfinished: Path, path: Path) -> bool:
             return False
         unfinished.replace(path)
     return True
-
-
-def _on_local_disk(path: Any) -> Path | None:
-    """Return where on this machine's disk a path is; older paths of object storage are ``os.PathLike`` wherever they lead."""
-    protocol = getattr(path, "protocol", None)
-    if protocol is None:
-        return Path(path) if isinstance(path, os.PathLike) else None
-    return Path(path.path) if protocol in ("", "file") else None

@@ -91,7 +91,7 @@ class Brought:
         """Return the purchase. :raises LedgerError: when the payment is not its own."""
         if self.meaning is Meaning.ANOTHERS:
             raise for_a_person(self.why)
-        if self.meaning is Meaning.SECOND:
+        if self.is_second:
             must_be_its_payment(self.purchase, self.payment.payment_id)
         return self.purchase
 

@@ -95,13 +95,11 @@ def plan_purchases(
     :param listings: the market, as from ``CarbonmarkHook.list_prices``.
     :param dedication: what the certificates will say.
     :param filters: which credits are wanted. What that excludes, and what it costs, is in the log.
-    :param facts: what is known of the projects of the listings, where the filter asks for something of them; see
-        :func:`~airflow_provider_carbonmark.planning.market.projects_to_know`.
+    :param facts: what is known of the listings' projects (``market.projects_to_know``), where the filter asks for something of them.
     :param minimum_payment_usd: the least that can be paid, USD; what costs less is carried over.
     :param link_lifetime: how long a link can be paid: listings that expire sooner are left out.
     :param now: aware time that a listing's expiry is held against.
-    :raises NoListingError: when no way was found to fill all needs; names the first that can't be filled when they are
-        served by entity and month.
+    :raises NoListingError: when no way was found to fill all needs; names the first that can't be when they are served in turn.
     :raises PlanLimitError: when all that was found would cost more than the limits allow.
     :raises InvalidInputError: when an entity and month come twice, a quantity is not one that can be bought, a text for
         a certificate gets too long, or ``now`` is naive.

@@ -75,12 +75,12 @@ class Content:
     @cached_property
     def entities(self) -> dict[str, Figures]:
         """The figures of each entity that has rows, by name."""
-        return dict(sorted(_added_up((group[0].entity, figures_of(group)) for group in self._groups).items()))
+        return dict(sorted(_added_up((entity, each) for _, entity, each in self._figures).items()))
 
     @cached_property
     def months(self) -> dict[str, Figures]:
         """The figures of each month that has rows."""
-        return _added_up((group[0].month, figures_of(group)) for group in self._groups)
+        return _added_up((month, each) for month, _, each in self._figures)
 
     @cached_property
     def totals(self) -> Figures:
@@ -143,6 +143,10 @@ class Content:
     def retired_where(self) -> str | None:
         """What of Verra's credits was retired where; None where there are none."""
         return retired_where(self.credits)
+
+    @cached_property
+    def _figures(self) -> list[tuple[str, str, Figures]]:
+        return [(group[0].month, group[0].entity, figures_of(group)) for group in self._groups]
 
     @cached_property
     def _groups(self) -> list[list[PurchaseLine]]:

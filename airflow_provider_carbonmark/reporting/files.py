@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
+
+from airflow_provider_carbonmark.api.inputs import on_local_disk
 
 
 class Folder(Protocol):
@@ -48,7 +48,7 @@ def encoded(text: str) -> bytes:
 
 @contextmanager
 def _place_of(path: Any) -> Iterator[Any]:
-    local = _on_local_disk(path)
+    local = on_local_disk(path)
     if local is None:
         with path.open("wb") as stream:
             yield stream
@@ -61,11 +61,3 @@ def _place_of(path: Any) -> Iterator[Any]:
         unfinished.replace(local)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _on_local_disk(path: Any) -> Path | None:
-    """Return where on this machine's disk a path is; older paths of object storage are ``os.PathLike`` wherever they lead."""
-    protocol = getattr(path, "protocol", None)
-    if protocol is None:
-        return Path(path) if isinstance(path, os.PathLike) else None
-    return Path(path.path) if protocol in ("", "file") else None

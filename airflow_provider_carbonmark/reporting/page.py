@@ -96,6 +96,7 @@ def templates(package: str, folder: str = "templates") -> Environment:
     )
     environment.filters |= {
         "amount": amount,
+        "coverage": coverage,
         "mechanism": lambda mechanism: MECHANISMS[mechanism] if mechanism else "mechanism not stated",
         "month": month_name,
         "rounded": rounded,
@@ -114,6 +115,12 @@ def hash_of(style: str) -> str:
 def amount(value: Decimal, places: int = 3) -> str:
     """Write an amount with thousands separators and all of its decimals, at least ``places``."""
     return f"{value:,.{decimals([value], places)}f}"
+
+
+def coverage(figures: Figures) -> str:
+    """Write what of the emissions is covered, in per cent; a dash where nothing was emitted."""
+    percent = figures.coverage_percent
+    return "–" if percent is None else f"{amount(percent, 1)} %"
 
 
 def rounded(value: Decimal) -> str:

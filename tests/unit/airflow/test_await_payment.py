@@ -104,12 +104,8 @@ class Waiting:
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Waiting:
     # Carbonmark is out of reach.
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_CARBONMARK_DEFAULT",
-        json.dumps(
-            {"conn_type": "carbonmark", "host": "http://127.0.0.1:9", "extra": {"environment": "test"}}
-        ),
-    )
+    connection = {"conn_type": "carbonmark", "host": "http://127.0.0.1:9", "extra": {"environment": "test"}}
+    monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", json.dumps(connection))
     file = tmp_path / "ledger.db"
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(file))
     waiting = Waiting(Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool)))
