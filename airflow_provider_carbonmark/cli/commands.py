@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, State
+from airflow_provider_carbonmark.ledger.names import LedgerError, State
 from airflow_provider_carbonmark.ledger.values import Origin
 
 if TYPE_CHECKING:

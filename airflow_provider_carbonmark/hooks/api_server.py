@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase, Task
+    from airflow_provider_carbonmark.ledger.names import Task
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_count, parse_url
 from airflow_provider_carbonmark.api.retirement import RetirementRequest
-from airflow_provider_carbonmark.ledger.purchase import LedgerError
+from airflow_provider_carbonmark.ledger.names import LedgerError
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Checkout

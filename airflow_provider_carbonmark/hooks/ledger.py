@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.inputs import parse_money
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.runs import deployment
-from airflow_provider_carbonmark.ledger.purchase import HandledElsewhereError, LedgerError
+from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, LedgerError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

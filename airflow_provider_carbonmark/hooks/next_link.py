@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment, take_checked
 from airflow_provider_carbonmark.hooks.return_url import Token, next_urls
 from airflow_provider_carbonmark.ledger.limits import limits_from_json, limits_passed
-from airflow_provider_carbonmark.ledger.purchase import HasLinkError, NoNextLinkError
+from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError
 from airflow_provider_carbonmark.ledger.values import too_little
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.api.retirement import describes, is_not_paid
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, is_passing
 from airflow_provider_carbonmark.hooks.checkout import asked_for
-from airflow_provider_carbonmark.ledger.purchase import Source, State
+from airflow_provider_carbonmark.ledger.names import Source, State
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.api.models import Payment as PaymentAnswer
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.bringing import Brought
+    from airflow_provider_carbonmark.ledger.changes.bringing import Brought
     from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from airflow_provider_carbonmark.api.errors import (
 from airflow_provider_carbonmark.api.inputs import on_local_disk
 from airflow_provider_carbonmark.api.retirement import is_told_as, retirement_id_in, transaction_in
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import CarbonmarkClient

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from itsdangerous import URLSafeSerializer
 
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Task
+    from airflow_provider_carbonmark.ledger.names import Task
 
 log = logging.getLogger(__name__)
 

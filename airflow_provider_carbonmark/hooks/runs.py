@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, Run, Task
+from airflow_provider_carbonmark.ledger.names import LONGEST_DEPLOYMENT, Run, Task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

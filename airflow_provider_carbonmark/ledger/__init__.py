@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.ledger.purchase import LedgerError
+from airflow_provider_carbonmark.ledger.names import LedgerError
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.book import Ledger

@@ -39,28 +39,21 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import (
-    cancellations,
-    coverage,
-    export,
-    files,
-    invariants,
-    open_ends,
-    planning,
-    projects,
-    retirements,
-)
-from airflow_provider_carbonmark.ledger.purchases import Purchases
-from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, in_states, line_of
-from airflow_provider_carbonmark.ledger.schema import allocations, origins, source_files
+from airflow_provider_carbonmark.ledger import export, invariants, projects, retirements
+from airflow_provider_carbonmark.ledger.changes import files, planning
+from airflow_provider_carbonmark.ledger.changes.purchases import Purchases
+from airflow_provider_carbonmark.ledger.questions import cancellations, coverage, open_ends
+from airflow_provider_carbonmark.ledger.tables.rows import LINE_COLUMNS, LINES, in_states, line_of
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, origins, source_files
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.cancellations import Cancellation
-    from airflow_provider_carbonmark.ledger.files import FileOfRun
+    from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
     from airflow_provider_carbonmark.ledger.invariants import Broken
-    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
+    from airflow_provider_carbonmark.ledger.names import Run, State
     from airflow_provider_carbonmark.ledger.projects import Project
-    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine, Run, State
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
+    from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
+    from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
@@ -85,7 +78,7 @@ class Ledger(Purchases):
         return identity.version if identity else 0
 
     def reading(self) -> AbstractContextManager[Connection | None]:
-        """Give a connection to ask in SQL (:mod:`~airflow_provider_carbonmark.ledger.queries`); None where nothing was ever written."""
+        """Give a connection to ask in SQL (:mod:`~airflow_provider_carbonmark.ledger.questions.queries`); None where nothing was ever written."""
         return self._database.reading()
 
     def plan(

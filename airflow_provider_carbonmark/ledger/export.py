@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from airflow_provider_carbonmark.ledger.schema import metadata, versions
+from airflow_provider_carbonmark.ledger.tables.schema import metadata, versions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

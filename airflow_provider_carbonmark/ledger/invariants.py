@@ -1,7 +1,7 @@
 """
 What holds of every ledger, shown on one: each invariant is a question that finds the rows which break it.
 
-The database keeps most of it from being broken by itself, see :mod:`~airflow_provider_carbonmark.ledger.schema`; what is left may be
+The database keeps most of it from being broken by itself, see :mod:`~airflow_provider_carbonmark.ledger.tables.schema`; what is left may be
 broken by hand, by a restored backup, or by a mistake of ours.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, or_, select
 
-from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.schema import (
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.tables.schema import (
     allocations,
     links,
     payments,

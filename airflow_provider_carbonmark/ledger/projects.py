@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
 
-from airflow_provider_carbonmark.ledger.database import outrun_if_taken
-from airflow_provider_carbonmark.ledger.rows import in_batches
-from airflow_provider_carbonmark.ledger.schema import projects, purchases
+from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.tables.rows import in_batches
+from airflow_provider_carbonmark.ledger.tables.schema import projects, purchases
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

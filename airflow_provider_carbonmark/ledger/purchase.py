@@ -1,24 +1,15 @@
-"""
-What the ledger knows, as values: a purchase with its links, payments and allocations, and who does what to it.
-
-Plain Python, cheap to import: nothing of SQL is needed to name a run or to read a purchase.
-"""
+"""What the ledger knows, as values: a purchase with its links, payments and allocations."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any, Final
 
+from airflow_provider_carbonmark.ledger.names import Run, Source, State, Task
 from airflow_provider_carbonmark.ledger.values import REFERENCE, Origin, spans
-
-#: The longest name of a deployment: four of these names make a key that MySQL still takes.
-LONGEST_DEPLOYMENT: Final = 100
 
 #: How many links one purchase can have.
 MOST_LINKS: Final = 20
@@ -30,84 +21,6 @@ _REFERENCE_LENGTH: Final = 10
 
 #: How many payment ids that Carbonmark has not confirmed are kept for one link: its holder could bring any number of them.
 MOST_UNVERIFIED: Final = 20
-
-
-class LedgerError(Exception):
-    """The ledger refuses; the message names the purchase, its state and the remedy."""
-
-
-class HandledElsewhereError(LedgerError):
-    """A decision about a purchase by a run that doesn't handle it, or not any more."""
-
-
-class HasLinkError(LedgerError):
-    """A purchase is to get a link, and has got one meanwhile: deliver that."""
-
-
-class NoNextLinkError(LedgerError):
-    """A purchase gets no other link now; the message says why, for people who know nothing of the ledger."""
-
-
-class State(StrEnum):
-    """
-    What became of a purchase.
-
-    The last two are no states of the database's. ``paid_not_retired`` is shown for what failed although it is paid, whatever Carbonmark
-    called it: it sold out in between, for example. ``restated`` is shown for a figure that was stated anew and buys nothing.
-    """
-
-    PLANNED = "planned"
-    LINK_MADE = "link_made"
-    PAID = "paid"
-    RETIRED = "retired"
-    FAILED = "failed"
-    DECLINED = "declined"
-    PAID_NOT_RETIRED = "paid_not_retired"
-    RESTATED = "restated"
-
-
-#: The states that are shown, and not kept.
-SHOWN_ONLY: Final = frozenset({State.PAID_NOT_RETIRED, State.RESTATED})
-#: The states in which tonnes count as covered: nobody buys them again.
-COVERING: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID, State.RETIRED})
-#: The states in which a purchase still has to come to an end.
-OPEN: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID})
-
-
-@dataclass(frozen=True)
-class Run:
-    """
-    A run of a DAG.
-
-    :param deployment: which Airflow it is of: several may share a ledger.
-    """
-
-    dag_id: str
-    run_id: str
-    deployment: str = ""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task instance of a run; its tries are the same task."""
-
-    run: Run
-    task_id: str
-    map_index: int
-
-    @property
-    def key(self) -> str:
-        """A short name of it that no other task has."""
-        names = json.dumps([*astuple(self.run), self.task_id, self.map_index])
-        return hashlib.sha256(names.encode()).hexdigest()
-
-
-class Source(StrEnum):
-    """How a payment id came to the ledger."""
-
-    RETURNED = "returned"  # in the address that a buyer's browser came back to
-    ENTERED = "entered"  # by a person, in a form
-    WATCHED = "watched"  # by a task that follows the payment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, false, insert, or_, select, update
 
-from airflow_provider_carbonmark.ledger.database import outrun_if_taken
-from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.rows import in_batches
-from airflow_provider_carbonmark.ledger.schema import purchases, retirements
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.tables.rows import in_batches
+from airflow_provider_carbonmark.ledger.tables.schema import purchases, retirements
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

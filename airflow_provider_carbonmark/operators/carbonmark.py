@@ -7,7 +7,6 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pendulum
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_carbonmark.api.inputs import (
@@ -19,22 +18,14 @@ from airflow_provider_carbonmark.api.inputs import (
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
-from airflow_provider_carbonmark.hooks.runs import task_of
-from airflow_provider_carbonmark.ledger.purchase import Order, with_reference
 from airflow_provider_carbonmark.links import CheckoutLink
-from airflow_provider_carbonmark.operators.linking import (
-    LinkTerms,
-    make_link,
-    parse_metadata,
-    refuse_unless_unpaid,
-)
-from airflow_provider_carbonmark.operators.pricing import PriceTerms, parse_max_cost, refuse_above
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.ledger.purchase import Order, Purchase
+    from airflow_provider_carbonmark.operators.linking import LinkTerms
     from airflow_provider_carbonmark.planning import Limits
 
 
@@ -87,6 +78,9 @@ class CarbonmarkCreateQuoteOperator(_CarbonmarkOperator):
         self.max_cost = max_cost
 
     def execute(self, context: Context) -> dict[str, Any]:
+        # Imported late: a DAG file needs none of it.
+        from airflow_provider_carbonmark.operators.pricing import parse_max_cost, refuse_above
+
         with failing_without_retry():
             limit = parse_max_cost(self.max_cost)
             quantity = parse_quantity(self.quantity_tonnes)
@@ -167,18 +161,25 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         self.cost_usd: Decimal | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        # Imported late: a DAG file needs none of it.
+        from airflow_provider_carbonmark.operators.linking import make_link, ordered
+
         with keeping_books() as ledger:
             terms = self._terms()
-            purchase = self._ordered(context, ledger, terms)
+            purchase = ordered(context, ledger, self._order(), terms)
             return self._deliver(ledger, make_link(context, ledger, purchase, terms))
 
     def _terms(self, limits: Limits | Callable[[Context], Limits] | None = None) -> LinkTerms:
+        from airflow_provider_carbonmark.operators.linking import LinkTerms, parse_metadata
+        from airflow_provider_carbonmark.operators.pricing import PriceTerms
+
         price = PriceTerms(self.max_cost, limits)
         return LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url, price)
 
-    def _ordered(self, context: Context, ledger: Ledger, terms: LinkTerms) -> Purchase:
-        """Return the purchase of this task; another one than before where its input changed and nobody paid."""
-        order = Order(
+    def _order(self) -> Order:
+        from airflow_provider_carbonmark.ledger.purchase import Order
+
+        return Order(
             asset_price_source_id=self.asset_price_source_id,
             quantity_tonnes=parse_quantity(self.quantity_tonnes),
             beneficiary_name=parse_text(self.beneficiary_name, "beneficiary_name", MAX_BENEFICIARY_NAME),
@@ -186,19 +187,6 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
                 self.retirement_message, "retirement_message", MAX_RETIREMENT_MESSAGE
             ),
         )
-        task, test_mode = task_of(context), self.hook.test_mode
-        known = ledger.purchase_of(task)
-        if known:
-            is_the_same = not _changes(known, order, terms)
-            if is_the_same and known.has_link:
-                return known
-            # Also before what was ordered instead gets its link, in a later try perhaps: what was made before may be paid by now.
-            if made := [each for each in (*ledger.given_up(task), known) if each.has_link]:
-                changed = ", ".join(_changes(made[-1], order, terms)) or "it was another in between"
-                refuse_unless_unpaid(ledger, made, self.hook, changed)
-            if is_the_same:
-                return known
-        return ledger.order(task, order, test_mode=test_mode, now=pendulum.now("UTC"), instead_of=known)
 
     def _deliver(self, ledger: Ledger, purchase: Purchase) -> dict[str, Any]:
         checkout = checkout_of(ledger, purchase)
@@ -209,23 +197,3 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
         if purchase.payment_id:
             self.log.info("It is paid: %s", purchase.payment_id)
         return checkout
-
-
-def _changes(known: Purchase, order: Order, terms: LinkTerms) -> list[str]:
-    """Return what a task is given otherwise than when it ordered, in words."""
-    message = with_reference(order.retirement_message, known.id)
-    before = vars(known.order) | {"test_mode": known.test_mode}
-    after = vars(order) | {"retirement_message": message, "test_mode": terms.hook.test_mode}
-    # How the link was asked for counts once it is made: what was only asked can be asked anew.
-    if known.has_link and known.link:
-        before |= {"carbonmark_conn_id": known.link.conn_id, "metadata": known.link.request.get("metadata")}
-        after |= {"carbonmark_conn_id": terms.hook.carbonmark_conn_id, "metadata": terms.metadata_of(known)}
-    return [
-        f"{name} from {_shown(before[name])} to {_shown(value)}"
-        for name, value in after.items()
-        if before[name] != value
-    ]
-
-
-def _shown(value: object) -> str:
-    return repr(f"{value:f}" if isinstance(value, Decimal) else value)

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.hooks.api_server import tell_server
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
-from airflow_provider_carbonmark.hooks.projects import learn_of_projects
-from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import is_over
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Run, State
+from airflow_provider_carbonmark.ledger.names import LedgerError, Run, State
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -77,7 +74,8 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
         self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        # Imported late: a DAG file doesn't need it.
+        # Imported late: a DAG file needs none of it.
+        from airflow_provider_carbonmark.hooks.projects import learn_of_projects
         from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
 
         now = datetime.now(UTC)
@@ -135,6 +133,9 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
 
     def _wake(self, ledger: Ledger, over: Callable[[Run, datetime], bool], now: datetime) -> None:
         """Wake what may be parked for nothing: whoever was to wake it may have died before."""
+        from airflow_provider_carbonmark.hooks.api_server import tell_server
+        from airflow_provider_carbonmark.hooks.return_url import lifetime
+
         # As long as the API server lets anybody in.
         for purchase in ledger.settled_since(now - lifetime()):
             if not all(over(task.run, now) for task in ledger.waiting(purchase.id)):

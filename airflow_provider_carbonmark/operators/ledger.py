@@ -29,11 +29,9 @@ from airflow_provider_carbonmark.api.inputs import parse_flag, parse_names
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import find_purchase
 from airflow_provider_carbonmark.hooks.ledger import keeping_books, open_ledger
-from airflow_provider_carbonmark.hooks.projects import learn_of_projects
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
-from airflow_provider_carbonmark.ledger.purchase import OPEN
+from airflow_provider_carbonmark.ledger.names import OPEN
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
-from airflow_provider_carbonmark.operators.linking import make_link
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -119,6 +117,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.carbonmark_conn_id = carbonmark_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        # Imported late, here and below: a DAG file needs none of it.
         from airflow_provider_carbonmark.emissions import EmissionsError
         from airflow_provider_carbonmark.planning import NoListingError, PlanLimitError
 
@@ -129,6 +128,8 @@ class CarbonmarkPlanOperator(BaseOperator):
             raise AirflowFailException(str(error)) from error
 
     def _plan(self, context: Context, ledger: Ledger) -> list[dict[str, Any]]:
+        from airflow_provider_carbonmark.hooks.projects import learn_of_projects
+
         emissions = list(self._read_emissions(context))
         hook = CarbonmarkHook(self.carbonmark_conn_id)
         about: dict[str, Any] = {
@@ -188,7 +189,6 @@ class CarbonmarkPlanOperator(BaseOperator):
         hook: CarbonmarkHook,
         is_preview: bool,
     ) -> Callable[[Coverage], Plan]:
-        # Imported late: a DAG file needs none of it.
         from airflow_provider_carbonmark.operators.planner import planner
         from airflow_provider_carbonmark.planning import Limits, ListingFilter
         from airflow_provider_carbonmark.planning.dedication import Dedication
@@ -265,6 +265,8 @@ class CarbonmarkCheckoutPurchaseOperator(CarbonmarkCreateCheckoutOperator):
         self.limits = limits
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_carbonmark.operators.linking import make_link
+
         with keeping_books() as ledger:
             purchase = find_purchase(ledger, self.purchase, "purchase")
             _skip_if_over(purchase)

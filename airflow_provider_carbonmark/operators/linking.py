@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -16,7 +17,8 @@ from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retirement import is_unpaid
 from airflow_provider_carbonmark.hooks.checkout import as_made
 from airflow_provider_carbonmark.hooks.runs import task_of
-from airflow_provider_carbonmark.ledger.purchase import HasLinkError
+from airflow_provider_carbonmark.ledger.names import HasLinkError
+from airflow_provider_carbonmark.ledger.purchase import with_reference
 from airflow_provider_carbonmark.operators.pricing import PriceTerms
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
     from airflow_provider_carbonmark.ledger.book import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
+    from airflow_provider_carbonmark.ledger.purchase import Order, Purchase
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,43 @@ class LinkTerms:
         from airflow_provider_carbonmark.hooks.return_url import Token, return_urls
 
         return return_urls(ledger, Token(purchase.id, number, self.hook.carbonmark_conn_id))
+
+
+def ordered(context: Context, ledger: Ledger, order: Order, terms: LinkTerms) -> Purchase:
+    """Return the purchase of a task that buys without a plan; another one than before where its input changed and nobody paid."""
+    task, test_mode = task_of(context), terms.hook.test_mode
+    known = ledger.purchase_of(task)
+    if known:
+        is_the_same = not _changes(known, order, terms)
+        if is_the_same and known.has_link:
+            return known
+        # Also before what was ordered instead gets its link, in a later try perhaps: what was made before may be paid by now.
+        if made := [each for each in (*ledger.given_up(task), known) if each.has_link]:
+            changed = ", ".join(_changes(made[-1], order, terms)) or "it was another in between"
+            _refuse_unless_unpaid(ledger, made, terms.hook, changed)
+        if is_the_same:
+            return known
+    return ledger.order(task, order, test_mode=test_mode, now=pendulum.now("UTC"), instead_of=known)
+
+
+def _changes(known: Purchase, order: Order, terms: LinkTerms) -> list[str]:
+    """Return what a task is given otherwise than when it ordered, in words."""
+    message = with_reference(order.retirement_message, known.id)
+    before = vars(known.order) | {"test_mode": known.test_mode}
+    after = vars(order) | {"retirement_message": message, "test_mode": terms.hook.test_mode}
+    # How the link was asked for counts once it is made: what was only asked can be asked anew.
+    if known.has_link and known.link:
+        before |= {"carbonmark_conn_id": known.link.conn_id, "metadata": known.link.request.get("metadata")}
+        after |= {"carbonmark_conn_id": terms.hook.carbonmark_conn_id, "metadata": terms.metadata_of(known)}
+    return [
+        f"{name} from {_shown(before[name])} to {_shown(value)}"
+        for name, value in after.items()
+        if before[name] != value
+    ]
+
+
+def _shown(value: object) -> str:
+    return repr(f"{value:f}" if isinstance(value, Decimal) else value)
 
 
 def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkTerms) -> Purchase:
@@ -129,7 +168,7 @@ def parse_metadata(value: object) -> dict[str, Any]:
     return metadata
 
 
-def refuse_unless_unpaid(
+def _refuse_unless_unpaid(
     ledger: Ledger, made: Sequence[Purchase], hook: CarbonmarkHook, changed: str
 ) -> None:
     """

@@ -24,7 +24,7 @@ from airflow_provider_carbonmark.hooks.checkout import checkout_of, find_purchas
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.payment_check import Finding, parse_typed, take_payment
 from airflow_provider_carbonmark.hooks.runs import run_of, task_of
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, NoNextLinkError, Payment, Source
+from airflow_provider_carbonmark.ledger.names import LedgerError, NoNextLinkError, Source
 from airflow_provider_carbonmark.operators.request import (
     DECLINE,
     NEW_LINK,
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase, Task
+    from airflow_provider_carbonmark.ledger.names import Task
+    from airflow_provider_carbonmark.ledger.purchase import Payment, Purchase
 
 # seen (3.3.2): when the answer comes within a second or two of parking, the scheduler takes the end of the worker process that parked
 # the task for the end of the one that resumes it ("state mismatch"), and fails this try.
@@ -266,6 +267,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             self._word = f"“{entered[:80]}” is no payment id." if entered else "Enter the payment id, too."
             return None
+        # Imported late: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.ledger.purchase import Payment
+
         self.log.info("%s entered payment %s.", user, payment_id)
         payment = Payment(
             payment_id=payment_id,

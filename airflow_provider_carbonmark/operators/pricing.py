@@ -16,7 +16,6 @@ from airflow_provider_carbonmark.api.retries import refuses_the_listing
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.runs import run_of
-from airflow_provider_carbonmark.ledger.values import too_little
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,6 +55,9 @@ class PriceTerms:
         :raises AirflowFailException: when it costs more than it may.
         :raises AirflowSkipException: when what was planned costs less than can be paid.
         """
+        # Imported late: a DAG file needs none of it.
+        from airflow_provider_carbonmark.ledger.values import too_little
+
         cost = self._ask(context, ledger, purchase, hook)
         if cost < (least := minimum_payment_usd()):
             reason = too_little(cost, least)
@@ -83,7 +85,6 @@ class PriceTerms:
     def _hold_against_limits(
         self, context: Context, ledger: Ledger, purchase: Purchase, cost: Decimal
     ) -> Mapping[str, str]:
-        # Imported late: a DAG file needs none of it.
         from airflow_provider_carbonmark.ledger.limits import limits_as_json, limits_passed
 
         with failing_without_retry():

@@ -31,7 +31,7 @@ from airflow_provider_carbonmark.reporting.problems import Problem, paid_twice, 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_provider_carbonmark.ledger.files import FileOfRun
+    from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.periods import Period
     from airflow_provider_carbonmark.reporting.records import Records

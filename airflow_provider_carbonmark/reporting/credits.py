@@ -15,9 +15,9 @@ from airflow_provider_carbonmark.reporting.figures import less
 from airflow_provider_carbonmark.reporting.regulations import too_late_from
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.cancellations import Cancellation
     from airflow_provider_carbonmark.ledger.facts import DisclosureFacts, Mechanism, Sink
     from airflow_provider_carbonmark.ledger.projects import Project
+    from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
     from airflow_provider_carbonmark.reporting.periods import Period
 

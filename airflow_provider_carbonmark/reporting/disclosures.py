@@ -14,7 +14,7 @@ from airflow_provider_carbonmark.reporting.credits import shares
 from airflow_provider_carbonmark.reporting.regulations import AB_1305, ESRS_E1_7
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.cancellations import Cancellation
+    from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
     from airflow_provider_carbonmark.reporting.credits import Credit
 
 NOT_STATED: Final = "not stated"

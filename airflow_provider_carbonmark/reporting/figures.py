@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.values import Origin, total
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 _ZERO = Decimal(0)
 

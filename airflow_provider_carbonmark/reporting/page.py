@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.chart import Bars, image, picture
 from airflow_provider_carbonmark.reporting.disclosures import MECHANISMS, NOT_STATED
 from airflow_provider_carbonmark.reporting.regulations import ISO_14068_1, PRODUCT_CLAIMS

@@ -8,11 +8,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
-from airflow_provider_carbonmark.ledger.purchase import COVERING, PurchaseLine, State
+from airflow_provider_carbonmark.ledger.names import COVERING, State
 from airflow_provider_carbonmark.reporting.figures import less, to_offset, tonnes_in
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
 
 
 @dataclass(frozen=True)

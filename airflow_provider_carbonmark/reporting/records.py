@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.ledger.facts import DisclosureFacts
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.credits import Cancelled, cancelled_of
 from airflow_provider_carbonmark.reporting.periods import Period
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.cancellations import Cancellation
-    from airflow_provider_carbonmark.ledger.files import FileOfRun
-    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
+    from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
     from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
+    from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 
 
@@ -139,7 +139,7 @@ def read_records(
 
 def _year_before(ledger: Ledger, period: Period) -> YearBefore:
     # Imported late: only who asks a ledger pays for it.
-    from airflow_provider_carbonmark.ledger.queries import Rows, figures_by_month
+    from airflow_provider_carbonmark.ledger.questions.queries import Rows, figures_by_month
 
     with ledger.reading() as connection:
         months = figures_by_month(connection, Rows(*period.months)) if connection else {}

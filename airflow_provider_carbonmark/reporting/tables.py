@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.credits import Credit
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.hooks.return_url import LONGEST_TEXT, PREFIX, own_addresses
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
 from airflow_provider_carbonmark.web import access
 from airflow_provider_carbonmark.web.desk import Desk, Limits

@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.payment_check import Checked, Finding, check_payment
 from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import deployment
-from airflow_provider_carbonmark.ledger.purchase import LedgerError
+from airflow_provider_carbonmark.ledger.names import LedgerError
 from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.ledger_key import LedgerKey
 from airflow_provider_carbonmark.web.threads import Threads
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow_provider_carbonmark.hooks.return_url import Token
+    from airflow_provider_carbonmark.ledger.names import Source, Task
     from airflow_provider_carbonmark.ledger.projects import Project
-    from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase, Source, Task
+    from airflow_provider_carbonmark.ledger.purchase import Link, Payment, Purchase
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from airflow_provider_carbonmark.web.views import MOST_TO_PAY
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from airflow_provider_carbonmark.ledger.purchase import Run
+    from airflow_provider_carbonmark.ledger.names import Run
     from airflow_provider_carbonmark.web.views import View, Wanted
 
 

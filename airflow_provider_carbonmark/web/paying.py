@@ -29,7 +29,8 @@ from airflow_provider_carbonmark.hooks.payment_check import (
     take_checked,
 )
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError
-from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment, Source, State
+from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
+from airflow_provider_carbonmark.ledger.purchase import Payment
 from airflow_provider_carbonmark.web import waking
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from airflow_provider_carbonmark.ledger import queries
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.open_ends import second_payments
-from airflow_provider_carbonmark.ledger.queries import Rows, ever
+from airflow_provider_carbonmark.ledger.questions import queries
+from airflow_provider_carbonmark.ledger.questions.open_ends import second_payments
+from airflow_provider_carbonmark.ledger.questions.queries import Rows, ever
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from starlette.datastructures import QueryParams
 
-    from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
-    from airflow_provider_carbonmark.ledger.queries import LinkToPay
+    from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
+    from airflow_provider_carbonmark.ledger.questions.queries import LinkToPay
 
 # Rows of a table, in one page.
 MOST_ROWS = 200

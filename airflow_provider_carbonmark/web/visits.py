@@ -20,12 +20,12 @@ from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.payment_check import Finding
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token
-from airflow_provider_carbonmark.ledger.bringing import Meaning
-from airflow_provider_carbonmark.ledger.purchase import Source
+from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.names import Source
 from airflow_provider_carbonmark.web.ledger_key import NoKeyError
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.bringing import Brought
+    from airflow_provider_carbonmark.ledger.changes.bringing import Brought
     from airflow_provider_carbonmark.ledger.purchase import Purchase
     from airflow_provider_carbonmark.web.desk import Desk, Found
 

@@ -17,7 +17,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import ClientSettings
-    from airflow_provider_carbonmark.ledger.purchase import Task
+    from airflow_provider_carbonmark.ledger.names import Task
 
 log = logging.getLogger(__name__)
 

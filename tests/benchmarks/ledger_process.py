@@ -22,9 +22,9 @@ from typing import Any
 from sqlalchemy import Connection, Index, Table, delete, insert, literal, select
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.ledger.purchase import Run, State
-from airflow_provider_carbonmark.ledger.rows import new_ids, run_values
-from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
+from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.tables.rows import new_ids, run_values
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.reporting import make_report, read_records

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from tests.e2e.buyer import PaymentRefused, is_expired, next_page, pay
 from tests.e2e.processes import RunFailed, StackError, wait_until
 from tests.e2e.stand import MONTHLY_OFFSET, Stand

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
-from airflow_provider_carbonmark.ledger.purchase import Source, State
-from airflow_provider_carbonmark.ledger.schema import links as link_rows
+from airflow_provider_carbonmark.ledger.names import Source, State
+from airflow_provider_carbonmark.ledger.tables.schema import links as link_rows
 from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:

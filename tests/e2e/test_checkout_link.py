@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from tests.e2e.buyer import pay
 from tests.e2e.conftest import only_task
 from tests.e2e.stand import CHECKOUT_LINK, CONFIRM_RETIREMENT, Stand

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import Source, State
+from airflow_provider_carbonmark.ledger.names import Source, State
 from tests.e2e.airflow_api import PARKED
 from tests.e2e.browser import heading, pay_with
 from tests.e2e.buyer import pay

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.hooks.ledger import DEFAULT_FILE
-from airflow_provider_carbonmark.ledger.purchase import OPEN, PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.names import OPEN, Run, State
 from tests.e2e.browser import NARROW, WIDE, Person
 from tests.e2e.stand import MONTHLY_OFFSET, Stand
 from tests.unit.ledger.rows import write
@@ -17,6 +17,8 @@ from tests.unit.reporting.sample import a_year
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from tests.e2e.airflow_api import PARKED
 from tests.e2e.browser import GO, NOBODY_PAID, Person, heading, pay_with, press
 

@@ -142,7 +142,7 @@ def test_only_what_airflow_runs_imports_airflow():
         ("planning.plan", "from airflow_provider_carbonmark.ledger.values import Need", True),
         ("planning.plan", "from airflow_provider_carbonmark.ledger import values", True),
         ("planning.plan", "from airflow_provider_carbonmark.ledger import Ledger", False),
-        ("planning.plan", "import airflow_provider_carbonmark.ledger.schema", False),
+        ("planning.plan", "import airflow_provider_carbonmark.ledger.tables.schema", False),
         ("planning.plan", "from airflow_provider_carbonmark.api.models import Listing", True),
         ("planning.plan", "from airflow_provider_carbonmark.api.models import Quote", False),
         ("ledger.book", "def f():\n from airflow_provider_carbonmark.planning import Limits", False),

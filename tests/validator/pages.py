@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import StaticPool, create_engine
 from starlette.datastructures import QueryParams
 
+from airflow_provider_carbonmark.ledger.names import Run, State, Task
 from airflow_provider_carbonmark.ledger.projects import Project
-from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine, Run, State, Task
+from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.reporting.periods import Period
 from airflow_provider_carbonmark.sandbox import SandboxServer

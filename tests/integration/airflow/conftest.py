@@ -17,7 +17,7 @@ import time_machine
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.purchase import Run
+from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer

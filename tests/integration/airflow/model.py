@@ -19,7 +19,7 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from sqlalchemy import make_url
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.ledger.purchase import Run, Source, Task
+from airflow_provider_carbonmark.ledger.names import Run, Source, Task
 from airflow_provider_carbonmark.operators.bought import CarbonmarkCheckBoughtOperator
 from airflow_provider_carbonmark.operators.ledger import (
     CARBONMARK_RETIREMENTS,

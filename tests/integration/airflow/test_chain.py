@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from sqlalchemy import create_engine, text
 
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
-from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
 from airflow_provider_carbonmark.planning import ListingFilter
 from tests.integration.airflow.model import (

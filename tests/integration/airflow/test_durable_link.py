@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, TransportError
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
-from airflow_provider_carbonmark.ledger.purchase import Source, State
+from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.links import CheckoutLink
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD
 from tests.integration.airflow.parts import ledger_and_keys, make_context

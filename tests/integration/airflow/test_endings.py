@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.planning import Limits
 from tests.integration.airflow.model import (
     FAILING_CARD,

@@ -10,9 +10,9 @@ import time_machine
 from airflow.providers.common.compat.sdk import BaseNotifier
 from sqlalchemy import update
 
-from airflow_provider_carbonmark.ledger.purchase import Run, Source, Task
-from airflow_provider_carbonmark.ledger.schema import links
-from airflow_provider_carbonmark.operators import housekeeping
+from airflow_provider_carbonmark.hooks import api_server
+from airflow_provider_carbonmark.ledger.names import Run, Source, Task
+from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.model import SOLD_OUT_CARD, Airflow, Worker, make_operator, stated
@@ -38,7 +38,7 @@ def server(monkeypatch):
     """Who is told what by the API server: purchases, with their payments."""
     told: list[tuple[int, str | None]] = []
     monkeypatch.setattr(
-        housekeeping, "tell_server", lambda ledger, purchase: told.append((purchase.id, purchase.payment_id))
+        api_server, "tell_server", lambda ledger, purchase: told.append((purchase.id, purchase.payment_id))
     )
     return told
 

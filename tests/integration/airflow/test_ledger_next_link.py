@@ -14,8 +14,8 @@ from sqlalchemy import update
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.next_link import make_next_link
-from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Source, State
-from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
+from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
 from tests.integration.airflow.model import answer, stated
 from tests.integration.airflow.parts import each_database

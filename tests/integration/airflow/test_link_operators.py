@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, UnreadableAnswerError
 from airflow_provider_carbonmark.hooks.return_url import pay_url
-from airflow_provider_carbonmark.ledger.purchase import Run, State, Task
+from airflow_provider_carbonmark.ledger.names import Run, State, Task
 from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateCheckoutOperator,
     CarbonmarkCreateQuoteOperator,

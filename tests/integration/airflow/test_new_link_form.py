@@ -10,8 +10,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from sqlalchemy import update
 
-from airflow_provider_carbonmark.ledger.purchase import Source, State
-from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.ledger.names import Source, State
+from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PAID, PARKING
 from tests.integration.airflow.model import DagRun, answer, declined, stated
 from tests.integration.airflow.parts import make_context, sqlite_only

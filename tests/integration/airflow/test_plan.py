@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, inspect
 
 from airflow_provider_carbonmark.emissions import EmissionsColumns, Scope, emissions_of_month
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, declined, stated

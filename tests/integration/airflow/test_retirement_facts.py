@@ -10,7 +10,7 @@ import time_machine
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.purchase import Run, Task
+from airflow_provider_carbonmark.ledger.names import Run, Task
 from airflow_provider_carbonmark.operators import housekeeping
 from airflow_provider_carbonmark.sandbox import api, records
 from tests.integration.airflow.model import Worker

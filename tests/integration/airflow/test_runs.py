@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from sqlalchemy import create_engine, text
 
-from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid
 from tests.integration.airflow.parts import each_database
 from tests.integration.airflow.points import Killed

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.tables.versions import LATEST
 from airflow_provider_carbonmark.ledger.values import Origin, Part, Plan
-from airflow_provider_carbonmark.ledger.versions import LATEST
 from tests.integration.ledger.parts import line, link, plan
 
 Airflow = Callable[..., subprocess.CompletedProcess[str]]

@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import Engine, event
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase, Run, Source, Task
+from airflow_provider_carbonmark.ledger.names import Run, Source, Task
+from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.bringing import Brought
+    from airflow_provider_carbonmark.ledger.changes.bringing import Brought
 
 #: For what Python decides and no database can: see the fixture ``url``.
 ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)

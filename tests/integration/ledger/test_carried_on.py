@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.values import Need
 from tests.integration.ledger.parts import (
     FIRST,
@@ -35,6 +36,9 @@ from tests.integration.ledger.parts import (
     retirement,
     stating,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 SEPTEMBER = "2026-09"
 OLD = Run("offset-old", "run-1")

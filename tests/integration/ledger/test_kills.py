@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import Engine, inspect
 
-from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.schema import metadata
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.tables.schema import metadata
 from tests.integration.ledger.killed_process import EMITTED
 from tests.integration.ledger.parts import (
     FIRST,

@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.purchase import COVERING, Run, State
+from airflow_provider_carbonmark.ledger.names import COVERING, Run, State
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, Restated
 from tests.integration.ledger.parts import NOW, Buyer, line as bought_for, link, payment_id, plan, retirement
 

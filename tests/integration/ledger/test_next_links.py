@@ -10,18 +10,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.bringing import Meaning
-from airflow_provider_carbonmark.ledger.purchase import (
-    MOST_LINKS,
-    HasLinkError,
-    Link,
-    NoNextLinkError,
-    Purchase,
-    Source,
-    State,
-)
-from airflow_provider_carbonmark.ledger.schema import origins, source_files
-from airflow_provider_carbonmark.ledger.version_2 import ADDED
+from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError, Source, State
+from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Link, Purchase
+from airflow_provider_carbonmark.ledger.tables.schema import origins, source_files
+from airflow_provider_carbonmark.ledger.tables.version_2 import ADDED
 from tests.integration.ledger.parts import (
     CONN_ID,
     FIRST,

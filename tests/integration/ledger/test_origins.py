@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from airflow_provider_carbonmark.ledger import Ledger, queries
 from airflow_provider_carbonmark.ledger.projects import Methodology, Project
+from airflow_provider_carbonmark.ledger.questions import queries
 from airflow_provider_carbonmark.ledger.values import Coverage, Origin, Part, Plan, Restated, SourceFile
 from tests.integration.ledger.parts import (
     FIRST,
@@ -30,6 +30,9 @@ from tests.integration.ledger.parts import (
     plan,
     preview,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
 
 EXACT = Decimal("1E-30") + 7
 PARTS = (Part("scope1", "1", "", Decimal(0)), Part("scope 2, ß", "2", "market-based", EXACT))

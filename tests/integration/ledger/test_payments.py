@@ -13,9 +13,10 @@ from sqlalchemy import Engine, func, select
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.bringing import Meaning
-from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Run, Source, State, Task
-from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.names import Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED
+from airflow_provider_carbonmark.ledger.tables.schema import links
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Plan, PlannedPurchase
 from tests.integration.ledger.parts import (
     FIRST,

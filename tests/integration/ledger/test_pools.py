@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
-from airflow_provider_carbonmark.ledger import Ledger, queries
-from airflow_provider_carbonmark.ledger.queries import Rows
+from airflow_provider_carbonmark.ledger.questions import queries
+from airflow_provider_carbonmark.ledger.questions.queries import Rows
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
@@ -36,6 +36,7 @@ from tests.unit.reporting.sample import report_on
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 SHARES = (("api", "2026-09", "0.0011"), ("api", MONTH, "0.0004"), ("web", MONTH, "0.0004"))

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sqlalchemy import Engine, create_engine, event, func, select
 
-from airflow_provider_carbonmark.ledger import Ledger, queries
-from airflow_provider_carbonmark.ledger.purchase import Run, State
-from airflow_provider_carbonmark.ledger.queries import Rows, ever
-from airflow_provider_carbonmark.ledger.rows import LINES
-from airflow_provider_carbonmark.ledger.schema import allocations
+from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.questions import queries
+from airflow_provider_carbonmark.ledger.questions.queries import Rows, ever
+from airflow_provider_carbonmark.ledger.tables.rows import LINES
+from airflow_provider_carbonmark.ledger.tables.schema import allocations
 from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import MONTH, Buyer, buying, line, plan
 from tests.unit.ledger.rows import write

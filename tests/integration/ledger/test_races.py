@@ -13,17 +13,12 @@ import pytest
 from sqlalchemy import Engine, insert, select, text, update
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.bringing import Meaning
-from airflow_provider_carbonmark.ledger.purchase import (
-    HandledElsewhereError,
-    Purchase,
-    PurchaseLine,
-    Run,
-    State,
-)
-from airflow_provider_carbonmark.ledger.schema import allocations, purchases, versions
+from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, Run, State
+from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, purchases, versions
+from airflow_provider_carbonmark.ledger.tables.versions import LATEST
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
-from airflow_provider_carbonmark.ledger.versions import LATEST
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,

@@ -13,13 +13,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.purchase import (
-    HandledElsewhereError,
-    HasLinkError,
-    Link,
-    Purchase,
-    State,
-)
+from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, HasLinkError, State
+from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
 from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import (
     FIRST,

@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, Source, State, Task
-from airflow_provider_carbonmark.ledger.schema import metadata
+from airflow_provider_carbonmark.ledger.names import Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+from airflow_provider_carbonmark.ledger.tables.schema import metadata
+from airflow_provider_carbonmark.ledger.tables.versions import LATEST
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
-from airflow_provider_carbonmark.ledger.versions import LATEST
 from tests.integration.ledger import version_1
 from tests.integration.ledger.parts import LATER, NOW, Buyer, Rival, buying, line, nobody, on_commit, plan
 

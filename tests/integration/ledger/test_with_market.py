@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
-from airflow_provider_carbonmark.ledger.purchase import Run, State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Plan, Unstated
 from airflow_provider_carbonmark.planning import ListingFilter, NoListingError, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication

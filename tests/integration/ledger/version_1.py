@@ -33,8 +33,8 @@ from sqlalchemy import (
     true,
 )
 
-from airflow_provider_carbonmark.ledger.columns import Amount, JsonText, StateName, UtcTime
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.tables.columns import Amount, JsonText, StateName, UtcTime
 
 SAID: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 

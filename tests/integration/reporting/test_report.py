@@ -15,8 +15,8 @@ import pytest
 
 from airflow_provider_carbonmark.ledger.facts import parse_facts
 from airflow_provider_carbonmark.ledger.figures import Figures
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.ledger.projects import Methodology, Project
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
 from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 from airflow_provider_carbonmark.reporting import make_report, read_records
 from airflow_provider_carbonmark.reporting.credits import Cancelled
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.report import Report
 
 # Another ledger in each database.

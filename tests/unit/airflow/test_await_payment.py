@@ -20,7 +20,8 @@ from sqlalchemy import NullPool, create_engine
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.purchase import Order, Run, Source, Task
+from airflow_provider_carbonmark.ledger.names import Run, Source, Task
+from airflow_provider_carbonmark.ledger.purchase import Order
 from airflow_provider_carbonmark.operators.payment import (
     DECLINE,
     NEW_LINK,

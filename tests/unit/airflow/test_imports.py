@@ -114,7 +114,7 @@ def test_the_tasks_that_keep_the_ledger_are_cheap_for_a_dag_file():
     assert not packages(loaded) & HEAVY
     assert not parts_of_ours(loaded) & {"emissions", "planning", "reporting", "sandbox"}
     of_the_ledger = {module for module in loaded if module.startswith(f"{PACKAGE}.ledger")}
-    assert of_the_ledger == {f"{PACKAGE}.ledger", f"{PACKAGE}.ledger.purchase", f"{PACKAGE}.ledger.values"}
+    assert of_the_ledger == {f"{PACKAGE}.ledger", f"{PACKAGE}.ledger.names"}
 
 
 def test_metadata_and_sandbox_wait_for_their_first_use():

@@ -17,7 +17,7 @@ from airflow.sdk.execution_time import supervisor, task_runner
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.runs import deployment, is_over, run_of, task_of
-from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, Run, Task
+from airflow_provider_carbonmark.ledger.names import LONGEST_DEPLOYMENT, Run, Task
 
 RUN = Run("offset", "first")
 

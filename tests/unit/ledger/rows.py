@@ -7,15 +7,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, insert
 
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
-from airflow_provider_carbonmark.ledger.rows import run_values
-from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
-from airflow_provider_carbonmark.ledger.versions import make_tables
+from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.tables.rows import run_values
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
+from airflow_provider_carbonmark.ledger.tables.versions import make_tables
 from tests.unit.reporting.sample import a_line
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 __all__ = ["a_line", "planned_by", "write"]
 

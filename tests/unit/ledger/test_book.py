@@ -18,20 +18,13 @@ from hypothesis import given, strategies as st
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.columns import AMOUNT_STEP, rounded_up
-from airflow_provider_carbonmark.ledger.database import Database
-from airflow_provider_carbonmark.ledger.purchase import (
-    HandledElsewhereError,
-    Order,
-    Purchase,
-    Run,
-    Task,
-    reference_of,
-    with_reference,
-)
-from airflow_provider_carbonmark.ledger.schema import metadata
+from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, Run, Task
+from airflow_provider_carbonmark.ledger.purchase import Order, Purchase, reference_of, with_reference
+from airflow_provider_carbonmark.ledger.tables.columns import AMOUNT_STEP, rounded_up
+from airflow_provider_carbonmark.ledger.tables.database import Database
+from airflow_provider_carbonmark.ledger.tables.schema import metadata
+from airflow_provider_carbonmark.ledger.tables.versions import LATEST
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
-from airflow_provider_carbonmark.ledger.versions import LATEST
 
 RUN = Run("offset", "scheduled__2026-11-21")
 NOW = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=2)))

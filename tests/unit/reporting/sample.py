@@ -10,12 +10,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.ledger.cancellations import Cancellation
+from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
 from airflow_provider_carbonmark.ledger.facts import DisclosureFacts, parse_facts
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.files import FileOfRun
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.projects import Methodology, Project
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
+from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
 from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.reporting import Records, make_report

@@ -17,7 +17,7 @@ from airflow_provider_carbonmark.reporting.credits import Cancelled, Credit, sha
 from tests.unit.reporting.sample import PLANNED_AT, PROJECTS, a_cancellation, a_known_year, a_line, report_on
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.cancellations import Cancellation
+    from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
     from airflow_provider_carbonmark.reporting.report import Report
 
 

@@ -8,18 +8,21 @@ import io
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
 from airflow_provider_carbonmark import reporting
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.reporting import Records, make_report
 from airflow_provider_carbonmark.reporting.tables import COLUMNS, CREDIT_COLUMNS
 from tests.unit.reporting.sample import REPORTS, a_known_year, a_line, report_on
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 SCHEMA = json.loads(Path(reporting.__file__).with_name("report.schema.json").read_text())
 WRITTEN = ["credits.csv", "report.csv", "report.json", "public.html", "index.json", "index.html"]

@@ -8,14 +8,18 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 import html5lib
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting import make_report, page
 from tests.unit.reporting.sample import NASTY, REPORTS, a_known_year, a_line, report_on
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 #: What reads as a claim, of the company or of what it sells.
 CLAIMS = ("neutral", "net zero", "net-zero", "climate positive", "what was emitted is retired")

@@ -12,13 +12,14 @@ from hypothesis import given, strategies
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.open_ends import SecondPayment
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, State
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.reporting.periods import Period
 from tests.unit.reporting.sample import PLANNED_AT, RUN, a_line, report_on
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.problems import Problem
 
 

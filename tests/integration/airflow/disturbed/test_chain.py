@@ -17,7 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
-from airflow_provider_carbonmark.ledger.purchase import COVERING, State
+from airflow_provider_carbonmark.ledger.names import COVERING, State
 from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import Buyer, DagRun, declined, paid, stated
 from tests.integration.airflow.parts import each_database, ledger_and_keys

@@ -14,7 +14,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.next_link import make_next_link
 from airflow_provider_carbonmark.hooks.payment_check import take_payment
-from airflow_provider_carbonmark.ledger.purchase import NoNextLinkError, Payment, Source, State
+from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
+from airflow_provider_carbonmark.ledger.purchase import Payment
 from airflow_provider_carbonmark.operators.payment import DECLINE, NEW_LINK, PAID, PARKING
 from tests.integration.airflow.model import GOOD_CARD, DagRun, answer, stated
 from tests.integration.airflow.parts import START

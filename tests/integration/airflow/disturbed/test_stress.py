@@ -11,7 +11,7 @@ from random import Random
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, State
+from airflow_provider_carbonmark.ledger.names import COVERING, OPEN, State
 from tests.integration.airflow.disturbed.deployment import Deployment, tonnes_of
 from tests.integration.airflow.model import CHAIN, ledger_environment
 from tests.integration.conftest import LEDGER_KINDS

@@ -23,7 +23,7 @@ from airflow_provider_carbonmark.operators.payment import PARKING
 from tests.integration.airflow.model import Worker, make_operator
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.purchase import Task
+    from airflow_provider_carbonmark.ledger.names import Task
 
 SUCCESS, SKIPPED, FAILED, AWAITING, RETRY = "success", "skipped", "failed", "awaiting", "retry"
 

@@ -30,8 +30,8 @@ with warnings.catch_warnings():
     from airflow_provider_carbonmark.web import buyers as buyers
 
 from airflow_provider_carbonmark.hooks.return_url import pay_url
-from airflow_provider_carbonmark.ledger.purchase import Purchase, Run, Task
-from airflow_provider_carbonmark.ledger.schema import links
+from airflow_provider_carbonmark.ledger.names import Run, Task
+from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
 from airflow_provider_carbonmark.web.desk import Limits
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pytest
 
     from airflow_provider_carbonmark.ledger import Ledger
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
     from airflow_provider_carbonmark.sandbox import SandboxServer
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import Run, Source, State
+from airflow_provider_carbonmark.ledger.names import Run, Source, State
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
 from airflow_provider_carbonmark.planning import Limits
 from tests.integration.ledger import parts as planning

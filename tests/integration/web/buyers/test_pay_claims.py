@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider_carbonmark.ledger.purchase import Source, State
+from airflow_provider_carbonmark.ledger.names import Source, State
 from tests.integration.web.buyers.parts import WaitingTask, errors, id_of
 from tests.integration.web.buyers.test_pay import IS_IT_PAID, NOTED, PAID, SOMEBODY, TO_PAY, declined
 from tests.integration.web.readers.parts import token_of

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.web import desk, paying, waking
 from tests.integration.web.buyers.parts import buyers, everything, id_of
 from tests.integration.web.buyers.test_hangs import LIMITS, SOON

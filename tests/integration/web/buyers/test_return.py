@@ -11,7 +11,7 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.utils.session import create_session
 
-from airflow_provider_carbonmark.ledger.purchase import Run, Source, State
+from airflow_provider_carbonmark.ledger.names import Run, Source, State
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
 from tests.integration.ledger import parts as planning
 from tests.integration.web.buyers.conftest import KEY

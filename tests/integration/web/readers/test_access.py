@@ -11,7 +11,7 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from airflow_provider_carbonmark.ledger.purchase import State
+from airflow_provider_carbonmark.ledger.names import State
 from tests.integration.web.readers.parts import PAGE, know_dags, links, words
 from tests.integration.web.serving import title
 from tests.unit.ledger.rows import planned_by

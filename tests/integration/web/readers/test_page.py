@@ -11,8 +11,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.bringing import Meaning
-from airflow_provider_carbonmark.ledger.purchase import Run, Source, State
+from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.names import Run, Source, State
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
 from tests.integration.web.readers.parts import links, words
 from tests.integration.web.serving import policy, title

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, false, func, or_, select, true, type_coerce
 
-from airflow_provider_carbonmark.ledger.columns import Amount
-from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.schema import allocations, purchases, retirements
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.tables.columns import Amount
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, purchases, retirements
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 
-from airflow_provider_carbonmark.ledger.database import outrun_if_taken
-from airflow_provider_carbonmark.ledger.rows import in_batches, run_in, run_values
-from airflow_provider_carbonmark.ledger.schema import source_files
+from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.tables.rows import in_batches, run_in, run_values
+from airflow_provider_carbonmark.ledger.tables.schema import source_files
 from airflow_provider_carbonmark.ledger.values import SourceFile
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.coverage import Scope
-    from airflow_provider_carbonmark.ledger.purchase import Run
+    from airflow_provider_carbonmark.ledger.names import Run
+    from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 
 _c = source_files.c
 

@@ -15,17 +15,16 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from airflow_provider_carbonmark.api.inputs import bare_source_id
-from airflow_provider_carbonmark.ledger.database import outrun_if_taken
-from airflow_provider_carbonmark.ledger.purchase import (
-    MOST_UNVERIFIED,
-    LedgerError,
-    Payment,
-    Purchase,
-    Source,
-    State,
-    Task,
+from airflow_provider_carbonmark.ledger.changes.transitions import (
+    for_a_person,
+    must_be_its_payment,
+    must_have_link,
+    paid,
 )
-from airflow_provider_carbonmark.ledger.rows import (
+from airflow_provider_carbonmark.ledger.names import LedgerError, Source, State, Task
+from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Payment, Purchase
+from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.tables.rows import (
     change_purchase,
     find_purchases,
     lock_purchase,
@@ -33,13 +32,7 @@ from airflow_provider_carbonmark.ledger.rows import (
     task_of,
     task_values,
 )
-from airflow_provider_carbonmark.ledger.schema import payments, purchases, waits
-from airflow_provider_carbonmark.ledger.transitions import (
-    for_a_person,
-    must_be_its_payment,
-    must_have_link,
-    paid,
-)
+from airflow_provider_carbonmark.ledger.tables.schema import payments, purchases, waits
 
 #: What may be paid, though nobody is to pay some of it any more.
 _PAYABLE: Final = (State.LINK_MADE, State.DECLINED, State.FAILED)

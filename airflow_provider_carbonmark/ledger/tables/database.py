@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from airflow_provider_carbonmark.ledger import versions
-from airflow_provider_carbonmark.ledger.purchase import LedgerError
+from airflow_provider_carbonmark.ledger.names import LedgerError
+from airflow_provider_carbonmark.ledger.tables import versions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-    from airflow_provider_carbonmark.ledger.versions import Identity
+    from airflow_provider_carbonmark.ledger.tables.versions import Identity
 
 log = logging.getLogger(__name__)
 

@@ -16,19 +16,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, insert, update
 
-from airflow_provider_carbonmark.ledger import transitions
-from airflow_provider_carbonmark.ledger.database import outrun_if_taken
-from airflow_provider_carbonmark.ledger.purchase import (
-    LedgerError,
-    Link,
-    Order,
-    Purchase,
-    Run,
-    State,
-    Task,
-    with_reference,
-)
-from airflow_provider_carbonmark.ledger.rows import (
+from airflow_provider_carbonmark.ledger.changes import transitions
+from airflow_provider_carbonmark.ledger.names import LedgerError, Run, State, Task
+from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase, with_reference
+from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
+from airflow_provider_carbonmark.ledger.tables.rows import (
     change_purchase,
     find_purchase,
     lock_purchase,
@@ -39,7 +31,7 @@ from airflow_provider_carbonmark.ledger.rows import (
     run_values,
     task_values,
 )
-from airflow_provider_carbonmark.ledger.schema import links, purchases
+from airflow_provider_carbonmark.ledger.tables.schema import links, purchases
 
 
 def ordered(connection: Connection, task: Task) -> Purchase | None:

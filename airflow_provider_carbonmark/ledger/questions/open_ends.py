@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, func, or_, select
 
-from airflow_provider_carbonmark.ledger.purchase import State
-from airflow_provider_carbonmark.ledger.rows import in_batches, read_purchases
-from airflow_provider_carbonmark.ledger.schema import (
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.tables.rows import in_batches, read_purchases
+from airflow_provider_carbonmark.ledger.tables.schema import (
     TO_ANNOUNCE,
     allocations,
     links,

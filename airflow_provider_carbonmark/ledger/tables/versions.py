@@ -17,10 +17,10 @@ from typing import Final
 from sqlalchemy import Connection, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_carbonmark.ledger import version_1, version_2
-from airflow_provider_carbonmark.ledger.columns import MYSQL
-from airflow_provider_carbonmark.ledger.purchase import LedgerError
-from airflow_provider_carbonmark.ledger.schema import metadata, purchases, versions
+from airflow_provider_carbonmark.ledger.names import LedgerError
+from airflow_provider_carbonmark.ledger.tables import version_1, version_2
+from airflow_provider_carbonmark.ledger.tables.columns import MYSQL
+from airflow_provider_carbonmark.ledger.tables.schema import metadata, purchases, versions
 
 LATEST: Final = 3
 

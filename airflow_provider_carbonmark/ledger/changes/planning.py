@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_carbonmark.ledger import coverage, files
-from airflow_provider_carbonmark.ledger.columns import rounded_up
-from airflow_provider_carbonmark.ledger.database import OutrunError
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, Purchase, State, with_reference
-from airflow_provider_carbonmark.ledger.rows import in_batches, new_ids, read_purchases, run_values
-from airflow_provider_carbonmark.ledger.schema import allocations, origins, purchases
+from airflow_provider_carbonmark.ledger.changes import files
+from airflow_provider_carbonmark.ledger.names import LedgerError, State
+from airflow_provider_carbonmark.ledger.purchase import Purchase, with_reference
+from airflow_provider_carbonmark.ledger.questions import coverage
+from airflow_provider_carbonmark.ledger.tables.columns import rounded_up
+from airflow_provider_carbonmark.ledger.tables.database import OutrunError
+from airflow_provider_carbonmark.ledger.tables.rows import in_batches, new_ids, read_purchases, run_values
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, origins, purchases
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.coverage import Reading, Scope
+    from airflow_provider_carbonmark.ledger.questions.coverage import Reading, Scope
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
-from airflow_provider_carbonmark.ledger import bringing, linking, transitions
-from airflow_provider_carbonmark.ledger.columns import rounded_up
-from airflow_provider_carbonmark.ledger.database import Database
-from airflow_provider_carbonmark.ledger.purchase import Link, Order, Payment, Purchase, Run, Source, Task
-from airflow_provider_carbonmark.ledger.rows import (
+from airflow_provider_carbonmark.ledger.changes import bringing, linking, transitions
+from airflow_provider_carbonmark.ledger.names import Run, Source, Task
+from airflow_provider_carbonmark.ledger.purchase import Link, Order, Payment, Purchase
+from airflow_provider_carbonmark.ledger.tables.columns import rounded_up
+from airflow_provider_carbonmark.ledger.tables.database import Database
+from airflow_provider_carbonmark.ledger.tables.rows import (
     change_purchase,
     find_purchases,
     lock_purchase,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from airflow_provider_carbonmark.ledger.bringing import Brought
+    from airflow_provider_carbonmark.ledger.changes.bringing import Brought
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -44,7 +44,8 @@ from sqlalchemy import (
     true,
 )
 
-from airflow_provider_carbonmark.ledger.columns import (
+from airflow_provider_carbonmark.ledger.names import LONGEST_DEPLOYMENT, SHOWN_ONLY, State
+from airflow_provider_carbonmark.ledger.tables.columns import (
     MYSQL,
     Amount,
     JsonText,
@@ -52,7 +53,6 @@ from airflow_provider_carbonmark.ledger.columns import (
     StateName,
     UtcTime,
 )
-from airflow_provider_carbonmark.ledger.purchase import LONGEST_DEPLOYMENT, SHOWN_ONLY, State
 
 metadata = MetaData()
 

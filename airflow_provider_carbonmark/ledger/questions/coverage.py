@@ -10,10 +10,16 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select, true, union
 
-from airflow_provider_carbonmark.ledger.columns import AMOUNT_LIMIT
-from airflow_provider_carbonmark.ledger.purchase import COVERING, OPEN, LedgerError, Run, State
-from airflow_provider_carbonmark.ledger.rows import in_batches, run_values
-from airflow_provider_carbonmark.ledger.schema import TO_ANNOUNCE, allocations, links, origins, purchases
+from airflow_provider_carbonmark.ledger.names import COVERING, OPEN, LedgerError, Run, State
+from airflow_provider_carbonmark.ledger.tables.columns import AMOUNT_LIMIT
+from airflow_provider_carbonmark.ledger.tables.rows import in_batches, run_values
+from airflow_provider_carbonmark.ledger.tables.schema import (
+    TO_ANNOUNCE,
+    allocations,
+    links,
+    origins,
+    purchases,
+)
 from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Covered, Need, Origin
 
 _LINK_OPEN = OPEN - {State.PLANNED}

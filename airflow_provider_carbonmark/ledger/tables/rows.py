@@ -23,20 +23,10 @@ from sqlalchemy import (
     update,
 )
 
-from airflow_provider_carbonmark.ledger.database import place
-from airflow_provider_carbonmark.ledger.purchase import (
-    Allocation,
-    LedgerError,
-    Link,
-    Payment,
-    Purchase,
-    PurchaseLine,
-    Run,
-    Source,
-    State,
-    Task,
-)
-from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
+from airflow_provider_carbonmark.ledger.names import LedgerError, Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.purchase import Allocation, Link, Payment, Purchase, PurchaseLine
+from airflow_provider_carbonmark.ledger.tables.database import place
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, payments, purchases, versions
 from airflow_provider_carbonmark.ledger.values import share_of_cost
 
 T = TypeVar("T")

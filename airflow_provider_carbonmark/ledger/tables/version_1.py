@@ -25,10 +25,10 @@ from sqlalchemy import (
     text,
 )
 
-from airflow_provider_carbonmark.ledger.columns import Amount, JsonText, StateName, UtcTime
-from airflow_provider_carbonmark.ledger.purchase import Source, State
-from airflow_provider_carbonmark.ledger.schema import allocations, links, payments, purchases, versions
-from airflow_provider_carbonmark.ledger.version_2 import add_columns
+from airflow_provider_carbonmark.ledger.names import Source, State
+from airflow_provider_carbonmark.ledger.tables.columns import Amount, JsonText, StateName, UtcTime
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, payments, purchases, versions
+from airflow_provider_carbonmark.ledger.tables.version_2 import add_columns
 
 _ROWS_AT_ONCE: Final = 1_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Column,
@@ -25,11 +25,14 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from airflow_provider_carbonmark.ledger.columns import Amount
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.purchase import PurchaseLine, Run, State
-from airflow_provider_carbonmark.ledger.rows import LINE_COLUMNS, LINES, line_of, run_in
-from airflow_provider_carbonmark.ledger.schema import allocations, links, purchases
+from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.tables.columns import Amount
+from airflow_provider_carbonmark.ledger.tables.rows import LINE_COLUMNS, LINES, line_of, run_in
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 _NOTHING: ColumnElement[Any] = literal_column("0")
 _FIGURES = [field.name for field in fields(Figures)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Column, inspect, null, select, text, update
 
-from airflow_provider_carbonmark.ledger.schema import links, purchases
+from airflow_provider_carbonmark.ledger.tables.schema import links, purchases
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from airflow_provider_carbonmark.ledger.purchase import LedgerError, State
+from airflow_provider_carbonmark.ledger.names import LedgerError, State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 
 #: The finest amount that the ledger holds, of tonnes and of USD.

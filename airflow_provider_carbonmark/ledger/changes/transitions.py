@@ -32,17 +32,15 @@ from typing import Any
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id, parse_quantity
-from airflow_provider_carbonmark.ledger.purchase import (
-    MOST_LINKS,
+from airflow_provider_carbonmark.ledger.names import (
     HandledElsewhereError,
     HasLinkError,
     LedgerError,
-    Link,
     NoNextLinkError,
-    Purchase,
     Run,
     State,
 )
+from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Link, Purchase
 
 log = logging.getLogger(__name__)
 
