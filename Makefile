@@ -90,12 +90,17 @@ $(REDIS_SERVER):
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server
 
-lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy
+lint: .venv/airflow-$(AIRFLOW)/ready ## ruff, mypy, and what the package index and its users would see
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	rm -rf .venv/dist
+	$(BIN)/python -m build --outdir .venv/dist .
+	$(BIN)/twine check --strict .venv/dist/*
+	$(BIN)/check-wheel-contents .venv/dist/*.whl
+	$(BIN)/pyroma --min 10 .venv/dist/*.tar.gz
 
-bench: .venv/airflow-$(AIRFLOW)/ready ## print the README's benchmark table
+bench: .venv/airflow-$(AIRFLOW)/ready ## print the table in tests/benchmarks/README.md
 	$(UV) pip install --quiet --python $(BIN)/python --group bench
 	$(BIN)/python -m tests.benchmarks
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_carbonmark import sandbox
 from airflow_provider_carbonmark.sandbox.cards import CARDS, cards_as_markdown
 from airflow_provider_carbonmark.sandbox.switches import Fault, Switches
 
@@ -151,4 +152,4 @@ def test_the_openapi_document_describes_every_call_switch_and_card(shopper):
 
 
 def test_the_readme_lists_every_card():
-    assert cards_as_markdown() in (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert cards_as_markdown() in Path(sandbox.__file__).with_name("README.md").read_text(encoding="utf-8")
