@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.hooks.return_url import Token, next_urls
 from airflow_provider_carbonmark.ledger.limits import limits_from_json, limits_passed
 from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError
 from airflow_provider_carbonmark.ledger.values import too_little
+from airflow_provider_carbonmark.ledger.words import Words
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.client import ClientSettings
@@ -81,7 +82,7 @@ def _follow(ledger: Ledger, purchase: Purchase, link: Link, settings: ClientSett
                 _quote_as_before(ledger, purchase, link)
                 raise
             _end(ledger, purchase, f"Nobody paid it, and it can't be bought any more: {error}")
-            raise NoNextLinkError("What was to be bought is not for sale any more") from error
+            raise NoNextLinkError(Words("What was to be bought is not for sale any more.")) from error
     made = ledger.next_link_made(purchase.id, asked, **as_made(page, _now()))
     log.info("%s: pay at %s", made, made.link and made.link.url)
     return made
@@ -101,38 +102,51 @@ def rule_out(ledger: Ledger, purchase: Purchase, settings: ClientSettings) -> No
             continue
         checked = check_payment(settings, brought.payment_id, purchase, links, brought.link)
         finding = take_checked(ledger, purchase, brought, checked).finding
-        which = f"Payment {brought.payment_id} was brought for it on {brought.brought_at:%Y-%m-%d %H:%M} UTC"
         if finding is Finding.HELD:
             raise NoNextLinkError(
-                f"{which}, which is for this or for another purchase. Bring it again, and write the reference of the one that it is for "
-                "after the number"
+                Words(
+                    "Payment %(payment_id)s was brought for it on %(time)s, which is for this or for another purchase. Bring it again, and "
+                    "write the reference of the one that it is for after the number.",
+                    payment_id=brought.payment_id,
+                    time=brought.brought_at,
+                )
             )
         if finding in (Finding.UNTOLD, Finding.OUT_OF_REACH):
             raise NoNextLinkError(
-                f"{which}, and nobody can say yet whether it is for this. Ask Carbonmark what it is for"
+                Words(
+                    "Payment %(payment_id)s was brought for it on %(time)s, and nobody can say yet whether it is for this. Ask Carbonmark "
+                    "what it is for.",
+                    payment_id=brought.payment_id,
+                    time=brought.brought_at,
+                )
             )
 
 
 def _hold_against_limits(ledger: Ledger, purchase: Purchase, link: Link, cost: Decimal) -> None:
     if cost < (least := minimum_payment_usd()):
         _end(ledger, purchase, too_little(cost, least))
-        raise NoNextLinkError(f"It costs {cost:f} USD now, which is less than can be paid")
+        raise NoNextLinkError(Words("It costs %(cost)s now, which is less than can be paid.", cost=cost))
     # Written down before it is held against the limits: of two that together pass one, neither slips through.
     ledger.requoted(purchase.id, link.number, cost)
     most, limits = limits_from_json(link.limits or {})
-    too_dear = ""
+    too_dear = None
     if most is not None and cost > most:
-        too_dear = f"the most that it may cost is {most:f} USD"
+        too_dear = Words(
+            "It would cost %(cost)s now, and the most that it may cost is %(most)s.", cost=cost, most=most
+        )
     elif limits:
         of_run, by_entity = ledger.run_costs(purchase.run, test_mode=purchase.test_mode)
         entities = {share.entity for share in purchase.allocations}
         its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
         if passed := limits_passed(limits, of_run, its_own):
             log.warning("%s gets no other link: %s", purchase, passed)
-            too_dear = "together with what else is bought that is more than may be spent"
+            too_dear = Words(
+                "It would cost %(cost)s now, and together with what else is bought that is more than may be spent.",
+                cost=cost,
+            )
     if too_dear:
         _quote_as_before(ledger, purchase, link)
-        raise NoNextLinkError(f"It would cost {cost:f} USD now, and {too_dear}")
+        raise NoNextLinkError(too_dear)
 
 
 def _quote_as_before(ledger: Ledger, purchase: Purchase, link: Link) -> None:

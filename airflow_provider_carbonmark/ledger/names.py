@@ -10,7 +10,10 @@ import hashlib
 import json
 from dataclasses import astuple, dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.words import Words
 
 #: The longest name of a deployment: four of these names make a key that MySQL still takes.
 LONGEST_DEPLOYMENT: Final = 100
@@ -29,7 +32,15 @@ class HasLinkError(LedgerError):
 
 
 class NoNextLinkError(LedgerError):
-    """A purchase gets no other link now; the message says why, for people who know nothing of the ledger."""
+    """
+    A purchase gets no other link now.
+
+    :param words: why, for people who know nothing of the ledger.
+    """
+
+    def __init__(self, words: Words) -> None:
+        super().__init__(words)
+        self.words = words
 
 
 class State(StrEnum):

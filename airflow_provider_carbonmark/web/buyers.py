@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -23,6 +23,7 @@ from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
 from airflow_provider_carbonmark.web import access
 from airflow_provider_carbonmark.web.desk import Desk, Limits
+from airflow_provider_carbonmark.web.languages import preferred
 from airflow_provider_carbonmark.web.paying import Lead, PayVisits, Said, Sight
 from airflow_provider_carbonmark.web.place import HEADERS
 from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Page, Visit, Visits
@@ -36,6 +37,7 @@ LOOK_AGAIN_SECONDS = 10
 MAX_LOOKS = 30
 
 _TEMPLATES = templates("airflow_provider_carbonmark.web", "templates/buyers")
+_TEMPLATES.add_extension("jinja2.ext.i18n")
 _STYLE = _TEMPLATES.get_template("style.css").render()
 
 _LONGEST_FORM = LONGEST_TEXT + 1000
@@ -93,12 +95,12 @@ def create_app(limits: Limits | None = None) -> FastAPI:
         return _page(request, visit, way_back=way_back)
 
     @app.get("/pay/{token}")
-    async def looked(token: str) -> Response:
+    async def looked(request: Request, token: str) -> Response:
         async def look() -> Sight | Page | None:
             id = await pay_visits.purchase(token)
             return None if id is None else await pay_visits.look(id)
 
-        return _pay_page(await within_its_time(look(), Page.LATER), token)
+        return _pay_page(request, await within_its_time(look(), Page.LATER), token)
 
     @app.post("/pay/{token}")
     async def said(request: Request, token: str) -> Response:
@@ -111,7 +113,7 @@ def create_app(limits: Limits | None = None) -> FastAPI:
             form = await _form(request)
             return await pay_visits.say(id, form, await access.name_of(request))
 
-        return _pay_page(await within_its_time(say(), Page.LATER), token)
+        return _pay_page(request, await within_its_time(say(), Page.LATER), token)
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> Response:
@@ -142,13 +144,16 @@ def _is_from_its_own_page(request: Request) -> bool:
     return origin in own or (bool(host) and host == request.headers.get("host"))
 
 
-def _pay_page(seen: Sight | Lead | Page | None, token: str) -> Response:
+def _pay_page(request: Request, seen: Sight | Lead | Page | None, token: str) -> Response:
     if isinstance(seen, Lead):
         # To the page itself by its last part, since an Airflow may be below a path.
         return RedirectResponse(seen.url or token, HTTPStatus.SEE_OTHER, headers=_PAY_HEADERS)
     page, sight = (Page.PAY, seen) if isinstance(seen, Sight) else (seen or Page.UNKNOWN_LINK, None)
-    html = _TEMPLATES.get_template(f"{page}.html").render(
-        style=_STYLE,
+    return _answer(
+        request,
+        page,
+        _PAY_STATUS.get(page, HTTPStatus.OK),
+        _PAY_HEADERS,
         purchase=sight.purchase if sight else None,
         sight=sight,
         said=Said,
@@ -156,7 +161,6 @@ def _pay_page(seen: Sight | Lead | Page | None, token: str) -> Response:
         payment_id=None,
         told=True,
     )
-    return HTMLResponse(writable(html), _PAY_STATUS.get(page, HTTPStatus.OK), headers=_PAY_HEADERS)
 
 
 def _is_only_looking_ahead(request: Request) -> bool:
@@ -186,8 +190,12 @@ def _page(
         looks = _looks(request)
         if looks_again := looks < MAX_LOOKS:
             headers["Refresh"] = f"{LOOK_AGAIN_SECONDS}; url=?look={looks + 1}"
-    html = _TEMPLATES.get_template(f"{visit.page}.html").render(
-        style=_STYLE,
+    known = HTTPStatus.NOT_FOUND if visit.page is Page.UNKNOWN_LINK else HTTPStatus.OK
+    return _answer(
+        request,
+        visit.page,
+        status or known,
+        headers,
         purchase=visit.purchase,
         # As seen from the page, since an Airflow may be below a path.
         way_back=way_back and f"..{way_back.removeprefix(PREFIX)}",
@@ -197,8 +205,17 @@ def _page(
         told=visit.told,
         looks_again=looks_again,
     )
-    known = HTTPStatus.NOT_FOUND if visit.page is Page.UNKNOWN_LINK else HTTPStatus.OK
-    return HTMLResponse(writable(html), status_code=status or known, headers=headers)
+
+
+def _answer(
+    request: Request, page: Page, status: int, headers: Mapping[str, str], **values: object
+) -> Response:
+    """Return a page in the language of its reader."""
+    language = preferred(request.headers.get("accept-language", ""))
+    template = _TEMPLATES.get_template(f"{page}.html")
+    html = template.render(style=_STYLE, language=language, gettext=language.gettext, **values)
+    chosen = {"Content-Language": language.code, "Vary": "Accept-Language"}
+    return HTMLResponse(writable(html), status, headers={**headers, **chosen})
 
 
 def _looks(request: Request) -> int:

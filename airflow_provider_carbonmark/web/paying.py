@@ -31,6 +31,7 @@ from airflow_provider_carbonmark.hooks.payment_check import (
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError
 from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.purchase import Payment
+from airflow_provider_carbonmark.ledger.words import Words
 from airflow_provider_carbonmark.web import waking
 
 if TYPE_CHECKING:
@@ -86,13 +87,13 @@ class Sight:
     What somebody gets to see.
 
     :param project: what the market says of the credits' project; None where nothing is known.
-    :param word: what came of what they said; empty where nothing is to be told.
+    :param word: what came of what they said; None where nothing is to be told.
     """
 
     purchase: Purchase
     project: Project | None
     stands: Stands
-    word: str = ""
+    word: Words | None = None
 
     @property
     def link(self) -> Link | None:
@@ -160,7 +161,7 @@ class PayVisits:
             await self._desk.wake(sight.purchase, sight.purchase.payment_id)
         return sight
 
-    async def _look(self, id: int, word: str = "") -> Sight | None:
+    async def _look(self, id: int, word: Words | None = None) -> Sight | None:
         found = await self._desk.find(id)
         if found is None:
             return None
@@ -180,7 +181,7 @@ class PayVisits:
         try:
             await self._desk.carbonmark.run(partial(_rule_out, found.purchase))
         except NoNextLinkError as doubt:
-            return await self._look(id, f"{doubt}.")
+            return await self._look(id, doubt.words)
         now = await self._desk.find(id)
         if now is None:
             return None
@@ -195,7 +196,7 @@ class PayVisits:
         try:
             await self._desk.carbonmark.run(partial(_next_link, id, number, said_by))
         except NoNextLinkError as refusal:
-            sight = await self._look(id, f"{refusal}.")
+            sight = await self._look(id, refusal.words)
             if sight and (sight.purchase.payment_id or sight.stands is Stands.CLOSED):
                 await self._desk.wake(sight.purchase, sight.purchase.payment_id)
             return sight
@@ -203,7 +204,8 @@ class PayVisits:
             # Ours to mend, such as a connection that is gone.
             trace = None if isinstance(error, CarbonmarkError) else error
             log.warning("Somebody asked for the next link of purchase %d: %s", id, error, exc_info=trace)
-            return await self._look(id, "A new payment page can’t be made right now. Please try again later.")
+            word = Words("A new payment page can’t be made right now. Please try again later.")
+            return await self._look(id, word)
         return await self._pay(id)
 
     async def _paid(self, id: int, typed: str, said_by: str) -> Sight | Lead | None:
@@ -213,7 +215,7 @@ class PayVisits:
         try:
             payment_id, reference = parse_typed(typed)
         except InvalidInputError:
-            return await self._look(id, "That is no payment number.")
+            return await self._look(id, Words("That is no payment number."))
         purchase = found.purchase
         if purchase.link is None:
             return await self._look(id)
@@ -236,20 +238,27 @@ class PayVisits:
 
 # What may be the purchase's payment after all.
 _KEPT: Final = (Finding.UNTOLD, Finding.OUT_OF_REACH, Finding.HELD)
+_NOTED: Final = Words("The payment has been noted, and will be checked.")
 # Without a word on other purchases: whoever has the address may know of this one only.
 _WORDS: Final = {
-    Finding.OTHER: "That payment is for something else. If it is for another purchase of yours, it has been noted there.",
-    Finding.HELD: "That payment may be for this or for another purchase. Write this one’s reference after the number if it is for this one.",
-    Finding.NOT_PAID: "There is no such payment yet. Look at the number again, or come back in a few minutes.",
-    Finding.UNTOLD: "The payment has been noted, and will be checked.",
-    Finding.OUT_OF_REACH: "The payment has been noted, and will be checked.",
+    Finding.OTHER: Words(
+        "That payment is for something else. If it is for another purchase of yours, it has been noted there."
+    ),
+    Finding.HELD: Words(
+        "That payment may be for this or for another purchase. Write this one’s reference after the number if it is for this one."
+    ),
+    Finding.NOT_PAID: Words(
+        "There is no such payment yet. Look at the number again, or come back in a few minutes."
+    ),
+    Finding.UNTOLD: _NOTED,
+    Finding.OUT_OF_REACH: _NOTED,
 }
-_IS_PAID: Final = (
+_IS_PAID: Final = Words(
     "It is paid already. If that is another payment, please tell those who sent you here: it was paid twice."
 )
 
 
-def _sight(found: Found, word: str = "") -> Sight:
+def _sight(found: Found, word: Words | None = None) -> Sight:
     return Sight(found.purchase, found.project, Stands.of(found, datetime.now(UTC)), word)
 
 

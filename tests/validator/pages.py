@@ -20,6 +20,7 @@ from starlette.datastructures import QueryParams
 from airflow_provider_carbonmark.ledger.names import Run, State, Task
 from airflow_provider_carbonmark.ledger.projects import Project
 from airflow_provider_carbonmark.ledger.purchase import Link, Purchase, PurchaseLine
+from airflow_provider_carbonmark.ledger.words import Words
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.reporting.periods import Period
 from airflow_provider_carbonmark.sandbox import SandboxServer
@@ -119,15 +120,20 @@ def a_purchase(url: str, *, test_mode: bool) -> Purchase:
     )
 
 
-async def return_pages() -> list[str]:
+def browser(language: str) -> httpx.AsyncClient:
+    airflow = httpx.ASGITransport(create_app())
+    preferred = {"accept-language": language}
+    return httpx.AsyncClient(transport=airflow, base_url="http://airflow.test", headers=preferred)
+
+
+async def return_pages(language: str = "en") -> list[str]:
     rehearsal = a_purchase(WORST_ADDRESS, test_mode=True)
     real = a_purchase("javascript:alert(1)", test_mode=False)
     all_pages = [page for page in Page if page is not Page.PAY]
     seen = [Visit(page, about) for page in all_pages for about in (None, rehearsal, real)]
     seen += [Visit(page, real, recorded=True, told=told) for page in all_pages for told in (True, False)]
     shown = []
-    airflow = httpx.ASGITransport(create_app())
-    async with httpx.AsyncClient(transport=airflow, base_url="http://airflow.test") as buyer:
+    async with browser(language) as buyer:
         with pytest.MonkeyPatch.context() as patch:
             for visit in seen:
                 patch.setattr(Visits, "returned", AsyncMock(return_value=visit))
@@ -137,7 +143,7 @@ async def return_pages() -> list[str]:
     return shown
 
 
-async def pay_pages() -> list[str]:
+async def pay_pages(language: str = "en") -> list[str]:
     project = Project(project_id=NASTY, name=NASTY, country=NASTY, url=WORST_ADDRESS, read_at=PLANNED_AT)
     linked = a_purchase(WORST_ADDRESS, test_mode=True)
     assert linked.link
@@ -145,18 +151,25 @@ async def pay_pages() -> list[str]:
         linked,
         link=replace(linked.link, expires_at=PLANNED_AT),
         project_id=NASTY,
+        vintage=2020,
+        registry=NASTY,
+        cost_usd=Decimal("12.3456"),
         # The validator takes pages with too many of the other one's x for Maltese.
         beneficiary_name=NASTY,
         certificate_url=WORST_ADDRESS,
     )
+    doubt = Words(
+        "Payment %(payment_id)s was brought for it on %(time)s, and nobody can say yet whether it is for this. Ask Carbonmark what it is for.",
+        payment_id=NASTY,
+        time=PLANNED_AT,
+    )
     seen = [
         Sight(purchase, told, stands, word)
         for stands in Stands
-        for purchase, told, word in ((open, project, NASTY), (replace(open, test_mode=False), None, ""))
+        for purchase, told, word in ((open, project, doubt), (replace(open, test_mode=False), None, None))
     ]
     shown = []
-    airflow = httpx.ASGITransport(create_app())
-    async with httpx.AsyncClient(transport=airflow, base_url="http://airflow.test") as buyer:
+    async with browser(language) as buyer:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(PayVisits, "purchase", AsyncMock(return_value=1))
             for sight in seen:
@@ -203,6 +216,7 @@ def everything() -> dict[str, str]:
         "ledger": list(ledger_pages()),
         "return": asyncio.run(return_pages()),
         "pay": asyncio.run(pay_pages()),
+        "pay-de": asyncio.run(pay_pages("de")),
         "sandbox": list(sandbox_pages()),
     }
     named = {

@@ -41,6 +41,7 @@ from airflow_provider_carbonmark.ledger.names import (
     State,
 )
 from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Link, Purchase
+from airflow_provider_carbonmark.ledger.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,11 @@ Changes = Mapping[str, Any]
 _NOTHING: Changes = {}
 _HAS_LINK = (State.LINK_MADE, State.PAID, State.RETIRED)
 _NO_LINK_ANY_MORE = {
-    State.PAID: "A payment has arrived, so nobody has to pay any more",
-    State.PAID_NOT_RETIRED: "It is paid, though nothing is retired yet, and must not be paid again",
-    State.RETIRED: "It is paid and retired, so nobody has to pay any more",
-    State.DECLINED: "Somebody decided not to pay, so it is not to be paid any more",
-    State.FAILED: "It can't be bought any more",
+    State.PAID: Words("A payment has arrived, so nobody has to pay any more."),
+    State.PAID_NOT_RETIRED: Words("It is paid, though nothing is retired yet, and must not be paid again."),
+    State.RETIRED: Words("It is paid and retired, so nobody has to pay any more."),
+    State.DECLINED: Words("Somebody decided not to pay, so it is not to be paid any more."),
+    State.FAILED: Words("It can’t be bought any more."),
 }
 
 
@@ -88,15 +89,21 @@ def next_link_asked(purchase: Purchase, after: int, now: datetime) -> Link:
     """Return the link that another is to follow. :raises NoNextLinkError: when none may. :raises HasLinkError: when one does."""
     link = purchase.link
     if purchase.state is not State.LINK_MADE or link is None:
-        raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, "There is no link yet"))
+        raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, Words("There is no link yet.")))
     if link.number > after:
         raise HasLinkError(f"{purchase} has its next link: deliver that")
     if link.can_be_paid(now):
-        until = f"until {link.expires_at:%Y-%m-%d %H:%M} UTC" if link.expires_at else "at any time"
-        raise NoNextLinkError(f"The payment page can be used {until}, so there is no other")
+        if link.expires_at is None:
+            raise NoNextLinkError(Words("The payment page can be used at any time, so there is no other."))
+        raise NoNextLinkError(
+            Words("The payment page can be used until %(time)s, so there is no other.", time=link.expires_at)
+        )
     if link.number >= MOST_LINKS:
         raise NoNextLinkError(
-            f"There were {MOST_LINKS} payment pages for this purchase, and there are no more"
+            Words(
+                "There were %(number)s payment pages for this purchase, and there are no more.",
+                number=MOST_LINKS,
+            )
         )
     return link
 
@@ -112,7 +119,7 @@ def requoted(purchase: Purchase, after: int, cost_usd: Decimal) -> Changes:
 def ends_unpaid(purchase: Purchase, reason: str, now: datetime) -> Changes:
     """End what nobody paid, as somebody said, and what can't be bought any more."""
     if purchase.state is not State.LINK_MADE or not (purchase.link and purchase.link.unpaid_said_at):
-        raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, "Nobody said that it is unpaid"))
+        raise NoNextLinkError(_NO_LINK_ANY_MORE.get(purchase.state, Words("Nobody said that it is unpaid.")))
     return {"state": State.FAILED, "reason": reason, "failed_at": now}
 
 

@@ -70,7 +70,7 @@ def test_it_shows_what_is_bought_for_whom_and_until_when(follow, buyer):
     ends = link.purchase.link.expires_at
     for said in (
         *("1.234 t CO₂e", "VCS-191, vintage 2020, registry VCS", "Example Corp", "Emissions of October"),
-        *(f"{link.purchase.cost_usd:f} USD", link.purchase.reference, f"{ends:%Y-%m-%d %H:%M} UTC"),
+        *(f"{link.purchase.cost_usd:f} USD", link.purchase.reference, f"{ends:%B %-d, %Y, %-I:%M}"),
     ):
         assert said in page.text
     assert "test" not in page.text.partition("</style>")[2]
@@ -276,6 +276,16 @@ def test_over_a_limit_it_says_so_and_makes_nothing(follow, buyer, sandbox, listi
     # Cheap again, it goes on.
     sandbox.state.listings[listing].purchase_price = price
     assert buyer.nobody_paid(link).status_code == 303
+
+
+def test_it_speaks_its_reader_s_language_also_when_it_refuses(make_link, buyer, sandbox, listing):
+    link = make_link(max_cost="12.5")
+    dearer(sandbox, listing)
+    buyer.browser.headers["accept-language"] = "de-AT,de;q=0.9,en;q=0.8"
+    page = buyer.nobody_paid(link.expired())
+    assert title(page) == "Hat schon jemand bezahlt?"
+    assert re.search("würde jetzt [0-9]+,[0-9]+ USD kosten. Er darf höchstens 12,50 USD kosten", page.text)
+    assert (page.headers["content-language"], page.headers["vary"]) == ("de", "Accept-Language")
 
 
 def sold_out(sandbox, listing):
