@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -80,7 +81,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     :param subject: the headline; "Pay for 12.345 t CO2e, Acme EMEA" when not given. (templated)
     :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. Who is asked again reads before it what came of the
         answer, and the link. (templated)
-    :param notifiers: Airflow notifiers, called when the task begins to wait; their templates see ``checkout``.
+    :param notifiers: Airflow notifiers, called when the task begins to wait. Their templates see ``checkout``, and ``purchase``, as
+        ``Purchase.to_json`` makes it; ``operators.notices`` has texts for mail and Slack. One that fails fails the try.
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
     :param response_timeout: how long to wait before the task fails, without a retry. For ever when not given.
@@ -156,7 +158,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         body = self.body or default_body(checkout, purchase.cost_usd, claimed)
         is_authors = bool(self.body)
         self.body = body_again(body, self._word, checkout, is_authors=is_authors) if self._word else body
-        context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
+        # What the notifiers' templates see, which are gone once a notifier is called: other tasks may have been given the same ones.
+        context.update({"checkout": checkout, "purchase": purchase.to_json()})  # type: ignore[misc]
+        self.notifiers = [copy(each) for each in self.notifiers]
         try:
             super().execute(context)
         except PARKING:
