@@ -128,6 +128,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             **kwargs,
         )
         self.params = ParamsDict(form)
+        # seen (standard 1.21): OpenLineage takes a summary of the request along. Its text has the link at which somebody can pay.
+        self.hitl_summary_extra = {"body": None}
         self.checkout = checkout
         self.carbonmark_conn_id = carbonmark_conn_id
         self.on_declined = on_declined
@@ -311,7 +313,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             return payment_id
         checkout: Any = self.checkout
-        reason = f"{user} declined to pay for {tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
+        declined = f"{user} declined to pay for {tonnes(checkout)}"
+        reason = f"{declined}. Nobody should pay the link any more: {checkout['checkout_url']}"
         # What no plan handles, whoever waits for it may decline.
         run = purchase.handler if purchase.task_id else run_of(context)
         try:
@@ -323,7 +326,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             raise
         # Airflow logs why a task failed, but not why it was skipped.
         self.log.warning("%s", reason)
-        raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
+        # Why a task fails goes to whatever listens, such as OpenLineage, and there the link is nobody's to read.
+        raise AirflowFailException(declined) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 
 def _show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> None:
