@@ -47,7 +47,7 @@ def purchase(
         ``consumption_period_start`` and ``consumption_period_end``, Unix seconds and not 0 (doc); where a checkout takes it is not
         documented, so only what is given here is sent.
     :param allow_test_mode: whether a rehearsal, which retires nothing, may succeed; a template too.
-    :param notifiers: whom to tell of each link.
+    :param notifiers: whom to tell of each link; ``operators.notices`` has texts for mail and Slack.
     :param carbonmark_conn_id: the Airflow connection.
     :param awaiting: more for ``CarbonmarkAwaitPaymentOperator``, such as ``assigned_users``.
     """

@@ -6,12 +6,37 @@ link for the month that a person pays at; more where no listing holds it all. Fo
 `beneficiary`. Each link waits under **Required Actions** until somebody pays or declines it there; waiting costs nothing. The buyer's browser
 comes back to Airflow by itself, and the retirement is checked against what was asked for and recorded in the ledger. `bought` lists what the
 month ended with, and fails if anything is missing. Nothing is bought until somebody pays, and nothing is bought twice: run it again for any
-reason. To tell people, give `purchase` the notifiers you use.
+reason.
 
 It runs on the 21st, when the figures of the month before are complete, and offsets the month in which its data
 interval starts: the run of 21 November covers 21 October to 21 November and offsets October. So a backfill goes by
 month without further ado; `month` overrides it. A month that was restated is topped up by the difference. What earlier months still lack, since
 it was declined, failed or was too little to be paid, is bought along with it; switch `catch_up` off to leave it.
+
+To tell people by mail (connection `smtp_default`) and in Slack (`slack_api_default`), give `purchase` notifiers, and `carbonmark_housekeeping`
+the same ones, to remind:
+
+```python
+from airflow.providers.slack.notifications.slack import SlackNotifier
+from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+from airflow_provider_carbonmark.operators.notices import MAIL_HTML, MAIL_SUBJECT, SLACK_TEXT
+
+mail = SmtpNotifier(to="finance@example.com", subject=MAIL_SUBJECT, html_content=MAIL_HTML)
+slack = SlackNotifier(channel="#carbon", text=SLACK_TEXT, unfurl_links=False)
+purchase(plan, notifiers=[mail, slack])
+```
+
+They read, here of the sample month on the sandbox, with the pay address behind the link:
+
+> **Pay for 1.515 t CO2e, 3 entities, 2026-10**<br>
+> Cost: 12.726 USD<br>
+> Beneficiary: Example Corp<br>
+> Message: Emissions of 2026-10, ref. BHTFV597TK<br>
+> Open the payment page<br>
+> The payment page can be used until 2026-11-28 21:13 UTC; after that, the same link leads to a new one. To decline, go to Required Actions
+> in Airflow.
+
+For a text of your own: templates see `purchase` (such as `purchase.cost_usd`) and `checkout` (such as `checkout.pay_url`).
 """
 
 from __future__ import annotations

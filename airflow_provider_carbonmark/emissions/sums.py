@@ -47,6 +47,19 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Query:
+    """
+    What a database was asked for emissions.
+
+    :param conn_id: the Airflow connection.
+    :param sql: the query.
+    """
+
+    conn_id: str
+    sql: str
+
+
+@dataclass(frozen=True)
 class EntityEmissions:
     """
     What one entity emitted in one month. Where it is from does not matter for being equal.
@@ -59,6 +72,7 @@ class EntityEmissions:
     :param version: the version of the model that the amounts were worked out with; empty where none is stated.
     :param parts: what the sum is made of, by column of amounts.
     :param files: all files that were read for the month, in the order they were given.
+    :param query: what a database was asked for it; None where none was.
     """
 
     entity: str
@@ -69,6 +83,7 @@ class EntityEmissions:
     version: str = field(default="", compare=False)
     parts: tuple[Part, ...] = field(default=(), compare=False)
     files: tuple[FileRead, ...] = field(default=(), compare=False)
+    query: Query | None = field(default=None, compare=False)
 
 
 def emissions_of_month(

@@ -172,6 +172,7 @@ def emissions_in_database(
     """
     # Imported late: a DAG file needs none of them.
     from airflow_provider_carbonmark.emissions import EmissionsError, emissions_of_month
+    from airflow_provider_carbonmark.emissions.sums import Query
     from airflow_provider_carbonmark.hooks.database_sums import sums_of_month
 
     if columns.running_total_of:
@@ -191,7 +192,8 @@ def emissions_in_database(
                 where = f"The query to connection {conn_id!r} for {month}"
                 sums = sums_of_month(connection, query, columns, _days_of(month), where)
                 if of_month := [{**row, columns.period: month} for row in sums]:
-                    found += emissions_of_month(of_month, as_summed, month)
+                    added_up = emissions_of_month(of_month, as_summed, month)
+                    found += (replace(each, query=Query(conn_id, query)) for each in added_up)
     finally:
         engine.dispose()
     if not found:

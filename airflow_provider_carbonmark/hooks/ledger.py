@@ -85,6 +85,11 @@ def minimum_payment_usd() -> Decimal:
     return parse_money(configured, "[carbonmark] minimum_payment_usd")
 
 
+def ledger_conn_id() -> str:
+    """Return the connection of the database that holds the ledger; empty where it is an SQLite file."""
+    return (conf.get("carbonmark", "ledger_conn_id", fallback=None) or "").strip()
+
+
 def ledger_path() -> Path:
     """
     Return the SQLite file that holds the ledger where no connection is configured.
@@ -120,7 +125,7 @@ def _executor_elsewhere() -> str | None:
 def _engine() -> Engine:
     from sqlalchemy import NullPool, create_engine
 
-    conn_id = (conf.get("carbonmark", "ledger_conn_id", fallback=None) or "").strip()
+    conn_id = ledger_conn_id()
     if not conn_id:
         return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook

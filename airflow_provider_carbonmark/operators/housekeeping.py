@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,8 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
     Returns (XCom): the paid purchases whose runs are over before their retirement was recorded and announced, to be followed until it is:
     mappings with ``payment_id``, ``checkout`` (as ``CarbonmarkCreateCheckoutOperator`` returns it) and ``carbonmark_conn_id``.
 
-    :param notifiers: Airflow notifiers, called for each purchase that is to be reminded of; their templates see ``checkout`` and
-        ``waiting_days``.
+    :param notifiers: Airflow notifiers, called for each purchase that is to be reminded of; their templates see ``waiting_days``, and what
+        those of ``CarbonmarkAwaitPaymentOperator`` see.
     :param remind_after: after how long that is, each once.
     :param give_up_after: after how long what nobody paid is declined, once its payment page can't be used any more. Never when not given.
     :param carbonmark_conn_id: the Airflow connection whose market is asked about projects and retirements. (templated)
@@ -126,9 +127,15 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
             "%s waits to be paid for %d days: %s",
             *(purchase, days, checkout["pay_url"] or checkout["checkout_url"]),
         )
-        about: Any = {**context, "checkout": checkout, "waiting_days": days}
+        about: Any = {
+            **context,
+            "checkout": checkout,
+            "purchase": purchase.to_json(),
+            "waiting_days": days,
+        }
         for notifier in self.notifiers:
-            notifier(about)
+            # Its templates are gone once it is called: the next purchase would be told of as this one.
+            copy(notifier)(about)
         ledger.reminded(purchase.id, now=now)
 
     def _wake(self, ledger: Ledger, over: Callable[[Run, datetime], bool], now: datetime) -> None:

@@ -34,6 +34,7 @@ from airflow_provider_carbonmark.ledger.names import OPEN
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.emissions import EntityEmissions
@@ -115,6 +116,8 @@ class CarbonmarkPlanOperator(BaseOperator):
         self.take_over_from = take_over_from
         self.preview = preview
         self.carbonmark_conn_id = carbonmark_conn_id
+        # What it was planned for, once it was.
+        self._planned_for: list[EntityEmissions] | None = None
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         # Imported late, here and below: a DAG file needs none of it.
@@ -126,6 +129,14 @@ class CarbonmarkPlanOperator(BaseOperator):
                 return self._plan(context, ledger)
         except (EmissionsError, NoListingError, PlanLimitError) as error:
             raise AirflowFailException(str(error)) from error
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage | None:
+        """Name, where OpenLineage asks, the files and tables that the emissions are from, and the ledger's."""
+        from airflow_provider_carbonmark.operators.lineage import lineage_of_plan
+
+        if self._planned_for is None:
+            return None
+        return lineage_of_plan(self, self._planned_for, is_preview=parse_flag(self.preview, "preview"))
 
     def _plan(self, context: Context, ledger: Ledger) -> list[dict[str, Any]]:
         from airflow_provider_carbonmark.hooks.projects import learn_of_projects
@@ -148,12 +159,14 @@ class CarbonmarkPlanOperator(BaseOperator):
         told = {"months": sorted(about["months"]), "test_mode": hook.test_mode, "preview": False}
         if is_preview:
             plan = ledger.preview(make, **about)
+            self._planned_for = emissions
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
             context["ti"].xcom_push(PREVIEW_KEY, [_shown(purchase) for purchase in plan.purchases])
             context["ti"].xcom_push(PLANNED_KEY, told | {"preview": True, "purchases": []})
             return []
         purchases = ledger.plan(make, **about)
+        self._planned_for = emissions
         learn_of_projects(ledger, hook, {each.project_id for each in purchases if each.project_id})
         for purchase in purchases:
             self.log.info("%s: %s t, %s", purchase, purchase.quantity_tonnes, purchase.state)
@@ -300,6 +313,8 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
         self.on_success_callback = [*self.on_success_callback, _announced]
         self.checkout = checkout
         self.retirement = retirement
+        # What is retired, once it is recorded.
+        self._recorded: Purchase | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         # Imported late: a DAG file doesn't need it.
@@ -317,6 +332,7 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
             purchase = ledger.retired(
                 known.id, dict(self.retirement), now=pendulum.now("UTC"), announcing=True
             )
+            self._recorded = purchase
             proof = purchase.certificate_url or purchase.transaction_hash
             self.log.info("%s is retired: %s", purchase, proof)
             if purchase.link:
@@ -330,6 +346,12 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
         about = {name: recorded[name] for name in names} | {"allocations": shares}
         context["outlet_events"][CARBONMARK_RETIREMENTS].extra = about
         return recorded
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage | None:
+        """Tell, where OpenLineage asks, what was retired, and name the ledger's table that says so."""
+        from airflow_provider_carbonmark.operators.lineage import lineage_of_retirement
+
+        return None if self._recorded is None else lineage_of_retirement(self, self._recorded)
 
 
 def _announced(context: Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -81,7 +82,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     :param subject: the headline; "Pay for 12.345 t CO2e, Acme EMEA" when not given. (templated)
     :param body: Markdown; link, tonnes, cost, beneficiary and message when not given. Who is asked again reads before it what came of the
         answer, and the link. (templated)
-    :param notifiers: Airflow notifiers, called when the task begins to wait; their templates see ``checkout``.
+    :param notifiers: Airflow notifiers, called when the task begins to wait. Their templates see ``checkout``, and ``purchase``, as
+        ``Purchase.to_json`` makes it; ``operators.notices`` has texts for mail and Slack. One that fails fails the try.
     :param assigned_users: who may answer the form; anybody who may answer human-in-the-loop tasks when not given. The return URL
         works for every buyer.
     :param response_timeout: how long to wait before the task fails, without a retry. For ever when not given.
@@ -127,6 +129,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             **kwargs,
         )
         self.params = ParamsDict(form)
+        # seen (standard 1.21): OpenLineage takes a summary of the request along. Its text has the link at which somebody can pay.
+        self.hitl_summary_extra = {"body": None}
         self.checkout = checkout
         self.carbonmark_conn_id = carbonmark_conn_id
         self.on_declined = on_declined
@@ -157,7 +161,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         body = self.body or default_body(checkout, purchase.cost_usd, claimed)
         is_authors = bool(self.body)
         self.body = body_again(body, self._word, checkout, is_authors=is_authors) if self._word else body
-        context["checkout"] = checkout  # type: ignore[typeddict-unknown-key]  # what the notifiers' templates see
+        # What the notifiers' templates see, which are gone once a notifier is called: other tasks may have been given the same ones.
+        context.update({"checkout": checkout, "purchase": purchase.to_json()})  # type: ignore[misc]
+        self.notifiers = [copy(each) for each in self.notifiers]
         try:
             super().execute(context)
         except PARKING:
@@ -311,7 +317,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             return payment_id
         checkout: Any = self.checkout
-        reason = f"{user} declined to pay for {tonnes(checkout)}. Nobody should pay the link any more: {checkout['checkout_url']}"
+        declined = f"{user} declined to pay for {tonnes(checkout)}"
+        reason = f"{declined}. Nobody should pay the link any more: {checkout['checkout_url']}"
         # What no plan handles, whoever waits for it may decline.
         run = purchase.handler if purchase.task_id else run_of(context)
         try:
@@ -323,7 +330,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             raise
         # Airflow logs why a task failed, but not why it was skipped.
         self.log.warning("%s", reason)
-        raise AirflowFailException(reason) if self.on_declined == "fail" else AirflowSkipException(reason)
+        # Why a task fails goes to whatever listens, such as OpenLineage, and there the link is nobody's to read.
+        raise AirflowFailException(declined) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 
 def _show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> None:

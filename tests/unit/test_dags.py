@@ -251,6 +251,15 @@ def test_what_is_bought_is_limited_when_it_is_planned_and_again_when_its_link_is
     assert dag.get_task("purchase.checkout").limits is module.limits
 
 
+def test_the_notifiers_of_the_explanation_are_what_a_purchase_takes(monthly: ModuleType) -> None:
+    pytest.importorskip("airflow.providers.slack", reason="the environment of Airflow's image has it")
+    code = monthly.__doc__.partition("```python\n")[2].partition("```")[0]
+    given: list[Any] = []
+    exec(code, {"plan": None, "purchase": lambda plan, notifiers: given.extend(notifiers)})
+
+    assert [type(each).__name__ for each in given] == ["SmtpNotifier", "SlackNotifier"]
+
+
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "ledger.db"))

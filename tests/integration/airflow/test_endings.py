@@ -35,9 +35,11 @@ def test_a_declined_purchase_is_left_alone_and_its_tonnes_are_planned_anew(
     dag_run.plan()
     dag_run.link()
     dag_run.park()
-    with pytest.raises(error, match="ada declined to pay"):
+    with pytest.raises(error, match="ada declined to pay") as ended:
         dag_run.run("payment", event=declined, on_declined=on_declined)
     (line,) = ledger.lines()
+    # Why a task failed is told to whatever listens.
+    assert (line.checkout_url in str(ended.value)) is (on_declined == "skip")
     assert (line.state, line.payment_id) == (State.DECLINED, None)
     assert "ada declined to pay for 1.234 t" in line.reason
     assert dag_run.link() == checkout_of(ledger, ledger.purchase(line.purchase))

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from airflow_provider_carbonmark.emissions import Constant, EmissionsColumns, EmissionsError
+from airflow_provider_carbonmark.emissions.sums import Query
 from airflow_provider_carbonmark.hooks.emissions import emissions_in_database
 from tests.integration.airflow.model import ledger_environment
 from tests.integration.conftest import LEDGER_KINDS
@@ -201,6 +202,7 @@ def test_a_query_may_bind_dates_add_up_by_itself_and_name_columns_as_it_likes() 
     ]
     digest = hashlib.sha256(query.encode()).hexdigest()
     assert a.source == f"Table, by a query to connection 'warehouse' (SHA-256 {digest})"
+    assert a.query == b.query == Query("warehouse", query)
     whole = replace(columns, entity=Constant("Example Corp"), version_column=None)
     (only,) = emissions_in_database("warehouse", query, whole, ["2025-01", "2025-03"])
     assert f"{only.emitted_tonnes.normalize():f}" == "0.2005"

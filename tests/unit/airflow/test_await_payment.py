@@ -226,7 +226,9 @@ def test_an_authors_own_subject_body_and_assigned_users_are_kept(waiting: Waitin
     assert request["assigned_users"] == [{"id": "1", "name": "ada"}]
 
 
-def test_a_notifiers_template_sees_the_checkout(waiting: Waiting) -> None:
+def test_a_notifiers_template_sees_the_checkout_and_the_purchase_of_each_task_that_it_is_given_to(
+    waiting: Waiting,
+) -> None:
     told = []
 
     class Told(BaseNotifier):
@@ -234,16 +236,17 @@ def test_a_notifiers_template_sees_the_checkout(waiting: Waiting) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.text = "{{ checkout.quantity_tonnes }} t: {{ checkout.checkout_url }}"
+            self.text = "{{ purchase.for_whom }}: {{ checkout.checkout_url }}"
 
         def notify(self, context: Any) -> None:
             told.append(self.text)
 
-    task = waiting.operator(notifiers=[Told()])
-    with pytest.raises(PARKING):
-        task.execute(waiting.context() | {"task": task})
+    notifier, other = Told(), "https://pay.example.com/cs_2"
+    waiting.park(notifiers=notifier)
+    waiting.park(notifiers=notifier, checkout=waiting.order("other", other))
 
-    assert told == ["12.345 t: https://pay.example.com/cs_1?a=b#c"]
+    whom = "12.345 t for Acme EMEA"
+    assert told == [f"{whom}: {CHECKOUT['checkout_url']}", f"{whom}: {other}"]
 
 
 def test_the_checkout_may_come_as_json_text(waiting: Waiting) -> None:

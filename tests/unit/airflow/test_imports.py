@@ -30,6 +30,7 @@ HEAVY = {
     "flask",
     "httpx_aiohttp",
     "jinja2",
+    "openlineage",
     "pygal",
     "sqlalchemy",
     "starlette",

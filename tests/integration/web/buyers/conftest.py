@@ -18,9 +18,21 @@ from starlette.routing import Mount
 
 from airflow_provider_carbonmark.hooks.return_url import PREFIX
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
+from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
-from tests.integration.web.buyers.parts import PATIENT, RUN_ID, Buyer, Link, buyers, context_of, forget_all
+from tests.integration.ledger import parts as planning
+from tests.integration.web.buyers.parts import (
+    DAG_ID,
+    PATIENT,
+    RUN_ID,
+    Buyer,
+    Link,
+    buyers,
+    context_of,
+    forget_all,
+)
 from tests.integration.web.serving import serving
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
@@ -137,6 +149,27 @@ def make_link(
 def link(make_link: Callable[..., Link]) -> Link:
     """A link that nobody has paid yet."""
     return make_link()
+
+
+@pytest.fixture
+def planned(ledger: Ledger, make_link: Callable[..., Link], listing: str) -> Link:
+    """A purchase that is planned, and has no link yet."""
+    line = planning.line(tonnes="1.234", asset_price_source_id=listing)
+    (purchase,) = planning.plan(ledger, planning.buying(line), run=Run(DAG_ID, RUN_ID))
+    return Link({"purchase": purchase.id}, ledger)
+
+
+@pytest.fixture
+def follow(planned: Link) -> Callable[..., Link]:
+    """Return a function that makes the link of what is planned, within limits."""
+
+    def follow(**terms: Any) -> Link:
+        operator = CarbonmarkCheckoutPurchaseOperator(
+            task_id="checkout", purchase=planned.purchase.to_json(), **terms
+        )
+        return Link(operator.execute(context_of()), planned.ledger)
+
+    return follow
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.ledger.names import Run, Source, State
-from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
 from airflow_provider_carbonmark.planning import Limits
 from tests.integration.ledger import parts as planning
 from tests.integration.ledger.parts import NOW
@@ -19,7 +18,6 @@ from tests.integration.web.buyers.parts import (
     RUN_ID,
     Link,
     WaitingTask,
-    context_of,
     errors,
     everything,
     id_of,
@@ -33,27 +31,6 @@ PAID, RETIRED = "It is paid", "The credits are retired"
 PAID_NOT_RETIRED = "It is paid, but nothing is retired yet"
 RUN = Run(DAG_ID, RUN_ID)
 SOMEBODY = "somebody who had the pay address"
-
-
-@pytest.fixture
-def planned(ledger, make_link, listing):
-    """A purchase that is planned, and has no link yet."""
-    line = planning.line(tonnes="1.234", asset_price_source_id=listing)
-    (purchase,) = planning.plan(ledger, planning.buying(line), run=RUN)
-    return Link({"purchase": purchase.id}, ledger)
-
-
-@pytest.fixture
-def follow(planned):
-    """Return a function that makes the link of what is planned, within limits."""
-
-    def follow(**terms) -> Link:
-        operator = CarbonmarkCheckoutPurchaseOperator(
-            task_id="checkout", purchase=planned.purchase.to_json(), **terms
-        )
-        return Link(operator.execute(context_of()), planned.ledger)
-
-    return follow
 
 
 def made(sandbox) -> int:
