@@ -33,10 +33,11 @@ MILLISECONDS = int(60_000 * PATIENCE)
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*flags: str) -> Iterator[Browser]:
     """
     Start a browser, and end it on leaving.
 
+    :param flags: more of its own options.
     :raises RuntimeError: when there is none, with the remedy.
     """
     if shutil.which(CHROMIUM) is None:
@@ -44,7 +45,7 @@ def chromium() -> Iterator[Browser]:
             f"There is no browser at {CHROMIUM}. `make test` installs Debian's; otherwise set CHROMIUM to the path of one."
         )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
         try:
             yield browser
         finally:
