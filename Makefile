@@ -31,9 +31,11 @@ PYTEST := -m pytest -n $(WORKERS)
 ONCE := $(addprefix --ignore tests/integration/airflow/,disturbed test_ledger_next_link.py)
 EVERY_VERSION := tests/unit tests/integration tests/e2e/test_every_version.py tests/e2e/test_pay.py $(ONCE) -k "not mariadb"
 
-.PHONY: demo test test-e2e test-image test-lowest test-newest test-next lint bench clean
+.PHONY: install demo test test-e2e test-image test-lowest test-newest test-next lint bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
+
+install: .venv/airflow-$(AIRFLOW)/ready ## what the demo needs, which it makes by itself, too
 
 demo: .venv/airflow-$(AIRFLOW)/ready ## run the whole pipeline on a real Airflow and the sandbox; KEEP=1 leaves it running
 	$(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep)
