@@ -30,6 +30,7 @@ from airflow_provider_carbonmark.api.models import (
     ProvenanceRecord,
     Retirement,
 )
+from airflow_provider_carbonmark.api.remedies import look_at, without_answer
 from airflow_provider_carbonmark.api.retries import parse_retry_after
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ _REMEDIES = {
     400: "Check the inputs",
     401: "Check the API key in the connection's password",
     403: "Check that the API key in the connection's password may do this",
-    404: "Check the id, and that the connection's host is the Checkout Service",
+    404: "Check the id",
     409: "The listing may have sold out or expired: read the prices again",
     429: "Wait, and ask less often",
 }
@@ -98,10 +99,13 @@ class AnswerReader:
     Reads answers, and keeps the API key out of the errors even if the other side echoes it.
 
     :param api_key: the key to keep out, None when there is none.
+    :param checkout_url: base URL of the Checkout Service, for what errors say is to be looked at.
     """
 
-    def __init__(self, api_key: str | None) -> None:
+    def __init__(self, api_key: str | None, checkout_url: str) -> None:
         self._api_key = api_key
+        # As the addresses of requests are written.
+        self._checkout_url = str(httpx.URL(f"{checkout_url}/"))
 
     def model(self, answer: Answer, model: type[M], known: Mapping[str, object] | None = None) -> M:
         """
@@ -193,11 +197,11 @@ class AnswerReader:
         if answer.status >= 400:
             raise self._status_error(answer)
         if answer.status >= 300:
-            host = _host(answer.headers.get("location", "")) or "the same host"
-            raise self.unreadable(
-                answer,
-                f"is a redirect to {self._clean(host)}, which is not followed. Check the connection's host",
-            )
+            location = answer.headers.get("location", "")
+            host = self._clean(_host(location) or "the same host")
+            if answer.request.url.scheme == "http" and location.lower().startswith("https:"):
+                host += " by https://"
+            raise self.unreadable(answer, f"is a redirect to {host}, which is not followed")
         if len(answer.body) > MAX_BODY_BYTES:
             raise self.unreadable(answer, "is longer than 4 MiB")
         body = _decoded(answer)
@@ -225,9 +229,8 @@ class AnswerReader:
             )
         if isinstance(error, _ANSWERED):
             return UnreadableAnswerError(f"{problem}.")
-        return TransportError(
-            f"{problem}. Check the connection's host, the network and the proxy, or try again later."
-        )
+        remedy = without_answer(error, request, self._checkout_url)
+        return TransportError(f"{problem.removesuffix('.')}. {remedy}")
 
     def unreadable(self, answer: Answer, problem: str) -> UnreadableAnswerError:
         """
@@ -240,7 +243,8 @@ class AnswerReader:
         excerpt = self._clean((_decoded(answer) or b"").decode("utf-8", "replace"))
         return UnreadableAnswerError(
             f"The answer to {show_request(answer.request)} {self._clean(problem)} "
-            f"(content type {self._clean(content_type)!r}, body {excerpt!r}).",
+            f"(content type {self._clean(content_type)!r}, body {excerpt!r}). "
+            f"Check {look_at(answer.request, self._checkout_url)}.",
             status=answer.status,
             request_id=self._request_id(answer),
         )
@@ -248,6 +252,9 @@ class AnswerReader:
     def _status_error(self, answer: Answer) -> CarbonmarkError:
         said, code = self._complaint(answer)
         remedy = _REMEDIES.get(answer.status, "Try again later" if answer.status >= 500 else _REMEDIES[400])
+        # Any web server answers 404, and Carbonmark's errors name themselves (seen).
+        if answer.status == 404 or (code is None and answer.status < 500):
+            remedy += f", and {look_at(answer.request, self._checkout_url)}"
         return status_error_class(answer.status)(
             f"{show_request(answer.request)} failed, Carbonmark says {said!r}. {remedy}.",
             status=answer.status,

@@ -222,7 +222,7 @@ def read_of_error(names: Iterable[str]) -> str:
     """
     body = json.dumps({name: f"<{name}>" for name in names}).encode()
     try:
-        AnswerReader(None).json(Answer(httpx.Request("GET", ""), 400, httpx.Headers(), body))
+        AnswerReader(None, "").json(Answer(httpx.Request("GET", ""), 400, httpx.Headers(), body))
     except CarbonmarkError as error:
         message = next((name for name in names if f"'<{name}>'" in str(error)), None)
         return f"message from {message}, code from {(error.code or 'nowhere').strip('<>')}" if message else ""

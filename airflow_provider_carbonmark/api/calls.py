@@ -84,7 +84,7 @@ class Calls:
         self._checkout_url = checkout_url
         self._market_url = market_url
         self._retries = retries
-        self.reader = AnswerReader(api_key)
+        self.reader = AnswerReader(api_key, checkout_url)
         # A wait asks for the same payment over and over, and building the request is a sixth of a poll's CPU.
         self._payment_request = lru_cache(maxsize=2048)(self._build_payment_request)
         # Answers are small; compression would save little and bring decompression bombs.

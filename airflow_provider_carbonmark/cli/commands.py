@@ -12,9 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.ledger.names import LedgerError, State
+from airflow_provider_carbonmark.ledger.names import LedgerError, LedgerUnreachableError, State
 from airflow_provider_carbonmark.ledger.values import Origin
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def _ledger() -> Iterator[Ledger]:
     try:
         with open_ledger() as ledger:
             yield ledger
-    except (LedgerError, CarbonmarkError) as refused:
+    except (LedgerError, LedgerUnreachableError, AirflowNotFoundException, CarbonmarkError) as refused:
         raise SystemExit(f"{refused}") from refused
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
 from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api.errors import (
@@ -169,6 +169,27 @@ class CarbonmarkHook(BaseHook):
         super().__init__()
         self.carbonmark_conn_id = carbonmark_conn_id
 
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Connection:
+        """
+        Return an Airflow connection.
+
+        :raises AirflowNotFoundException: when there is none, with how to make one. Another try may help: it may be kept where nothing
+            could be read right now.
+        """
+        try:
+            return super().get_connection(conn_id)
+        except AirflowNotFoundException as missing:
+            raise _not_found(conn_id) from missing
+
+    @classmethod
+    async def aget_connection(cls, conn_id: str) -> Connection:
+        """Return what :meth:`get_connection` returns, without blocking the event loop."""
+        try:
+            return await super().aget_connection(conn_id)
+        except AirflowNotFoundException as missing:
+            raise _not_found(conn_id) from missing
+
     @cached_property
     def connection(self) -> CarbonmarkConnection:
         """The connection, read once per hook."""
@@ -322,6 +343,14 @@ class CarbonmarkHook(BaseHook):
             return False, str(error)
         mode = "test mode: nothing is retired" if self.test_mode else "production"
         return True, f"{checkout} The market API offers {offered} price sources. Environment: {mode}."
+
+
+def _not_found(conn_id: str) -> AirflowNotFoundException:
+    return AirflowNotFoundException(
+        f"The connection {conn_id!r} isn't defined. Add it under Admin, Connections with the type Carbonmark and your API key as its password, by "
+        f"`airflow connections add {conn_id} --conn-type carbonmark --conn-password cm_api_…`, or as the environment variable "
+        f"AIRFLOW_CONN_{conn_id.upper()}. To try things out without buying any, `airflow carbonmark sandbox` prints one"
+    )
 
 
 def _check_checkout_service(client: CarbonmarkClient, settings: ClientSettings) -> str:

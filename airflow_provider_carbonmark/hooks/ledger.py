@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowSkipException,
     BaseHook,
     conf,
@@ -20,7 +21,11 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_carbonmark.api.inputs import parse_money
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.runs import deployment
-from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, LedgerError
+from airflow_provider_carbonmark.ledger.names import (
+    HandledElsewhereError,
+    LedgerError,
+    LedgerUnreachableError,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -46,6 +51,8 @@ def open_ledger() -> Iterator[Ledger]:
     It is in the database of the connection ``[carbonmark] ledger_conn_id``, else in the SQLite file ``[carbonmark] ledger_path``.
 
     :raises LedgerError: when the connection is none of a database, and when neither is configured and tasks run on several machines.
+    :raises LedgerUnreachableError: when the database can't be opened. Another try may help.
+    :raises AirflowNotFoundException: when the connection isn't defined, or can't be read right now.
     """
     # Imported late: a DAG file needs none of SQLAlchemy.
     from airflow_provider_carbonmark.ledger import Ledger
@@ -53,6 +60,9 @@ def open_ledger() -> Iterator[Ledger]:
     engine = _engine()
     try:
         yield Ledger(engine, deployment())
+    except LedgerUnreachableError as error:
+        where = "ledger_conn_id and that connection" if ledger_conn_id() else "ledger_path"
+        raise LedgerUnreachableError(f"{error}. Check [carbonmark] {where}") from error
     finally:
         engine.dispose()
 
@@ -130,7 +140,13 @@ def _engine() -> Engine:
         return create_engine(f"sqlite:///{ledger_path()}", poolclass=NullPool)
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    hook = BaseHook.get_hook(conn_id)
+    try:
+        hook = BaseHook.get_hook(conn_id)
+    except AirflowNotFoundException as missing:
+        raise AirflowNotFoundException(
+            f"[carbonmark] ledger_conn_id names the connection {conn_id!r}, which isn't defined. Add one of that id for a database, such as "
+            "PostgreSQL, or leave the option empty for an SQLite file"
+        ) from missing
     if not isinstance(hook, DbApiHook):
         raise LedgerError(
             f"[carbonmark] ledger_conn_id names the connection {conn_id!r}, which is no database ({type(hook).__name__}). "

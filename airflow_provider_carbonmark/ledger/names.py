@@ -23,6 +23,10 @@ class LedgerError(Exception):
     """The ledger refuses; the message names the purchase, its state and the remedy."""
 
 
+class LedgerUnreachableError(Exception):
+    """The ledger's database can't be opened; the message says which and why. Another try may help."""
+
+
 class HandledElsewhereError(LedgerError):
     """A decision about a purchase by a run that doesn't handle it, or not any more."""
 

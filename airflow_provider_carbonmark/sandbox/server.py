@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_carbonmark.sandbox.app import create_app
+from airflow_provider_carbonmark.sandbox.cards import GOOD_CARD, charge
 from airflow_provider_carbonmark.sandbox.state import SandboxState, TimeSource, utc_now
 from airflow_provider_carbonmark.sandbox.switches import Switches
 
@@ -83,6 +84,18 @@ class SandboxServer:
         self._server.force_exit = True
         self._thread.join()
         self._socket.close()
+
+    def pay(self, checkout_url: str, card: str = GOOD_CARD.number) -> str:
+        """
+        Pay a checkout as a buyer does on its payment page, and return the payment's id; the address that the buyer is sent to isn't opened.
+
+        :param checkout_url: address of the payment page.
+        :param card: number of a test card, which decides how it ends.
+        :raises ServiceRefusal: with what the page says when it takes no payment: declined, expired, sold out.
+        """
+        checkout = self.state.find_checkout(checkout_url.rpartition("/")[2])
+        self.state.pay(checkout.id, charge(card, "12 / 34", "123", self.state.now().date()))
+        return checkout.payment_id
 
     def _run(self) -> None:
         try:

@@ -165,7 +165,10 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             raise
         if isinstance(found, PokeReturnValue):
             return found.xcom_value
-        self.log.info("Payment %s: the wait goes on in the triggerer.", self.terms.payment_id)
+        self.log.info(
+            "Payment %s: the wait goes on in the triggerer (`airflow triggerer`), which has to run.",
+            self.terms.payment_id,
+        )
         self.defer(
             trigger=CarbonmarkRetirementTrigger(
                 carbonmark_conn_id=self.carbonmark_conn_id,
@@ -198,6 +201,18 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             self._said = verdict.reason
         self._asked_to_pause = asked_to_pause(answer)
         return False
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout as late:
+            if next_method == "execute_complete":
+                raise
+            # The trigger keeps the timeout itself, so Airflow's own is only reached where no triggerer takes it up.
+            raise AirflowSensorTimeout(
+                f"Nobody asked for payment {self.payment_id!r}: no triggerer ran, or none had room, until {self.timeout:g} s were over. "
+                "Start one with `airflow triggerer` and clear this task, or set deferrable=False"
+            ) from late
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Take over what the trigger found."""

@@ -25,7 +25,9 @@ def ledger(view: View, deployment: str, key: bytes | None) -> str:
     :param key: what pay addresses are signed with; None where nothing was ever written.
     :param deployment: this Airflow's name in the ledger: runs of another one lead nowhere here.
     """
-    years = list(dict.fromkeys(month[:4] for month in view.months))
+    newest_months: dict[str, str] = {}
+    for month in view.months:
+        newest_months.setdefault(month[:4], month)
     year = (view.period or "")[:4]
     return _page(
         "ledger.html",
@@ -35,7 +37,7 @@ def ledger(view: View, deployment: str, key: bytes | None) -> str:
         pay_path=lambda purchase: f"..{pay_path(purchase, key)}" if key else None,
         title=month_name(view.period) if view.period else None,
         is_year=bool(view.wanted.year),
-        years=years,
+        newest_months=newest_months,
         year=year,
         months_of_year=[month for month in view.months if month[:4] == year],
         chart=_chart(view) if view.wanted.year and view.by_month else None,

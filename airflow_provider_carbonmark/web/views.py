@@ -49,7 +49,7 @@ class NoAccessError(Exception):
 @dataclass(frozen=True)
 class Wanted:
     """
-    What is asked for: a year, a month, or, with neither, the year of the newest month.
+    What is asked for: a year, a month, or, with neither, the year of the newest month; where there are rehearsals only, their newest month.
 
     :param part: which page of the table, from 1.
     """
@@ -73,6 +73,10 @@ class Wanted:
         if year and (month or test):
             raise UnreadableRequestError("A year can't be asked for together with a month or with test mode.")
         return cls(year, month, test is not None, int(part or "1"))
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.year or self.month or self.test_mode)
 
     @property
     def skip(self) -> int:
@@ -100,6 +104,7 @@ class View:
 
     :param wanted: what was asked for, with the year or the month that stands for neither.
     :param months: those that the reader may see something of in this mode, the newest first.
+    :param has_real: whether they may see anything but rehearsals.
     :param has_test_mode: whether they may see any rehearsals.
     :param to_pay: links that nobody has paid; of a year, those of all years. One more than are shown if there are more.
     :param paid_twice: payments that came beside those that count, of the period: to go through all there ever were takes seconds.
@@ -111,6 +116,7 @@ class View:
 
     wanted: Wanted
     months: list[str] = field(default_factory=list)
+    has_real: bool = False
     has_test_mode: bool = False
     to_pay: list[LinkToPay] = field(default_factory=list)
     paid_twice: list[SecondPayment] = field(default_factory=list)
@@ -158,10 +164,17 @@ def view(connection: Connection | None, wanted: Wanted, readable: Collection[str
         return View(wanted)
     # Without a filter that would let everything through.
     dag_ids = None if visible == planners else sorted(visible)
-    of_mode, rehearsals = (ever(dag_ids, test_mode=test_mode) for test_mode in (wanted.test_mode, True))
-    months = queries.months(connection, of_mode, most=MOST_MONTHS)
-    has_test_mode = bool(queries.months(connection, rehearsals, most=1))
-    seen = View(_with_default(wanted, months), months, has_test_mode)
+    real, rehearsals = (
+        # Of the mode that isn't shown, whether there is any.
+        queries.months(
+            connection, ever(dag_ids, test_mode=mode), most=MOST_MONTHS if mode == wanted.test_mode else 1
+        )
+        for mode in (False, True)
+    )
+    if wanted.is_nothing and rehearsals and not real:
+        return view(connection, replace(wanted, test_mode=True), readable)
+    months = rehearsals if wanted.test_mode else real
+    seen = View(_with_default(wanted, months), months, bool(real), bool(rehearsals))
     if seen.period is None:
         return seen
     return _month(connection, seen, dag_ids) if seen.wanted.month else _year(connection, seen, dag_ids)
@@ -197,7 +210,7 @@ def _month(connection: Connection, seen: View, dag_ids: Collection[str] | None) 
     figures = {} if is_test else queries.figures_by_entity(connection, rows, names)
     return replace(
         seen,
-        to_pay=[] if is_test else queries.links_to_pay(connection, rows, most=MOST_TO_PAY + 1),
+        to_pay=queries.links_to_pay(connection, rows, most=MOST_TO_PAY + 1),
         paid_twice=second_payments(connection, *rows.conditions),
         by_month={} if is_test else queries.figures_by_month(connection, rows),
         entities=[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from airflow_provider_carbonmark.ledger.names import LedgerError
+from airflow_provider_carbonmark.ledger.names import LedgerError, LedgerUnreachableError
 from airflow_provider_carbonmark.ledger.tables import versions
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Database:
             yield None
             return
         if self._identity is None:
-            with self._connected() as connection:
+            with self._opening(), self._connected() as connection:
                 found = versions.identity(connection)
             if found is not None and found.version != versions.LATEST:
                 self.make_tables()
@@ -81,8 +81,9 @@ class Database:
     def make_tables(self) -> None:
         """Make the tables where they are not there, or bring those of an older version up to date."""
         if self._identity is None:
-            if file := _sqlite_file(self._engine):
-                file.parent.mkdir(parents=True, exist_ok=True)
+            with self._opening():
+                if file := _sqlite_file(self._engine):
+                    file.parent.mkdir(parents=True, exist_ok=True)
             self._use_wal()
             self._identity = self._until_first(
                 lambda connection: versions.make_tables(connection, self._deployment),
@@ -118,20 +119,32 @@ class Database:
         """Let SQLite's readers go on while somebody writes; the file remembers."""
         if self._engine.dialect.name == "sqlite":
             # Another process may be at it already, and SQLite doesn't always wait for that.
-            with self._connected() as connection, suppress(OperationalError):
+            with self._opening(), self._connected() as connection, suppress(OperationalError):
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
 
     @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Say of which database it is that it can't be opened."""
+        try:
+            yield
+        except (DBAPIError, OSError) as error:
+            said = error.orig if isinstance(error, DBAPIError) else error
+            raise LedgerUnreachableError(f"The ledger, {self.place}, can't be opened: {said}") from error
+
+    @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                # Python's driver would begin a transaction only at the first change, after what it was based on was read.
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-                connection.exec_driver_sql("PRAGMA foreign_keys = ON")
-            else:
-                # A planner that is turned away must see, on reading again, what turned it away.
-                connection.execution_options(isolation_level="READ COMMITTED")
+        with self._opening():
+            connection = self._engine.connect()
+        with connection:
+            with self._opening():
+                if connection.dialect.name == "sqlite":
+                    # Python's driver would begin a transaction only at the first change, after what it was based on was read.
+                    connection.execution_options(isolation_level="AUTOCOMMIT")
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+                    connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+                else:
+                    # A planner that is turned away must see, on reading again, what turned it away.
+                    connection.execution_options(isolation_level="READ COMMITTED")
             yield connection
 
     @contextmanager

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import certifi
-import httpx
 import pytest
 import time_machine
 from sqlalchemy import NullPool, create_engine
@@ -140,15 +139,9 @@ def checkout_operator(connect, listing, ledger_file):
 
 
 @pytest.fixture
-def pay():
-    """Return a function that pays a checkout as a browser does, and returns the payment id."""
-
-    def pay(checkout_url: str, card: str = "4242424242424242") -> str:
-        answer = httpx.post(checkout_url, data={"card_number": card, "expiry": "12 / 34", "cvc": "123"})
-        assert answer.status_code == 303, answer.text
-        return answer.headers["location"].removeprefix(f"{RETURN_URL}/")
-
-    return pay
+def pay(sandbox):
+    """Return a function that pays a checkout, and returns the payment id."""
+    return sandbox.pay
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def test_a_scheduler_without_triggerer_ends_the_wait_as_a_timeout(buy, clock):
     )
     with pytest.raises(TaskDeferred):
         sensor.execute(make_context())
-    with pytest.raises(AirflowSensorTimeout):
+    with pytest.raises(AirflowSensorTimeout, match="no triggerer ran, .* Start one with `airflow triggerer`"):
         sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, make_context())
 
 

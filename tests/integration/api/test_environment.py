@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_carbonmark.api.errors import TransportError
-
-
-def test_a_certificate_nobody_trusts_is_refused(tls_sandbox, call):
-    with pytest.raises(TransportError, match="certificate"):
-        call.using(market_url=tls_sandbox.url)("list_prices")
-
 
 def test_a_certificate_trusted_by_the_environment_is_accepted(tls_sandbox, call, certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))

@@ -20,8 +20,8 @@ BROKEN = {
     "wrong_types": (errors.UnreadableAnswerError, "tells neither an id nor a status"),
     "oversized": (errors.UnreadableAnswerError, "is longer than 4 MiB"),
     "oversized_chunked": (errors.UnreadableAnswerError, "is longer than 4 MiB"),
-    "drop": (errors.TransportError, "Check the connection's host"),
-    "drop_mid_body": (errors.TransportError, "Check the connection's host"),
+    "drop": (errors.TransportError, "https:// is right instead of http://. Check the connection's host"),
+    "drop_mid_body": (errors.TransportError, "Check the network and the proxy, and the connection's host"),
     "error": (errors.ServiceError, "Carbonmark says 'The sandbox was told to fail.'"),
 }
 CALLS = ["list_prices", "create_quote", "create_checkout", "get_payment"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from airflow_provider_carbonmark import sandbox
-from airflow_provider_carbonmark.sandbox.cards import CARDS, cards_as_markdown
+from airflow_provider_carbonmark.sandbox.cards import CARDS
 from airflow_provider_carbonmark.sandbox.switches import Fault, Switches
 
 
@@ -149,7 +146,3 @@ def test_the_openapi_document_describes_every_call_switch_and_card(shopper):
     for model in (Switches, Fault):
         assert all(field.description for field in model.model_fields.values())
         assert set(schemas[model.__name__]["properties"]) == set(model.model_fields)
-
-
-def test_the_readme_lists_every_card():
-    assert cards_as_markdown() in Path(sandbox.__file__).with_name("README.md").read_text(encoding="utf-8")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
-from airflow.sdk import Connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.sdk import BaseHook, Connection
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, CarbonmarkHook
@@ -187,3 +190,11 @@ def test_a_connection_is_read_once_per_hook(read, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", "carbonmark://second.carbonmark.com")
     assert "first" in hook.connection.settings.checkout_url
     assert "second" in CarbonmarkHook().connection.settings.checkout_url
+
+
+def test_one_that_is_not_there_is_said_with_how_to_make_it(monkeypatch):
+    # To look for one in Airflow's own database changes what later tests find of Airflow.
+    monkeypatch.setattr(BaseHook, "get_connection", Mock(side_effect=AirflowNotFoundException))
+    said = "'cm_eu' isn't defined.* add cm_eu --conn-type carb.*AIRFLOW_CONN_CM_EU"
+    with pytest.raises(AirflowNotFoundException, match=said):
+        _ = CarbonmarkHook("cm_eu").test_mode

@@ -123,6 +123,11 @@ def test_metadata_and_sandbox_wait_for_their_first_use():
     assert not loaded & {"airflow", "fastapi", "httpx", "pydantic", "uvicorn"}
 
 
+def test_what_every_pytest_run_imports_of_ours_is_one_module():
+    ours = {PACKAGE, f"{PACKAGE}.pytest_plugin"}
+    assert loaded_by(f"{PACKAGE}.pytest_plugin", after="import pytest") == ours
+
+
 def test_the_plugin_costs_nothing_where_nothing_is_served():
     # Every Airflow process imports it; the first request to an API server brings the rest.
     loaded = loaded_by(f"{PACKAGE}.web.plugin", after=BASE)

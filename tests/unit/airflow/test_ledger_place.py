@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
 
 from airflow_provider_carbonmark.hooks.ledger import (
     DEFAULT_FILE,
@@ -13,6 +14,7 @@ from airflow_provider_carbonmark.hooks.ledger import (
     ledger_path,
     open_ledger,
 )
+from airflow_provider_carbonmark.ledger.names import LedgerUnreachableError
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
 
@@ -106,3 +108,31 @@ def test_a_connection_that_is_named_is_taken_on_several_machines_too(
     monkeypatch.setenv("AIRFLOW_CONN_BOOKS", f"sqlite:///{tmp_path}/books.db")
     with open_ledger():
         pass
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "says"),
+    [
+        ("CONN_ID", "nobody", AirflowNotFoundException, "ledger_conn_id names the connection 'nobody'"),
+        (
+            "CONN_ID",
+            "books",
+            LedgerUnreachableError,
+            "text.db/books.db, can't .*ledger_conn_id and that conn",
+        ),
+        ("PATH", "{home}/text.db/x", LedgerUnreachableError, "text.db/x, can't be opened.*ledger_path"),
+        ("PATH", "{home}", LedgerUnreachableError, "unable to open database file.*ledger_path"),
+        ("PATH", "{home}/text.db", LedgerUnreachableError, "text.db.*is not a database.*ledger_path"),
+    ],
+)
+def test_what_cannot_be_opened_is_named_with_its_option_and_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, home: Path, option: str, value: str, error: type[Exception], says: str
+) -> None:
+    if value == "nobody":
+        # To look for it in Airflow's own database changes what later tests find of Airflow.
+        monkeypatch.setattr(BaseHook, "get_connection", Mock(side_effect=AirflowNotFoundException))
+    (home / "text.db").write_text("This is no database. " * 100)
+    monkeypatch.setenv("AIRFLOW_CONN_BOOKS", f"sqlite:///{home}/text.db/books.db")
+    monkeypatch.setenv(f"AIRFLOW__CARBONMARK__LEDGER_{option}", value.format(home=home))
+    with pytest.raises(error, match=says), keeping_books() as ledger:
+        ledger.upgrade()

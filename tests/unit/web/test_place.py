@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 from airflow_provider_carbonmark.web.place import MENU_ENTRY
 from airflow_provider_carbonmark.web.plugin import CarbonmarkPlugin, LateApp
@@ -32,6 +34,9 @@ def test_the_menu_entry_is_one_that_this_airflow_shows():
         from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse, FastAPIAppResponse
     shown = ExternalViewResponse.model_validate(MENU_ENTRY)
     assert (shown.name, shown.destination, shown.category) == ("Carbon offsets", "nav", "browse")
+    for icon in (shown.icon, shown.icon_dark_mode):
+        drawing = unquote(str(icon).removeprefix("data:image/svg+xml,"))
+        assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
     # With a route of its own it would be in a frame that lets no link out.
     assert shown.url_route is None
     for app in CarbonmarkPlugin.fastapi_apps:

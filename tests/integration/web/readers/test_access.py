@@ -136,9 +136,15 @@ def test_nobody_learns_of_which_months_or_that_there_are_rehearsals_of_others(fi
     assert not [link for link in links(nothing) if "month" in link or "year" in link]
 
 
-def test_somebody_who_may_see_rehearsals_only_is_told_so(fill, reader):
-    fill(*TWO_TEAMS, planned_by("team_c", month="2026-01", test_mode=True))
-    assert "you may see, there is nothing but rows in test mode" in reader("team_c").may_read()
+def test_for_somebody_who_may_see_rehearsals_only_it_opens_on_the_newest_and_what_of_it_waits(fill, reader):
+    waits = planned_by("team_c", "lab", month="2026-01", test_mode=True, state=State.LINK_MADE)
+    fill(*TWO_TEAMS, waits, planned_by("team_c", "shop", month="2025-12", test_mode=True))
+    page = reader("team_c").may_read()
+    assert "Test mode: nothing of this is retired." in words(page)
+    assert words(page).index("Rehearsals to be paid For") < words(page).index("Rehearsals by entity")
+    assert "?month=2025-12&amp;test=1" in links(page)  # by its year
+    # There is no other kind to choose.
+    assert not {".", "?test=1"} & set(links(page))
 
 
 def test_rows_of_a_dag_that_airflow_has_forgotten_are_seen_by_nobody(fill, reader):

@@ -1,0 +1,41 @@
+"""The sandbox's README: whole, and its example does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from airflow_provider_carbonmark import sandbox
+from airflow_provider_carbonmark.sandbox.cards import cards_as_markdown
+from airflow_provider_carbonmark.sandbox.switches import Switches
+
+README = (Path(sandbox.__file__).with_name("README.md")).read_text(encoding="utf-8")
+DAGS = Path(__file__).parents[3] / "dags"
+
+
+def test_it_lists_every_card_and_every_switch():
+    assert cards_as_markdown() in README
+    assert [name for name in Switches.model_fields if f"`{name}`" not in README] == []
+
+
+def test_its_example_passes_as_a_user_s_own_test(database, tmp_path):
+    (example,) = [
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" in block
+    ]
+    (tmp_path / "test_example.py").write_text(example)
+    # Parsing the others takes longer than the test.
+    for name in re.findall(r"^from (carbonmark_\w+) import", example, re.MULTILINE):
+        shutil.copy(DAGS / f"{name}.py", tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"],
+        env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path), "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in run.stdout, run.stdout + run.stderr
