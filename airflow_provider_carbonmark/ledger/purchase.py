@@ -238,6 +238,10 @@ class Purchase(_Progress):
         return self.link is not None and self.link.url is not None
 
     @property
+    def link_made_at(self) -> datetime | None:
+        return self.link.made_at if self.link else None
+
+    @property
     def order(self) -> Order:
         return Order(
             self.asset_price_source_id, self.quantity_tonnes, self.beneficiary_name, self.retirement_message

@@ -74,6 +74,7 @@ def _page(template: str, **values: object) -> str:
 def _address(wanted: Wanted, part: int) -> str:
     """Return the address of another part of the same table."""
     names = {"year": wanted.year, "month": wanted.month, "test": "1" if wanted.test_mode else None}
+    names["plan"] = "none" if wanted.without_plan else None
     return f"?{urlencode({name: value for name, value in names.items() if value} | {'part': part})}"
 
 

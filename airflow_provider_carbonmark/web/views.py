@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from starlette.datastructures import QueryParams
 
-    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
     from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.questions.queries import LinkToPay
 
@@ -49,7 +49,10 @@ class NoAccessError(Exception):
 @dataclass(frozen=True)
 class Wanted:
     """
-    What is asked for: a year, a month, or, with neither, the year of the newest month; where there are rehearsals only, their newest month.
+    What is asked for: a year, a month, or what was bought without a plan.
+
+    With none of it, that is the year of the newest month; where there are rehearsals only, their newest month; where there is neither, what
+    was bought without a plan.
 
     :param part: which page of the table, from 1.
     """
@@ -57,6 +60,7 @@ class Wanted:
     year: str | None = None
     month: str | None = None
     test_mode: bool = False
+    without_plan: bool = False
     part: int = 1
 
     @classmethod
@@ -69,14 +73,17 @@ class Wanted:
         year = _read(query, "year", _YEAR, "four digits, as 2026")
         month = _read(query, "month", _MONTH, "a year and a month, as 2026-10")
         test = _read(query, "test", re.compile("1"), "1, or left out")
+        plan = _read(query, "plan", re.compile("none"), "none, or left out")
         part = _read(query, "part", _PART, "a number from 1 to 9999")
         if year and (month or test):
             raise UnreadableRequestError("A year can't be asked for together with a month or with test mode.")
-        return cls(year, month, test is not None, int(part or "1"))
+        if plan and (year or month):
+            raise UnreadableRequestError("What was bought without a plan is for no year or month.")
+        return cls(year, month, test is not None, plan is not None, int(part or "1"))
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.year or self.month or self.test_mode)
+        return not (self.year or self.month or self.test_mode or self.without_plan)
 
     @property
     def skip(self) -> int:
@@ -111,6 +118,7 @@ class View:
     :param by_month: figures of the month, or of the year's months.
     :param by_entity: of a year, figures of the entities in this part of the table.
     :param entities: of a month, its rows in this part of the table.
+    :param without_plan: where that is asked for, purchases that no plan made, in this part of the table.
     :param has_more: whether the table has another part.
     """
 
@@ -123,6 +131,7 @@ class View:
     by_month: dict[str, Figures] = field(default_factory=dict)
     by_entity: dict[str, Figures] = field(default_factory=dict)
     entities: list[Entity] = field(default_factory=list)
+    without_plan: list[Purchase] = field(default_factory=list)
     has_more: bool = False
 
     @property
@@ -141,6 +150,7 @@ class View:
     def all_costs(self) -> list[Decimal]:
         costs = [link.cost_usd for link in self.to_pay]
         costs += [line.cost_usd for entity in self.entities for line in entity.lines]
+        costs += [each.cost_usd for each in self.without_plan if each.cost_usd is not None]
         return costs + [figures.cost_usd for figures in self._all_figures]
 
     @property
@@ -171,17 +181,22 @@ def view(connection: Connection | None, wanted: Wanted, readable: Collection[str
         )
         for mode in (False, True)
     )
-    if wanted.is_nothing and rehearsals and not real:
-        return view(connection, replace(wanted, test_mode=True), readable)
+    if wanted.is_nothing and not real:
+        is_test = bool(rehearsals) or not queries.without_plan(connection, dag_ids, test_mode=False, most=1)
+        instead = replace(wanted, test_mode=is_test, without_plan=not rehearsals)
+        if rehearsals or queries.without_plan(connection, dag_ids, test_mode=is_test, most=1):
+            return view(connection, instead, readable)
     months = rehearsals if wanted.test_mode else real
     seen = View(_with_default(wanted, months), months, bool(real), bool(rehearsals))
+    if wanted.without_plan:
+        return _without_plan(connection, seen, dag_ids)
     if seen.period is None:
         return seen
     return _month(connection, seen, dag_ids) if seen.wanted.month else _year(connection, seen, dag_ids)
 
 
 def _with_default(wanted: Wanted, months: list[str]) -> Wanted:
-    if wanted.year or wanted.month or not months:
+    if wanted.year or wanted.month or wanted.without_plan or not months:
         return wanted
     newest = months[0]
     return replace(wanted, month=newest) if wanted.test_mode else replace(wanted, year=newest[:4])
@@ -219,6 +234,12 @@ def _month(connection: Connection, seen: View, dag_ids: Collection[str] | None) 
         ],
         has_more=len(found) > MOST_ROWS,
     )
+
+
+def _without_plan(connection: Connection, seen: View, dag_ids: Collection[str] | None) -> View:
+    most, is_test = MOST_ROWS + 1, seen.wanted.test_mode
+    found = queries.without_plan(connection, dag_ids, test_mode=is_test, most=most, skip=seen.wanted.skip)
+    return replace(seen, without_plan=found[:MOST_ROWS], has_more=len(found) > MOST_ROWS)
 
 
 def _read(query: QueryParams, name: str, pattern: re.Pattern[str], form: str) -> str | None:

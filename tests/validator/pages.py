@@ -26,7 +26,7 @@ from airflow_provider_carbonmark.reporting.periods import Period
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.pages import TEMPLATES
 from airflow_provider_carbonmark.web import pages
-from airflow_provider_carbonmark.web.views import MOST_ROWS, Wanted, view
+from airflow_provider_carbonmark.web.views import MOST_ROWS, View, Wanted, view
 from tests.integration.sandbox.conftest import Shopper
 from tests.unit.ledger.rows import planned_by, write
 from tests.unit.reporting.sample import NASTY, PLANNED_AT, REPORTS, RUN, a_line, a_year, the_nasty
@@ -88,6 +88,12 @@ def ledger_pages() -> Iterator[str]:
     engine.dispose()
     for wanted in (Wanted(), Wanted(test_mode=True)):
         yield pages.ledger(view(None, wanted, {RUN.dag_id}), RUN.deployment, None)
+    alone = [
+        a_purchase(WORST_ADDRESS, test_mode=True),
+        replace(a_purchase("", test_mode=False), cost_usd=Decimal(2)),
+    ]
+    for bought in ([], alone):
+        yield pages.ledger(View(Wanted(without_plan=True), without_plan=bought), RUN.deployment, KEY)
     yield pages.message("There is no such page", "The ledger has one address only.")
     yield pages.please_sign_in(WORST_ADDRESS)
 

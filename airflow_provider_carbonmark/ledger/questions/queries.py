@@ -28,11 +28,17 @@ from sqlalchemy import (
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.tables.columns import Amount
-from airflow_provider_carbonmark.ledger.tables.rows import LINE_COLUMNS, LINES, line_of, run_in
+from airflow_provider_carbonmark.ledger.tables.rows import (
+    LINE_COLUMNS,
+    LINES,
+    line_of,
+    read_purchases,
+    run_in,
+)
 from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
 
 _NOTHING: ColumnElement[Any] = literal_column("0")
 _FIGURES = [field.name for field in fields(Figures)]
@@ -74,8 +80,10 @@ def ever(dag_ids: Collection[str] | None = None, *, test_mode: bool = False) -> 
 
 
 def dag_ids(connection: Connection) -> set[str]:
-    """Return the DAGs whose runs planned something."""
-    return set(connection.scalars(_each(connection, _c.dag_id)))
+    """Return the DAGs whose runs planned or bought something."""
+    return {
+        found for column in (_c.dag_id, _p.dag_id) for found in connection.scalars(_each(connection, column))
+    }
 
 
 def months(connection: Connection, rows: Rows, *, most: int) -> list[str]:
@@ -185,6 +193,23 @@ def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkT
         )
         for row in found
     ]
+
+
+def without_plan(
+    connection: Connection, dag_ids: Collection[str] | None, *, test_mode: bool, most: int, skip: int = 0
+) -> list[Purchase]:
+    """
+    Return some of the purchases that tasks ordered without a plan, the newest first.
+
+    :param dag_ids: those of these DAGs; None for all.
+    :param test_mode: the rehearsals, or the real ones.
+    """
+    is_one = [_p.task_id.is_not(None), _p.test_mode == test_mode]
+    if dag_ids is not None:
+        is_one.append(_p.dag_id.in_(dag_ids))
+    in_order = select(_p.id).where(*is_one).order_by(_p.planned_at.desc(), _p.id)
+    ids = connection.scalars(in_order.limit(most).offset(skip)).all()
+    return sorted(read_purchases(connection, _p.id.in_(ids)), key=lambda purchase: ids.index(purchase.id))
 
 
 def _each(connection: Connection, column: Column[str]) -> Select[Any]:

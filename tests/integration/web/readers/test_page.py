@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from urllib.parse import quote
 
 import pytest
@@ -12,9 +14,10 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
-from airflow_provider_carbonmark.ledger.names import Run, Source, State
+from airflow_provider_carbonmark.ledger.names import Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.purchase import Order
 from airflow_provider_carbonmark.web.views import MOST_ROWS, MOST_TO_PAY
-from tests.integration.web.readers.parts import links, words
+from tests.integration.web.readers.parts import know_dags, links, words
 from tests.integration.web.serving import policy, title
 from tests.unit.ledger.rows import a_line, planned_by
 from tests.unit.reporting.sample import RUN, a_year
@@ -59,6 +62,44 @@ def test_what_is_to_be_paid_stands_on_top_of_the_year_whatever_its_month(fill, r
     assert pay.startswith("../carbonmark/pay/")
     assert "Payments to be made" not in reader().may_read("?month=2026-10")
     assert "Payments to be made" in reader().may_read("?month=2024-02")
+
+
+@pytest.fixture
+def bought_alone(ledger):
+    """Let tasks order without a plan, by the names of their DAGs, and return their purchases."""
+
+    def bought_alone(*dag_ids, test_mode=False):
+        books, now = Ledger(ledger), datetime.now(UTC)
+        know_dags(set(dag_ids))
+        return [
+            books.order(
+                Task(Run(dag_id, "manual"), "checkout", -1),
+                Order("listing-1", Decimal("1.5"), f"For {dag_id}", "Thanks"),
+                test_mode=test_mode,
+                now=now,
+            )
+            for dag_id in dag_ids
+        ]
+
+    return bought_alone
+
+
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_what_no_plan_made_is_a_list_of_its_own_which_comes_first_where_there_is_nothing_else(
+    fill, reader, bought_alone, test_mode
+):
+    one, other = bought_alone("sales_a", "web_b", test_mode=test_mode)
+    page = reader().may_read()
+    assert "Planned" in words(page)
+    assert ("Test mode: nothing" in page) is test_mode
+    assert f"purchase {one.id}" in page
+    assert f"purchase {other.id}" in page
+    assert f"purchase {one.id}" not in reader("web").may_read()
+    fill(planned_by("offset"))
+    know_dags({"offset", "sales_a", "web_b"})
+    assert "?plan=none" in links(reader().may_read())
+    said = words(reader().may_read("?plan=none&test=1" if test_mode else "?plan=none"))
+    assert "1.500 – – For sales_a" in said
 
 
 def test_what_was_paid_twice_is_told_with_both_payments(fill, reader, ledger):
