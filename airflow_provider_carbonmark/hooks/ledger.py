@@ -61,8 +61,12 @@ def open_ledger() -> Iterator[Ledger]:
     try:
         yield Ledger(engine, deployment())
     except LedgerUnreachableError as error:
-        where = "ledger_conn_id and that connection" if ledger_conn_id() else "ledger_path"
-        raise LedgerUnreachableError(f"{error}. Check [carbonmark] {where}") from error
+        by = (
+            "ledger_conn_id and that connection"
+            if ledger_conn_id()
+            else "ledger_path: all tasks and API servers have to be able to write there"
+        )
+        raise LedgerUnreachableError(f"{error}. Check [carbonmark] {by}") from error
     finally:
         engine.dispose()
 
@@ -104,10 +108,16 @@ def ledger_path() -> Path:
     """
     Return the SQLite file that holds the ledger where no connection is configured.
 
-    :raises LedgerError: when no file is configured either, and tasks run where the default one would not be seen.
+    :raises LedgerError: when a relative path is configured; when no file is, and tasks run where the default one would not be seen.
     """
     if configured := (conf.get("carbonmark", "ledger_path", fallback=None) or "").strip():
-        return Path(configured).expanduser()
+        path = Path(configured).expanduser()
+        if not path.is_absolute():
+            raise LedgerError(
+                f"[carbonmark] ledger_path is no whole path (got {configured!r}): each process would keep a ledger of its own in the folder that it "
+                f"was started in. Give one such as /srv/airflow/{DEFAULT_FILE}"
+            )
+        return path
     default = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / DEFAULT_FILE
     if executor := _executor_elsewhere():
         raise LedgerError(

@@ -128,7 +128,7 @@ class Database:
         try:
             yield
         except (DBAPIError, OSError) as error:
-            said = error.orig if isinstance(error, DBAPIError) else error
+            said = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
             raise LedgerUnreachableError(f"The ledger, {self.place}, can't be opened: {said}") from error
 
     @contextmanager

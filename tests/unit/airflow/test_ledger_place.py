@@ -120,12 +120,13 @@ def test_a_connection_that_is_named_is_taken_on_several_machines_too(
             LedgerUnreachableError,
             "text.db/books.db, can't .*ledger_conn_id and that conn",
         ),
+        ("PATH", "ledger.db", AirflowFailException, "ledger_path is no whole path .got 'ledger.db'."),
         ("PATH", "{home}/text.db/x", LedgerUnreachableError, "text.db/x, can't be opened.*ledger_path"),
         ("PATH", "{home}", LedgerUnreachableError, "unable to open database file.*ledger_path"),
         ("PATH", "{home}/text.db", LedgerUnreachableError, "text.db.*is not a database.*ledger_path"),
     ],
 )
-def test_what_cannot_be_opened_is_named_with_its_option_and_may_be_tried_again(
+def test_what_cannot_be_used_is_named_with_its_option_and_may_be_tried_again_where_that_helps(
     monkeypatch: pytest.MonkeyPatch, home: Path, option: str, value: str, error: type[Exception], says: str
 ) -> None:
     if value == "nobody":
