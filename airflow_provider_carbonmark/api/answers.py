@@ -47,7 +47,7 @@ _REMEDIES = {
     401: "Check the API key in the connection's password",
     403: "Check that the API key in the connection's password may do this",
     404: "Check the id",
-    409: "The listing may have sold out or expired: read the prices again",
+    409: "The listing may have sold out or expired: read the prices again, where liquidSupply is what is left",
     429: "Wait, and ask less often",
 }
 

@@ -17,16 +17,17 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.ledger.names import LedgerError, LedgerUnreachableError, State
+from airflow_provider_carbonmark.ledger.questions import queries
 from airflow_provider_carbonmark.ledger.values import Origin
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+    from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
 
 # What fits a terminal, and no address at which somebody could pay.
-_SHOWN = ("purchase", "entity", "month", "line", "state", "quantity_tonnes", "cost_usd", "payment_id")
+_SHOWN = ("entity", "month", "line", "state", "quantity_tonnes", "cost_usd", "payment_id")
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def _ledger() -> Iterator[Ledger]:
 
 
 def show(args: Namespace) -> None:
-    """List the ledger's rows: purchases by entity and month, and figures that were stated anew."""
+    """List the ledger's rows: purchases by entity and month, figures that were stated anew, and the last 1,000 that no plan made."""
     from airflow.cli.simple_table import AirflowConsole
 
     wanted = {state.value: state for state in State}
@@ -48,12 +49,23 @@ def show(args: Namespace) -> None:
         raise SystemExit(f"--state is {args.state!r}, which is no state. Say one of {', '.join(wanted)}")
     states = [wanted[args.state]] if args.state else None
     with _ledger() as ledger:
-        lines = ledger.lines(month=args.month, test_mode=args.test_mode, states=states)
-    AirflowConsole().print_as(data=[_shown(line) for line in lines], output=args.output)
+        rows = [
+            _shown(line, line.purchase)
+            for line in ledger.lines(month=args.month, test_mode=args.test_mode, states=states)
+        ]
+        # These are for no month.
+        alone = [] if args.month else _without_plan(ledger, args.test_mode)
+        rows += [_shown(each, each.id) for each in alone if not states or each.state in states]
+    AirflowConsole().print_as(data=rows, output=args.output)
 
 
-def _shown(line: PurchaseLine) -> dict[str, str]:
-    values = {name: getattr(line, name) for name in _SHOWN}
+def _without_plan(ledger: Ledger, test_mode: bool) -> list[Purchase]:
+    with ledger.reading() as connection:
+        return queries.without_plan(connection, None, test_mode=test_mode, most=1000) if connection else []
+
+
+def _shown(row: PurchaseLine | Purchase, purchase: int | None) -> dict[str, str]:
+    values = {"purchase": purchase} | {name: getattr(row, name, None) for name in _SHOWN}
     return {name: "" if value is None else _plain(value) for name, value in values.items()}
 
 

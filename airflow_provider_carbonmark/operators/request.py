@@ -108,7 +108,7 @@ def _until(checkout: Mapping[str, Any]) -> str | None:
     when = f"{pendulum.parse(checkout['expires_at']):YYYY-MM-DD HH:mm} UTC"
     if checkout.get("pay_url"):
         return f"- The payment page can be used until {when}; after that, the same address leads to a new one"
-    return f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}”: it is then here, or in the task’s log"
+    return f"- The payment page can be used until {when}; after that, if nobody paid there, choose “{NEW_LINK}” and load this page again"
 
 
 def _escaped(text: object) -> str:

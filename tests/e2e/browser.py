@@ -112,16 +112,8 @@ class Person:
         return page
 
     def open_pay_address(self) -> Page:
-        """Follow the link in the request; from Airflow 3.3 on it opens in a tab of its own."""
-        link = self.page.get_by_role("link", name="Open the payment page")
-        if link.get_attribute("target") != "_blank":
-            with self.page.expect_navigation():
-                link.click()
-            return self.page
-        with self._context.expect_page() as opened:
-            link.click()
-        opened.value.wait_for_load_state()
-        return opened.value
+        """Follow the link in the request."""
+        return follow(self.page)
 
     def answer(self, option: str, payment_id: str = "") -> None:
         """Fill in the form of the request that is open, and choose an option."""
@@ -136,6 +128,19 @@ class Person:
 #: What the pay address' buttons say.
 GO = "Go to the payment page"
 NOBODY_PAID = "Nobody has paid: make a new payment page"
+
+
+def follow(page: Page) -> Page:
+    """Follow the link in a request that is open; from Airflow 3.3 on it opens in a tab of its own."""
+    link = page.get_by_role("link", name="Open the payment page")
+    if link.get_attribute("target") != "_blank":
+        with page.expect_navigation():
+            link.click()
+        return page
+    with page.context.expect_page() as opened:
+        link.click()
+    opened.value.wait_for_load_state()
+    return opened.value
 
 
 def press(page: Page, name: str) -> None:

@@ -73,9 +73,7 @@ def test_where_airflow_s_address_is_not_known_it_shows_the_new_link_itself(
     assert checkout["pay_url"] is None
     with pytest.raises(PARKING):
         dag_run.run("payment", checkout=checkout)
-    assert f"if nobody paid there, choose “{NEW_LINK}”: it is then here, or in the task’s log" in body(
-        dag_run
-    )
+    assert f"if nobody paid there, choose “{NEW_LINK}” and load this page again" in body(dag_run)
     expire(ledger, checkout["purchase"])
     with pytest.raises(PARKING):
         dag_run.run("payment", event=new_link, checkout=checkout)

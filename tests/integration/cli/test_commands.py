@@ -14,9 +14,11 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.names import Run, Task
+from airflow_provider_carbonmark.ledger.purchase import Order
 from airflow_provider_carbonmark.ledger.tables.versions import LATEST
 from airflow_provider_carbonmark.ledger.values import Origin, Part, Plan
-from tests.integration.ledger.parts import line, link, plan
+from tests.integration.ledger.parts import NOW, line, link, plan
 
 Airflow = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -58,7 +60,6 @@ def test_the_ledger_is_shown_exported_checked_and_reported_on(
     (row,) = json.loads(shown.stdout)
     assert (row["entity"], row["state"], row["quantity_tonnes"]) == ("web", "link_made", "12.345")
     assert linked not in shown.stdout
-
     exported = tmp_path / "ledger.jsonl"
     airflow("ledger", "export", exported)
     rows = [json.loads(each) for each in exported.read_text().splitlines()]
@@ -68,6 +69,15 @@ def test_the_ledger_is_shown_exported_checked_and_reported_on(
     (origin,) = (each["origin"] for each in rows if each["table"] == "carbonmark_origins")
     assert (origin["source"], origin["parts"][0]["tonnes"]) == ("AWS", "12.345")
     assert "signing_key" not in exported.read_text()
+
+    alone = Ledger(create_engine(f"sqlite:///{file}")).order(
+        Task(Run("sales", "manual"), "checkout", -1),
+        Order("listing-1", Decimal(1), "B", "M"),
+        test_mode=True,
+        now=NOW,
+    )
+    (row,) = json.loads(airflow("ledger", "show", "--test-mode", "--output", "json").stdout)
+    assert (row["purchase"], row["entity"], row["state"]) == (str(alone.id), "", "planned")
 
     made = airflow("report", "2026-10", tmp_path / "reports")
     assert made.returncode == 0, made.stderr

@@ -90,7 +90,7 @@ def test_what_no_plan_made_is_a_list_of_its_own_which_comes_first_where_there_is
 ):
     one, other = bought_alone("sales_a", "web_b", test_mode=test_mode)
     page = reader().may_read()
-    assert "Planned" in words(page)
+    assert "No link asked for on" in words(page)
     assert ("Test mode: nothing" in page) is test_mode
     assert f"purchase {one.id}" in page
     assert f"purchase {other.id}" in page
