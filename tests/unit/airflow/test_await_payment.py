@@ -61,8 +61,7 @@ class Waiting:
 
     def order(self, task_id: str, url: str) -> dict[str, Any]:
         """Order what a task orders, and return its checkout."""
-        task = Task(RUN, task_id, 2)
-        id = self.ledger.order(task, ORDER, test_mode=False, now=NOW).id
+        id = self.ledger.order(task := Task(RUN, task_id, 2), ORDER, test_mode=False, now=NOW).id
         asked = self.ledger.ask_link(id, task, lambda number: {}, conn_id="carbonmark_default", now=NOW)
         return checkout_of(self.ledger, self.ledger.link_made(id, RUN, asked, url=url, now=NOW))
 
