@@ -164,6 +164,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         # What the notifiers' templates see, which are gone once a notifier is called: other tasks may have been given the same ones.
         context.update({"checkout": checkout, "purchase": purchase.to_json()})  # type: ignore[misc]
         self.notifiers = [copy(each) for each in self.notifiers]
+        self.log.info("%s waits to be paid: the link is under Required Actions", purchase)
         try:
             super().execute(context)
         except PARKING:
