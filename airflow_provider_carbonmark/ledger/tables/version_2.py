@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Column, inspect, null, select, text, update
 
-from airflow_provider_carbonmark.ledger.tables.schema import links, purchases
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,6 +30,9 @@ ADDED: Final = (
 _LIFETIME: Final = timedelta(hours=24)
 _FOR_EVER: Final = "https://buy.stripe.com/%"
 
+# What is of no project of Google Cloud's had the first name then. It is stated under the second now, and would be bought a second time.
+_RENAMED: Final = ("(no project)", "(no Google Cloud project)")
+
 
 def add_columns(connection: Connection, columns: tuple[Column[object], ...] = ADDED) -> None:
     """Give tables the columns that they lack; without effect on those that are not there."""
@@ -44,7 +47,7 @@ def add_columns(connection: Connection, columns: tuple[Column[object], ...] = AD
 
 
 def carry_over(connection: Connection) -> None:
-    """Say of each link what it was to cost and until when it can be paid; the caller commits."""
+    """Say of each link what it was to cost and until when it can be paid, and of entities what they are called now; the caller commits."""
     cost = select(purchases.c.cost_usd).where(purchases.c.id == links.c.purchase_id).scalar_subquery()
     connection.execute(update(links).where(links.c.cost_usd.is_(null())).values(cost_usd=cost))
     untold = select(links.c.purchase_id, links.c.number, links.c.made_at).where(
@@ -53,3 +56,5 @@ def carry_over(connection: Connection) -> None:
     for purchase, number, made_at in connection.execute(untold).all():
         is_it = links.c.purchase_id == purchase, links.c.number == number
         connection.execute(update(links).where(*is_it).values(expires_at=made_at + _LIFETIME))
+    before, now = _RENAMED
+    connection.execute(update(allocations).where(allocations.c.entity == before).values(entity=now))

@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, text, update
 
+from airflow_provider_carbonmark.emissions import GOOGLE_CLOUD
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
@@ -94,6 +95,17 @@ def test_every_row_is_carried_over_once(ledger: Ledger, engine: Engine) -> None:
         told = connection.scalars(text("SELECT version FROM carbonmark_ledger_version")).all()
         kept = connection.scalar(text("SELECT count(*) FROM carbonmark_ledger_1"))
     assert (told, kept) == ([LATEST], len(version_1.rows()))
+
+
+def test_what_a_source_of_ours_calls_otherwise_today_is_not_bought_again(engine: Engine) -> None:
+    version_1.make(engine)
+    with engine.begin() as connection:
+        row = update(version_1.purchases).where(version_1.purchases.c.entity == "retired, unseen")
+        connection.execute(row.values(entity="(no project)"))
+    ledger = Ledger(engine, DEPLOYMENT)
+    assert GOOGLE_CLOUD.no_entity in {line.entity for line in ledger.lines()}
+    wanted = Buyer({GOOGLE_CLOUD.no_entity: Decimal("12.345")})
+    assert plan(ledger, wanted, Run("offset", "run-8", DEPLOYMENT)) == []
 
 
 def test_links_and_payments_are_what_they_were(ledger: Ledger) -> None:
