@@ -50,6 +50,12 @@ def run_of(context: Context) -> Run:
     return Run(ti.dag_id, ti.run_id, f"{name}(test {_host()} {os.getpid()})" if _is_test() else name)
 
 
+def is_of_this_airflow(run: Run) -> bool:
+    """Tell whether a run is of this deployment, test runs included."""
+    test = _TEST.fullmatch(run.deployment)
+    return (test["deployment"] if test else run.deployment) == deployment()
+
+
 def task_of(context: Context) -> Task:
     """
     Return the task instance, whichever try it is.
@@ -77,10 +83,9 @@ def is_over(context: Context) -> Callable[[Run, datetime], bool]:
     """
 
     def ask(run: Run, since: datetime) -> bool:
-        test = _TEST.fullmatch(run.deployment)
-        if (test["deployment"] if test else run.deployment) != deployment():
+        if not is_of_this_airflow(run):
             return False
-        if test:
+        if test := _TEST.fullmatch(run.deployment):
             return _is_test_over(test, since)
         under_way = ["queued", "running"]
         return not (

@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.payment_check import Checked, Finding, check_payment
 from airflow_provider_carbonmark.hooks.return_url import lifetime
-from airflow_provider_carbonmark.hooks.runs import deployment
+from airflow_provider_carbonmark.hooks.runs import is_of_this_airflow
 from airflow_provider_carbonmark.ledger.names import LedgerError
 from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.ledger_key import LedgerKey
@@ -238,4 +238,4 @@ def _find(id: int, token: Token | None) -> Found:
 def _waiting(purchase: int) -> list[Task]:
     """Return the tasks of this Airflow that wait; those of another one look into the ledger themselves."""
     with open_ledger() as ledger:
-        return [task for task in ledger.waiting(purchase) if task.run.deployment == deployment()]
+        return [task for task in ledger.waiting(purchase) if is_of_this_airflow(task.run)]

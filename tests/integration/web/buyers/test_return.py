@@ -77,6 +77,12 @@ def test_tasks_of_another_airflow_on_the_same_ledger_are_left_to_it(link, buyer)
     assert theirs.answer is None
 
 
+def test_a_task_of_dag_test_that_shares_this_airflow_s_database_is_answered(link, buyer):
+    waiting = WaitingTask(link, deployment="(test a-laptop 4711)").ask().park()
+    payment_id, _ = buyer.come_back(link)
+    assert waiting.answered_with == payment_id
+
+
 def test_a_request_made_but_not_parked_yet_is_answered(link, buyer):
     waiting = WaitingTask(link).ask()
     payment_id, _ = buyer.come_back(link)
