@@ -16,13 +16,12 @@ from attrs import define, field
 from sqlalchemy import make_url
 
 from airflow_provider_carbonmark.hooks.ledger import ledger_conn_id, ledger_path
+from airflow_provider_carbonmark.ledger.tables.schema import allocations, purchases
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions import EntityEmissions
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
-PURCHASES: Final = "carbonmark_purchases"
-ALLOCATIONS: Final = "carbonmark_allocations"
 _PACKAGE: Final = "airflow-provider-carbonmark"
 #: Under which name a retirement is among the facets of a run.
 RETIREMENT_FACET: Final = "carbonmark_retirement"
@@ -77,10 +76,10 @@ def lineage_of_plan(
     :param emissions: what it was made for.
     :param is_preview: whether nothing was written.
     """
-    inputs = [*_sources(emissions), *_declared(task.inlets)]
+    written = [*_ledger(purchases.name, allocations.name), *_declared(task.outlets)]
     return OperatorLineage(
-        inputs=_once(inputs),
-        outputs=[] if is_preview else _once([*_ledger(PURCHASES, ALLOCATIONS), *_declared(task.outlets)]),
+        inputs=_once([*_sources(emissions), *_declared(task.inlets)]),
+        outputs=[] if is_preview else _once(written),
     )
 
 
@@ -104,7 +103,7 @@ def lineage_of_retirement(task: BaseOperator, purchase: Purchase) -> OperatorLin
         months=recorded["months"],
         entities=recorded["entities"],
     )
-    books = _ledger(PURCHASES)
+    books = _ledger(purchases.name)
     return OperatorLineage(
         inputs=_once([*books, *_declared(task.inlets)]),
         outputs=_once([*books, *_declared(task.outlets)]),

@@ -182,10 +182,11 @@ def view(connection: Connection | None, wanted: Wanted, readable: Collection[str
         for mode in (False, True)
     )
     if wanted.is_nothing and not real:
-        is_test = bool(rehearsals) or not queries.without_plan(connection, dag_ids, test_mode=False, most=1)
-        instead = replace(wanted, test_mode=is_test, without_plan=not rehearsals)
-        if rehearsals or queries.without_plan(connection, dag_ids, test_mode=is_test, most=1):
-            return view(connection, instead, readable)
+        if rehearsals:
+            return view(connection, replace(wanted, test_mode=True), readable)
+        for mode in (False, True):
+            if queries.without_plan(connection, dag_ids, test_mode=mode, most=1):
+                return view(connection, replace(wanted, test_mode=mode, without_plan=True), readable)
     months = rehearsals if wanted.test_mode else real
     seen = View(_with_default(wanted, months), months, bool(real), bool(rehearsals))
     if wanted.without_plan:
