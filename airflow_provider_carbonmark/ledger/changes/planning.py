@@ -40,6 +40,8 @@ def plan_once(connection: Connection, scope: Scope, make: Callable[[Coverage], P
     :raises OutrunError: when another planner was faster.
     """
     reading = _close_and_read(connection, scope, now)
+    for ids in in_batches(reading.caught_up):
+        connection.execute(update(allocations).where(_a.id.in_(ids)).values(to_catch_up=False))
     made = make_plan(make, scope, reading)
     try:
         _insert_plan(connection, scope, reading, made, now)
@@ -110,6 +112,7 @@ def _close_and_read(connection: Connection, scope: Scope, now: datetime) -> Read
     for ids in in_batches(abandoned):
         if connection.execute(closed.where(_p.id.in_(ids), left)).rowcount != len(ids):
             raise OutrunError(f"Purchases that run {scope.run.run_id!r} was closing were changed meanwhile")
+        connection.execute(update(allocations).where(_a.purchase_id.in_(ids)).values(to_catch_up=True))
         query = select(_a.entity, _a.month, _a.quantity_tonnes).where(_a.purchase_id.in_(ids))
         shares += connection.execute(query).all()
     return coverage.read(connection, scope, shares, kept=true())
@@ -170,11 +173,18 @@ def _shared(share: Share, purchase: int) -> dict[str, Any]:
         "quantity_tonnes": share.quantity_tonnes,
         "cost_usd": share.cost_usd,
         "reason": None,
+        "to_catch_up": False,
     }
 
 
 def _restated(one: Restated) -> dict[str, Any]:
-    return {"purchase_id": None, "quantity_tonnes": Decimal(0), "cost_usd": None, "reason": one.reason}
+    return {
+        "purchase_id": None,
+        "quantity_tonnes": Decimal(0),
+        "cost_usd": None,
+        "reason": one.reason,
+        "to_catch_up": one.reason is not None,
+    }
 
 
 def _purchase(id: int, scope: Scope, planned: PlannedPurchase, now: datetime) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select, true, union
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, not_, or_, select, true
 
 from airflow_provider_carbonmark.ledger.names import COVERING, OPEN, LedgerError, Run, State
 from airflow_provider_carbonmark.ledger.tables.columns import AMOUNT_LIMIT
 from airflow_provider_carbonmark.ledger.tables.rows import in_batches, run_values
 from airflow_provider_carbonmark.ledger.tables.schema import (
     TO_ANNOUNCE,
+    TO_CATCH_UP,
     allocations,
     links,
     origins,
@@ -25,8 +26,6 @@ from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Covere
 _LINK_OPEN = OPEN - {State.PLANNED}
 #: What is paid is being retired, and gone from the market.
 _UNPAID: Final = OPEN - {State.PAID}
-#: What nothing comes of: its tonnes are missing again.
-_ENDED: Final = (State.DECLINED, State.FAILED)
 
 _p = purchases.c
 _a = allocations.c
@@ -102,12 +101,14 @@ class Reading:
     :param months: which months were read: those asked for and those of abandoned purchases.
     :param highest: the highest line number by entity and month.
     :param own: how many purchases the run planned before.
+    :param caught_up: allocations of which nothing is missing any more, by id.
     """
 
     coverage: Coverage = Coverage()
     months: Collection[str] = ()
     highest: Mapping[Key, int] = field(default_factory=dict)
     own: int = 0
+    caught_up: Sequence[int] = ()
 
 
 def check_months(months: Collection[str]) -> None:
@@ -147,20 +148,21 @@ def read_only(connection: Connection, scope: Scope) -> Reading:
     return read(connection, scope, connection.execute(query).all(), not_(left))
 
 
-def _lacking(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -> Iterable[Sequence[Any]]:
+def _lacking(
+    connection: Connection, scope: Scope, kept: ColumnElement[bool]
+) -> tuple[set[Key], Sequence[int]]:
     """
-    Return of which earlier entities and months something is missing: what was declined, failed, or left to a later plan since.
+    Return of which earlier entities and months something is missing, and the allocations of those that were looked at in vain.
 
-    Not of those that their month's emissions left out since: they may go by another name, under which their tonnes were bought.
-
-    Asked of those only where that happened, however many months there are.
+    Looked at is what was declined, failed, or left to a later plan, until nothing is missing. Nothing is of those that their month's
+    emissions left out since: they may go by another name, under which their tonnes were bought.
     """
     of_scope = _a.deployment == scope.run.deployment, _a.dag_id.in_(scope.dag_ids)
     earlier = _a.month < max(scope.months, default=""), _a.month.not_in(scope.months)
-    of_keys = select(_a.entity, _a.month).where(*of_scope, *earlier, _a.test_mode == scope.test_mode)
-    ended = of_keys.join(purchases, _a.purchase_id == _p.id).where(_p.state.in_(_ENDED))
-    left = of_keys.where(_a.purchase_id.is_(None), _a.reason.is_not(None))
-    keys = union(ended, left).subquery()
+    ended = (*of_scope, *earlier, _a.test_mode == scope.test_mode, TO_CATCH_UP)
+    # Asked first: what ends after it is looked at next time.
+    looked_at = connection.execute(select(_a.id, _a.entity, _a.month).where(*ended).order_by(_a.id)).all()
+    keys = select(_a.entity, _a.month).where(*ended).distinct().subquery()
     covering = and_(_p.state.in_(COVERING), kept)
     is_key = and_(_a.entity == keys.c.entity, _a.month == keys.c.month, _a.test_mode == scope.test_mode)
     rows = select(
@@ -175,9 +177,12 @@ def _lacking(connection: Connection, scope: Scope, kept: ColumnElement[bool]) ->
         allocations.join(sums, is_last)
     )
     found = connection.execute(last.where(_a.test_mode == scope.test_mode))
-    for entity, month, emitted, reason, covered in found:
-        if emitted > (covered or 0) and reason != UNSTATED:
-            yield entity, month, AMOUNT_LIMIT
+    lacking = {
+        (entity, month)
+        for entity, month, emitted, reason, covered in found
+        if emitted > (covered or 0) and reason != UNSTATED
+    }
+    return lacking, [id for id, *key in looked_at if tuple(key) not in lacking]
 
 
 def _added_up(shares: Iterable[Sequence[Any]]) -> Mapping[Key, Decimal]:
@@ -196,7 +201,8 @@ def read(
     :param left: entity, month and tonnes of what dead runs left without a link.
     :param kept: which purchases count.
     """
-    abandoned = _added_up([*left, *(_lacking(connection, scope, kept) if scope.catch_up else ())])
+    lacking, caught_up = _lacking(connection, scope, kept) if scope.catch_up else (set(), ())
+    abandoned = {**_added_up(left), **dict.fromkeys(lacking, AMOUNT_LIMIT)}
     covering = and_(_p.state.in_(COVERING), kept)
     months = {*scope.months, *(month for _, month in abandoned)}
     of_key: dict[str, Any] = {"partition_by": (_a.entity, _a.month)}
@@ -238,7 +244,8 @@ def read(
         unsettled=unsettled,
         origins=_origins(connection, scope, {*abandoned, *unsettled}, highest),
     )
-    return Reading(coverage, months, highest, own=count(connection, scope.purchases(taken_up=False)))
+    own_purchases = count(connection, scope.purchases(taken_up=False))
+    return Reading(coverage, months, highest, own_purchases, caught_up)
 
 
 def _origins(

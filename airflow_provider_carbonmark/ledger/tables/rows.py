@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from airflow_provider_carbonmark.ledger.names import LedgerError, Run, Source, State, Task
+from airflow_provider_carbonmark.ledger.names import COVERING, LedgerError, Run, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import Allocation, Link, Payment, Purchase, PurchaseLine
 from airflow_provider_carbonmark.ledger.tables.database import place
 from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, payments, purchases, versions
@@ -42,6 +42,7 @@ _FIELDS: Final[dict[type, set[str]]] = {
     for kind in (Purchase, PurchaseLine, Allocation, Link, Payment)
 }
 # Not what the allocation itself has, and says of itself: when it was stated is when it was planned.
+_NOT_SHOWN = ("purchase_id", "stated_at", "reason", "to_catch_up")
 _SHOWN = _FIELDS[PurchaseLine] - {*allocations.c.keys(), "planned_at"} | {f"handler_{name}" for name in _RUN}
 
 #: Allocations and restated figures, each with its purchase and that one's current link.
@@ -50,7 +51,7 @@ LINES: Final = allocations.outerjoin(purchases, allocations.c.purchase_id == pur
 )
 #: What a line shows of them.
 LINE_COLUMNS: Final = (
-    *(column for column in allocations.columns if column.name not in ("purchase_id", "stated_at", "reason")),
+    *(column for column in allocations.columns if column.name not in _NOT_SHOWN),
     func.coalesce(purchases.c.reason, allocations.c.reason).label("reason"),
     allocations.c.purchase_id.label("purchase"),
     allocations.c.stated_at.label("planned_at"),
@@ -164,6 +165,10 @@ def change_purchase(
     connection.execute(update(purchases).where(purchases.c.id == purchase.id).values(**changes))
     if (cost := changes.get("cost_usd")) is not None:
         _share_cost(connection, purchase, cost)
+    covers = changes.get("state", purchase.state) in COVERING
+    if covers is not (purchase.state in COVERING):
+        of_it = update(allocations).where(allocations.c.purchase_id == purchase.id)
+        connection.execute(of_it.values(to_catch_up=not covers))
     if (outcome := _OUTCOMES.get(changes.get("state", State.PLANNED))) and purchase.link:
         is_it = links.c.purchase_id == purchase.id, links.c.number == (link or purchase.link.number)
         connection.execute(update(links).where(*is_it).values(outcome=outcome))

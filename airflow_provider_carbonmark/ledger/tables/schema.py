@@ -161,6 +161,8 @@ allocations = Table(
     Column("rounding_tonnes", Amount, nullable=False, server_default="0"),
     # Why nothing is bought for a figure, where something is missing.
     Column("reason", Text),
+    # Whether nothing came of it, and no plan has seen since that nothing is missing.
+    Column("to_catch_up", Boolean),
     Column("stated_at", UtcTime, nullable=False),
     *_run(),
     # What keeps two planners that saw the same from both buying.
@@ -173,6 +175,17 @@ allocations = Table(
     Index("carbonmark_allocation_by_month", "month", "test_mode", "entity", "line", "dag_id"),
     Index("carbonmark_allocation_by_run", "dag_id", "run_id"),
     **_IN_MYSQL,
+)
+
+#: What a later plan looks at, in the very words of the index.
+TO_CATCH_UP: Final = allocations.c.to_catch_up == true()
+# However much was declined in all the years, few rows are missing something.
+Index(
+    "carbonmark_allocation_to_catch_up",
+    allocations.c.to_catch_up,
+    allocations.c.dag_id,
+    postgresql_where=TO_CATCH_UP,
+    sqlite_where=TO_CATCH_UP,
 )
 
 # Apart from the allocations: what is added up of a million of them goes through rows that are no wider for it.

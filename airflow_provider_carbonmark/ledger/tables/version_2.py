@@ -34,7 +34,7 @@ _FOR_EVER: Final = "https://buy.stripe.com/%"
 _RENAMED: Final = ("(no project)", "(no Google Cloud project)")
 
 
-def add_columns(connection: Connection, columns: tuple[Column[object], ...] = ADDED) -> None:
+def add_columns(connection: Connection, columns: tuple[Column[object], ...]) -> None:
     """Give tables the columns that they lack; without effect on those that are not there."""
     inspector = inspect(connection)
     for column in columns:

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_carbonmark.ledger.names import LedgerError
-from airflow_provider_carbonmark.ledger.tables import version_1, version_2
+from airflow_provider_carbonmark.ledger.tables import version_1, version_2, version_3
 from airflow_provider_carbonmark.ledger.tables.columns import MYSQL
 from airflow_provider_carbonmark.ledger.tables.schema import metadata, purchases, versions
 
-LATEST: Final = 3
+LATEST: Final = 4
 
 # Names the lock that processes take while they make the tables: any number that nobody else uses.
 _LOCK: Final = 0x6361726264
@@ -86,7 +86,7 @@ def make_tables(connection: Connection, deployment: str) -> Identity:
         if found is None or found.version != LATEST:
             # Where version 1 was cut off while it made its tables, they are put aside as well.
             version_1.put_aside(connection)
-            version_2.add_columns(connection)
+            version_2.add_columns(connection, version_2.ADDED + version_3.ADDED)
             inspector = inspect(connection)
             half_made = [table for table in metadata.sorted_tables if inspector.has_table(table.name)]
             metadata.create_all(connection)
@@ -100,7 +100,9 @@ def make_tables(connection: Connection, deployment: str) -> Identity:
             else:
                 if found.version == 1:
                     version_1.carry_over(connection, deployment)
-                version_2.carry_over(connection)
+                if found.version <= 2:
+                    version_2.carry_over(connection)
+                version_3.carry_over(connection)
                 connection.execute(update(versions).values(_row(latest)))
             found = latest
         connection.commit()

@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Engine, select, text
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
 from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.tables.schema import TO_CATCH_UP, allocations
 from airflow_provider_carbonmark.ledger.values import Need
 from tests.integration.ledger.parts import (
     FIRST,
@@ -180,6 +182,28 @@ def test_what_an_earlier_month_lacks_is_bought_with_a_later_one_whatever_the_cau
     made = plan(ledger, Buyer({"web": "1"}), SECOND)
     assert bought(made) == {("api", SEPTEMBER): Decimal(2), ("web", MONTH): Decimal(1)}
     assert plan(ledger, Buyer({"web": "1"}), THIRD) == []
+
+
+def test_what_is_caught_up_with_is_looked_at_no_more_until_it_ends_again(
+    ledger: Ledger, engine: Engine
+) -> None:
+    become(ledger, september(ledger), "declined")
+    (again,) = plan(ledger, Buyer({}), SECOND)
+    plan(ledger, Buyer({}), THIRD)
+    with engine.connect() as connection:
+        assert connection.scalars(select(allocations.c.id).where(TO_CATCH_UP)).all() == []
+    ledger.failed(again.id, "gone", now=NOW, run=SECOND)
+    assert bought(plan(ledger, Buyer({}), THIRD)) == {("api", SEPTEMBER): Decimal(2)}
+
+
+def test_a_ledger_of_version_3_still_knows_what_it_lacks(ledger: Ledger, engine: Engine) -> None:
+    become(ledger, september(ledger), "declined")
+    (index,) = (each for each in allocations.indexes if "to_catch_up" in each.columns)
+    with engine.begin() as connection:
+        index.drop(connection)
+        connection.execute(text("ALTER TABLE carbonmark_allocations DROP COLUMN to_catch_up"))
+        connection.execute(text("UPDATE carbonmark_ledger_version SET version = 3"))
+    assert bought(plan(Ledger(engine), Buyer({}), SECOND)) == {("api", SEPTEMBER): Decimal(2)}
 
 
 def test_no_more_is_bought_than_the_month_asks_for_since(ledger: Ledger) -> None:
