@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Task
@@ -45,7 +45,7 @@ def airflow(tmp_path: Path, file: Path) -> Airflow:
 @pytest.fixture
 def linked(file: Path) -> str:
     """The link of a purchase in the ledger."""
-    ledger = Ledger(create_engine(f"sqlite:///{file}"))
+    ledger = Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool))
     origins = {("web", "2026-10"): Origin("AWS", "v2", (Part("carbon", "3", "", Decimal("12.345")),))}
     made = link(ledger, *plan(ledger, lambda coverage: Plan((line(),), origins=origins)))
     assert made.link is not None
@@ -70,7 +70,7 @@ def test_the_ledger_is_shown_exported_checked_and_reported_on(
     assert (origin["source"], origin["parts"][0]["tonnes"]) == ("AWS", "12.345")
     assert "signing_key" not in exported.read_text()
 
-    alone = Ledger(create_engine(f"sqlite:///{file}")).order(
+    alone = Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool)).order(
         Task(Run("sales", "manual"), "checkout", -1),
         Order("listing-1", Decimal(1), "B", "M"),
         test_mode=True,
@@ -85,7 +85,7 @@ def test_the_ledger_is_shown_exported_checked_and_reported_on(
     assert (tmp_path / "reports" / "index.html").exists()
 
     assert "holds of this one" in airflow("ledger", "check").stdout
-    with create_engine(f"sqlite:///{file}").begin() as connection:
+    with create_engine(f"sqlite:///{file}", poolclass=NullPool).begin() as connection:
         connection.execute(text("UPDATE carbonmark_links SET current_of = NULL"))
     broken = airflow("ledger", "check")
     assert broken.returncode == 1
