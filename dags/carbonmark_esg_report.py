@@ -6,7 +6,8 @@ Writes a report below `folder`, one folder for a month and one for its year: `in
 reports have what was retired
 (cancelled) in the period and for its emissions, by credit, filled into what companies have to disclose.
 Runs after retirements were recorded, for the months that they are for and the one that they were in; `period` asks for another. And on the 1st, for the month before the
-last: on 1 December for October, whose purchases were planned on 21 November. So a month that was declined or left unpaid is reported too.
+last: on 1 December for October, whose purchases were planned on 21 November. So a month that was declined or left unpaid is reported too. With it come the
+months of all that was retired since that month began: certificates and serial numbers may be told late. One run at a time, as the reports are of one ledger.
 The figures are those of the ledger; rehearsals are shown apart and never count. What the market doesn't tell of credits, and nobody of your company,
 is in the file that `[carbonmark] disclosure_facts` names.
 """
@@ -16,9 +17,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +46,8 @@ MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 FOLDER = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute() / "carbonmark-reports"
 
 
-def months_of(triggering_asset_events: Any) -> set[str]:
+def months_of(events: Iterable[Any]) -> set[str]:
     """Return the months of what was retired. Anybody who may can make an event in Airflow, and may forget its months."""
-    events = [event for events in (triggering_asset_events or {}).values() for event in events]
     found: set[str] = set()
     for event in events:
         months = (event.extra or {}).get("months")
@@ -59,9 +60,13 @@ def months_of(triggering_asset_events: Any) -> set[str]:
     return found
 
 
-def month_planned_last(run_after: datetime) -> str:
-    """Return the month that was planned on the 21st of the month before."""
-    return pendulum.instance(run_after).subtract(months=2).format("YYYY-MM")
+def months_due(run_after: datetime) -> set[str]:
+    """Return the month that was planned on the 21st of the month before, and those that what was retired since it began is for and was in."""
+    since = pendulum.instance(run_after).start_of("month").subtract(months=2)
+    planned = since.format("YYYY-MM")
+    with open_ledger() as ledger:
+        retired = ledger.cancelled(since, run_after, (planned, planned))
+    return {planned}.union(*({f"{each.cancelled_at:%Y-%m}", *each.for_months} for each in retired))
 
 
 def certificates(ledger: Ledger, folder: ObjectStoragePath, purchases: Collection[int]) -> dict[int, str]:
@@ -76,6 +81,8 @@ def certificates(ledger: Ledger, folder: ObjectStoragePath, purchases: Collectio
     ),
     start_date=pendulum.datetime(2023, 11, 1, 7, tz="UTC"),
     catchup=False,
+    # Of two at once on the same period, the page of one could stand beside the checksums of the other.
+    max_active_runs=1,
     params={
         "period": Param(
             None,
@@ -93,12 +100,14 @@ def carbonmark_esg_report():
     @task
     def report(*, params: dict[str, Any], dag_run=None, triggering_asset_events=None) -> list[str]:
         """Write the reports; return where the pages are."""
-        retired = months_of(triggering_asset_events)
-        # What was retired belongs to the months that it is for, and to the month in which it was.
-        months = (
-            {*retired, f"{dag_run.run_after:%Y-%m}"} if retired else {month_planned_last(dag_run.run_after)}
-        )
-        periods = [params["period"]] if params["period"] else {*months, *(month[:4] for month in months)}
+        if params["period"]:
+            periods = {params["period"]}
+        else:
+            # What was retired belongs to the months that it is for, and to the month in which it was.
+            events = [*chain.from_iterable((triggering_asset_events or {}).values())]
+            retired = {*months_of(events), f"{dag_run.run_after:%Y-%m}"}
+            months = retired if events else months_due(dag_run.run_after)
+            periods = {*months, *(month[:4] for month in months)}
         facts, folder = disclosure_facts(), ObjectStoragePath(params["folder"])
         pages = []
         for period in sorted(periods):

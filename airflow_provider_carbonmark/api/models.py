@@ -234,10 +234,10 @@ class Payment(_Wire):
         )
 
 
-def _told(name: str, *parents: str) -> AliasChoices:
-    """Look for a name as it was seen, in camelCase, and as the rest of the API spells names."""
-    spelled = (name, re.sub("([A-Z])", r"_\1", name).lower())
-    return AliasChoices(*(AliasPath(*parents, each) for each in dict.fromkeys(spelled)))
+def _told(*names: str) -> AliasChoices:
+    """Look for a name, behind those that it is below, as they were seen, in camelCase, and as the rest of the API spells names."""
+    spelled = (names, tuple(re.sub("([A-Z])", r"_\1", name).lower() for name in names))
+    return AliasChoices(*(AliasPath(*each) for each in dict.fromkeys(spelled)))
 
 
 class Retirement(_Wire):
@@ -256,7 +256,10 @@ class Retirement(_Wire):
     retiring_name: Lenient[Name] = Field(None, validation_alias=_told("retiringName"))
     # seen, v6: seconds since 1970.
     retired_at: Lenient[Moment] = Field(None, validation_alias="timestamp")
-    bridge: Lenient[Name] = Field(None, validation_alias=_told("bridgeProtocol", "credit"))
+    bridge: Lenient[Name] = Field(None, validation_alias=_told("credit", "bridgeProtocol"))
+    # doc.
+    project_id: Lenient[Name] = Field(None, validation_alias=_told("creditId", "projectId"))
+    vintage: Lenient[int] = Field(None, validation_alias=_told("creditId", "vintage"))
 
 
 class ProvenanceRecord(_Wire):

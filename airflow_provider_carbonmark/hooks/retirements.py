@@ -80,14 +80,20 @@ def _learn(ledger: Ledger, hook: CarbonmarkHook, ids: Collection[int]) -> None:
     settings = replace(settings, timeout=min(settings.timeout, _LONGEST_REQUEST))
     with CarbonmarkClient(settings, retries=NO_RETRIES) as client:
         for _, facts in _told(
-            "the retirement", purchases, lambda id: _facts(client, purchases[id], known.get(id))
+            "the retirement", purchases, lambda id: _facts(ledger, client, purchases[id], known.get(id))
         ):
             if facts:
                 ledger.keep_retirements([facts])
 
 
-def _facts(client: CarbonmarkClient, purchase: Purchase, known_id: str | None) -> RetirementFacts | None:
-    """Return what the market tells of a purchase's retirement; None where nothing says which one that is."""
+def _facts(
+    ledger: Ledger, client: CarbonmarkClient, purchase: Purchase, known_id: str | None
+) -> RetirementFacts | None:
+    """
+    Return what the market tells of a purchase's retirement; None where nothing says which one that is.
+
+    Which credits it was, where no plan said so, the ledger has first: cut off after that, the rest is still missing, and asked for again.
+    """
     # Imported late: a DAG file needs none of SQLAlchemy.
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 
@@ -101,6 +107,8 @@ def _facts(client: CarbonmarkClient, purchase: Purchase, known_id: str | None) -
             *(retirement_id, told.quantity_tonnes, told.beneficiary_name, purchase),
         )
         return None
+    if told.project_id and not purchase.project_id:
+        ledger.credits_told(purchase.id, told.project_id, told.vintage)
     retirement_id = retirement_id or str(told.id)
     return RetirementFacts(
         purchase=purchase.id,

@@ -92,11 +92,12 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
             followed = list(self._to_follow(ledger, open_purchases, over))
             self._name_what_needs_a_person(ledger, open_purchases)
             hook = CarbonmarkHook(self.carbonmark_conn_id)
-            learn_of_projects(ledger, hook, ledger.missing_projects())
             missing = ledger.missing_retirements(since=now - SERIALS_WITHIN)
             # Any: those of which the market never tells must not keep others from being asked about.
             some = random.sample(missing, min(len(missing), RETIREMENTS_A_DAY))
             learn_of_retirements(ledger, hook, some)
+            # The last: retirements tell which projects they are of where no plan did.
+            learn_of_projects(ledger, hook, ledger.missing_projects())
         self.log.info("%d purchases wait to be paid, %d payments are followed.", len(waiting), len(followed))
         return followed
 

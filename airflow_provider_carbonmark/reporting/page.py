@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.reporting.tables import state_of
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
     from airflow_provider_carbonmark.ledger.figures import Figures
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.content import Content
@@ -70,6 +71,7 @@ def page(report: Content, *, is_public: bool = False) -> str:
         emitted_places=decimals((figures.emitted_tonnes for figures in all_figures), 3),
         cost_places=decimals((line.cost_usd for line in (*report.lines, *report.test_lines)), 2),
         lines=lines,
+        files=_first_read(report.files),
         credits_of=_credits_of(report.lines),
         kinds=_KINDS,
         # Where the rows are that lead to them: the first of each entity that is shown.
@@ -160,6 +162,14 @@ def _chart(report: Content) -> dict[str, Markup]:
     )
     lying = by == "entity"
     return {"on_screen": picture(bars, alt, lying=lying), "on_paper": image(bars, alt, lying=lying)}
+
+
+def _first_read(files: Iterable[FileOfRun]) -> list[FileOfRun]:
+    """Leave out what another run read before: the same content of the same file."""
+    first: dict[tuple[str, str, str], FileOfRun] = {}
+    for file in files:
+        first.setdefault((file.month, file.path, file.sha256), file)
+    return list(first.values())
 
 
 def _missing_months(report: Content) -> list[str]:

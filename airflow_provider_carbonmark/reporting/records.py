@@ -139,13 +139,15 @@ def read_records(
 
 def _year_before(ledger: Ledger, period: Period) -> YearBefore:
     # Imported late: only who asks a ledger pays for it.
-    from airflow_provider_carbonmark.ledger.questions.queries import Rows, figures_by_month
+    from airflow_provider_carbonmark.ledger.questions.queries import Rows, figures_by_month, stated_last
 
+    rows = Rows(*period.months)
     with ledger.reading() as connection:
-        months = figures_by_month(connection, Rows(*period.months)) if connection else {}
+        months = figures_by_month(connection, rows) if connection else {}
+        stated = stated_last(connection, rows) if connection else None
     cancelled = ledger.cancelled(period.since, period.until, period.months)
     return YearBefore(
         totals=sum(months.values(), Figures()) if months else None,
         cancelled=cancelled_of(period, cancelled),
-        as_of=max((each.cancelled_at for each in cancelled if each.cancelled_at), default=None),
+        as_of=max(filter(None, (stated, *(each.cancelled_at for each in cancelled))), default=None),
     )

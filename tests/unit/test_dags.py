@@ -284,12 +284,6 @@ def test_the_report_of_1_december_is_on_october_whose_purchases_were_planned_on_
     assert reported(tmp_path) == ["2026", "2026-10"]
 
 
-def test_the_report_of_1_january_is_on_november() -> None:
-    module = load(DAGS / "carbonmark_esg_report.py")
-
-    assert module.month_planned_last(pendulum.datetime(2027, 1, 1, 7)) == "2026-11"
-
-
 @pytest.mark.usefixtures("ledger")
 def test_retirements_have_the_reports_on_what_they_are_for_and_when_they_were_written(tmp_path: Path) -> None:
     events = [{"months": months} for months in (["2026-10"], ["2025-12", "2026-10"])]
@@ -315,4 +309,4 @@ def test_an_event_that_names_no_month_is_passed_over_with_a_warning(
 ) -> None:
     assert reported(tmp_path, {"months": ["2025-03"]}, extra) == ["2025", "2025-03", "2026", "2026-12"]
     assert "Passed over an event" in caplog.text
-    assert reported(tmp_path, extra) == ["2026", "2026-10"]
+    assert reported(tmp_path, extra) == ["2026", "2026-12"]

@@ -304,6 +304,11 @@ class Purchases:
             id, lambda purchase: transitions.retired(purchase, retirement, now, announcing=announcing)
         )
 
+    def credits_told(self, id: int, project_id: str, vintage: int | None) -> Purchase:
+        """Write down which credits were bought, as far as no plan said so."""
+        told = {"project_id": project_id, "registry": project_id.partition("-")[0], "vintage": vintage}
+        return self._change(id, lambda purchase: {} if purchase.project_id else told)
+
     def announced(self, id: int) -> Purchase:
         """Write down that whoever waits for retirements was told of this one."""
         return self._change(id, transitions.announced)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,12 @@ def figures_by_entity(connection: Connection, rows: Rows, entities: Collection[s
     pairs = _pairs(rows, _c.entity.in_(entities))
     query = select(pairs.c.entity, *_sums(pairs)).group_by(pairs.c.entity).order_by(pairs.c.entity)
     return {entity: _figures(sums) for entity, *sums in connection.execute(query)}
+
+
+def stated_last(connection: Connection, rows: Rows) -> datetime | None:
+    """Return when the latest of some rows was written; None where there are none."""
+    time: datetime | None = connection.scalar(select(func.max(_c.stated_at)).where(*rows.conditions))
+    return time
 
 
 def entities(connection: Connection, rows: Rows, *, most: int, skip: int) -> list[str]:

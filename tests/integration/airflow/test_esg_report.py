@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pendulum
+import pytest
+import time_machine
 
+from tests.integration.airflow.model import stated
 from tests.integration.airflow.parts import sqlite_only
 from tests.unit.reporting.sample import FACTS
 from tests.unit.test_dags import DAGS, dag_of, defaults
@@ -16,20 +20,35 @@ from tests.unit.test_dags import DAGS, dag_of, defaults
 pytestmark = sqlite_only
 
 
+@pytest.fixture
+def report(tmp_path):
+    """Return a function that runs the report's task, and returns of which periods it wrote reports."""
+
+    def report(now=None, **params):
+        dag = dag_of(DAGS / "carbonmark_esg_report.py")
+        assert dag.max_active_runs == 1
+        pages = dag.get_task("report").python_callable(
+            params=defaults(dag, folder=tmp_path.as_uri(), **params),
+            dag_run=SimpleNamespace(run_after=now or pendulum.now("UTC")),
+        )
+        return [page.split("/")[-2] for page in pages]
+
+    return report
+
+
+def credits(folder):
+    with (folder / "credits.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_what_was_retired_is_reported_with_its_project_its_serial_numbers_and_its_certificate_s_copy(
-    retire, ledger, tmp_path, monkeypatch
+    retire, report, ledger, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("AIRFLOW__CARBONMARK__DISCLOSURE_FACTS", str(FACTS))
     (number,) = retire("web")
     period = f"{ledger.purchase(number).retired_at:%Y}"
-    dag = dag_of(DAGS / "carbonmark_esg_report.py")
-    (page,) = dag.get_task("report").python_callable(
-        params=defaults(dag, folder=tmp_path.as_uri(), period=period),
-        dag_run=SimpleNamespace(run_after=pendulum.now("UTC")),
-    )
-    assert page == (tmp_path / period / "index.html").as_uri()
-    with (tmp_path / period / "credits.csv").open(newline="") as file:
-        (credit,) = csv.DictReader(file)
+    assert report(period=period) == [period]
+    (credit,) = credits(tmp_path / period)
     (project,) = ledger.projects([credit["project_id"]])
     assert (credit["project_name"], credit["country"]) == (project.name, project.country)
     assert credit["mechanism"]
@@ -39,3 +58,20 @@ def test_what_was_retired_is_reported_with_its_project_its_serial_numbers_and_it
     assert credit["certificate_sha256"] == hashlib.sha256(copy).hexdigest()
     files = json.loads((tmp_path / period / "index.json").read_text())["files"]
     assert {"name": credit["certificate_file"], "sha256": credit["certificate_sha256"]} in files
+
+
+def test_the_report_of_the_1st_has_the_late_certificate_of_what_was_paid_late(
+    dag_run, buyer, sandbox, report, tmp_path
+):
+    sandbox.state.change_switches(certificate_seconds=3600)
+    with time_machine.travel(datetime(2027, 3, 30, 9, tzinfo=UTC)):
+        dag_run.plan([stated("0.5", month="2025-12")])
+        buyer.buy(dag_run)
+        assert report(period="2025-12") == ["2025-12"]
+        assert [credit["certificate_file"] for credit in credits(tmp_path / "2025-12")] == [""]
+    again = ["2025", "2025-12", "2027"]
+    for month, periods in {4: [*again, "2027-02", "2027-03"], 5: [*again, "2027-03"]}.items():
+        with time_machine.travel(datetime(2027, month, 1, 7, tzinfo=UTC)):
+            assert report() == periods
+    assert all(credit["certificate_file"] for credit in credits(tmp_path / "2025-12"))
+    assert report(pendulum.datetime(2027, 6, 1, 7)) == ["2027", "2027-04"]

@@ -13,7 +13,9 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Task
 from airflow_provider_carbonmark.operators import housekeeping
 from airflow_provider_carbonmark.sandbox import api, records
+from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.model import Worker
+from tests.integration.airflow.parts import make_context
 
 API = "/retirements/137-"
 
@@ -88,6 +90,18 @@ def test_serial_numbers_that_come_late_are_asked_for_for_a_month(
     for known in (1, 2):
         review()
         assert sum(bool(facts.serial_numbers) for facts in ledger.retirements(numbers)) == known
+
+
+def test_of_what_no_plan_made_the_market_tells_which_credits_it_was(buy, listing, ledger, review):
+    checkout, payment_id = buy()
+    sensor = CarbonmarkRetirementSensor(task_id="wait", payment_id=payment_id, checkout=checkout)
+    sensor.execute(make_context())
+    review()
+    purchase = ledger.purchase(checkout["purchase"])
+    assert (purchase.project_id, purchase.registry) == (listing.project_id, listing.registry)
+    assert purchase.vintage == listing.vintage
+    assert len(ledger.projects([listing.project_id])) == 1
+    assert ledger.credits_told(purchase.id, "VCS-1", None) == purchase
 
 
 def test_a_rehearsal_has_no_facts(dag_run, buyer, ledger, sandbox, review, connect):

@@ -21,7 +21,7 @@ def retired(call, sandbox, order, pay):
 
 @pytest.mark.parametrize("spelling", ["camelCase", "snake_case"])
 def test_a_retirement_and_where_its_credits_come_from_are_read_in_either_spelling(
-    call, sandbox, retired, spelling
+    call, sandbox, order, retired, spelling
 ):
     retirement_id, payment = retired
     sandbox.state.change_switches(retirements_spelling=spelling, shared_transactions=True)
@@ -29,6 +29,8 @@ def test_a_retirement_and_where_its_credits_come_from_are_read_in_either_spellin
     assert (told.id, told.transaction_hash) == (retirement_id, payment.transaction_hash)
     assert (told.beneficiary_name, told.quantity_tonnes) == ("Acme GmbH", Decimal("12.345"))
     assert told.retiring_name == "Carbonmark sandbox"
+    listing = sandbox.state.listings[order["asset_price_source_id"]]
+    assert (told.project_id, told.vintage) == (listing.project_id, listing.vintage)
     assert timedelta(0) <= payment.retired_at - told.retired_at < timedelta(seconds=1)
     (other, listed) = call("list_retirements", payment.transaction_hash)
     assert (listed, other.beneficiary_name) == (told, "Somebody Else Ltd.")

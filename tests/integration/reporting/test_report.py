@@ -286,3 +286,8 @@ def test_every_figure_of_both_periods_and_each_share_is_what_sql_says_to_the_las
     by_project = {each.project_id: each.cancelled_in_period_tonnes for each in report.ab_1305.projects}
     assert sum(by_project.values()) == report.cancelled.in_period_tonnes
     assert sum(credit.share_percent for credit in report.credits) == 100
+
+
+def test_what_the_year_before_was_stated_anew_is_in_the_as_of_time(ledger: Ledger, engine: Engine) -> None:
+    write(engine, [a_line(State.RESTATED, month="2025-03", planned_at=STARTS[1])])
+    assert read_records(ledger, "2026").as_of == STARTS[1]

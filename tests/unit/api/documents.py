@@ -57,6 +57,7 @@ def everything():
     texts = ("id", "hash", "beneficiaryName", "retiringName")
     credit = an_object(bridgeProtocol=TEXT)
     told = an_object(**dict.fromkeys(texts, TEXT), amount=NUMBER, timestamp=NUMBER, credit=credit)
+    told["properties"]["creditId"] = listing["properties"]["creditId"]
     record = an_object(transactionType=TEXT, registrySerialNumbers={"type": "array", "items": TEXT})
     by_hash = [{"in": "query", "name": "hash", "schema": TEXT}]
     document = {"responses": {"200": {"content": {"application/pdf": {}}}}, "security": []}

@@ -7,6 +7,8 @@ import hashlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
@@ -14,7 +16,7 @@ from xml.etree.ElementTree import Element
 import html5lib
 import pytest
 
-from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.reporting import make_report, page
 from tests.unit.reporting.sample import NASTY, REPORTS, a_known_year, a_line, report_on
 
@@ -184,6 +186,17 @@ def test_a_credit_says_what_is_known_of_it_and_what_is_not_stated() -> None:
     assert "2026-10-22 whether told or seen is not kept" in rows[1]
     assert "2026-10-22 when it was seen; nobody told when it was" in rows[3]
     assert texts(html_of(a_line()), "dl", "facts", "dd") == ["not stated"] * 7
+
+
+def test_a_file_that_several_runs_read_is_told_once_and_a_changed_one_with_its_day() -> None:
+    read = a_known_year().files[0]
+    again = replace(read, run=Run("by hand", "again"), read_at=read.read_at + timedelta(days=1))
+    changed = replace(again, sha256="1e" * 32)
+    report = report_on([], "2026", files=[read, again, changed])
+    _, *rows = texts(report.to_public_html(), "table", "sources", "tr")
+    said = "2026-09.csv 2026-09 2026-11-"
+    assert rows == [f"{said}21 1,234 {'0f' * 32}", f"{said}22 1,234 {'1e' * 32}"]
+    assert len(report.files) == 3
 
 
 def test_what_may_be_published_has_nothing_of_the_operator_s() -> None:
