@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import httpx
 
 from airflow_provider_carbonmark.api.answers import Answer, AnswerReader, show_request
-from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError, NotFoundError
 from airflow_provider_carbonmark.api.inputs import (
     MAX_BENEFICIARY_NAME,
     MAX_ID,
@@ -122,9 +123,12 @@ class Calls:
 
     def list_projects(self, keys: Collection[str]) -> Exchange[list[Project]]:
         """
-        Read what the market says of projects (doc: ``GET /carbonProjects``; seen: ``keys``). Public: the key is not sent.
+        Read what the market says of projects. Public: the key is not sent.
 
-        :param keys: of the projects, e.g. ``["VCS-191"]``; the market has thousands, and lists those of one registry first.
+        doc: ``GET /carbonProjects`` and ``/carbonProjects/{key}``; seen: ``keys``.
+
+        :param keys: of the projects, e.g. ``["VCS-191"]``; the market has thousands, and lists those of one registry first. Those that the
+            list lacks are asked for one by one.
         """
         wanted = sorted({parse_text(key, "keys", MAX_ID) for key in keys})
         found: list[Project] = []
@@ -142,7 +146,21 @@ class Calls:
                 skip += max(len(told), 1)
                 if skip >= min(count, _MOST_PROJECTS) or not told:
                     break
+        for key in sorted(set(wanted) - {project.key for project in found}):
+            try:
+                found.append((yield from self._project(key)))
+            except NotFoundError:
+                continue
         return found
+
+    def _project(self, key: str) -> Exchange[Project]:
+        def read(answer: Answer) -> Project:
+            told = self.reader.model(answer, Project)
+            if told.key != key:
+                raise self.reader.unreadable(answer, "is another project, which was not asked for")
+            return told
+
+        return self._exchange(self._of_market(f"/carbonProjects/{quote(key, safe='')}"), read)
 
     def list_retirements(self, transaction_hash: str) -> Exchange[list[Retirement]]:
         """

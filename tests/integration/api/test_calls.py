@@ -50,6 +50,15 @@ def test_projects_are_read_by_their_keys_however_many_a_page_holds(
     assert not any(each["has_key"] for each in sandbox.state.requests)
 
 
+def test_a_project_that_a_list_of_other_keys_lacks_is_asked_for_by_its_own(call, sandbox, monkeypatch):
+    monkeypatch.setattr(calls, "_MOST_PROJECTS", 1)
+    monkeypatch.setattr(
+        "airflow_provider_carbonmark.sandbox.api.fits", lambda project, wanted: project["key"] != "VCS-191"
+    )
+    (told,) = call("list_projects", ["VCS-191", "VCS-0"])
+    assert (told.key, told.name) == ("VCS-191", PROJECTS["VCS-191"]["name"])
+
+
 def test_a_quote_tells_the_exact_cost(call, sandbox, order):
     listing = {name: order[name] for name in ("asset_price_source_id", "quantity_tonnes")}
     quote = call("create_quote", **listing)

@@ -136,7 +136,10 @@ CALLS = {
 )
 def test_no_validation_error_of_pydantic_comes_out(call, body):
     exchange = Started(getattr(make_calls(), call)(**CALLS[call]))
-    is_empty_list = body == "[]" and call.startswith("list")
+    is_empty_list = body == "[]" and call == "list_prices"
+    if body == "[]" and call == "list_projects":
+        # A project that no list has is asked for by itself.
+        answer_with(exchange, 200, b"[]")
     with pytest.raises(StopIteration if is_empty_list else UnreadableAnswerError) as caught:
         answer_with(exchange, 200, body.encode())
     if not is_empty_list:
