@@ -101,6 +101,19 @@ def test_the_newest_version_is_chosen_aloud_and_goes_with_the_emissions(caplog):
     assert any("version v3.0.0 counts, and version v2.1.0 does not" in message for message in caplog.messages)
 
 
+def test_the_log_says_what_was_read_and_what_does_not_count(caplog):
+    caplog.set_level(logging.INFO)
+    (only,) = read(CASES / "ccf-by-day.csv", CCF, "2026-09")
+    assert [message.partition(str(CASES))[2] for message in caplog.messages[:2]] == [
+        f"/ccf-by-day.csv: 3 rows, SHA-256 {only.files[0].sha256}",
+        "/ccf-by-day.csv, line 4: 1 rows named 'Total' were left out",
+    ]
+    assert "metric tons CO2e Emissions: scope 2+3, location-based" in caplog.text
+    for blank, done in {"zero": "count as zero", "skip_row": "were skipped with their rows"}.items():
+        read(CASES / "aws-null-value.csv", AWS, "2025-09", blank=blank)
+        assert f"1 blank amounts {done}" in caplog.text
+
+
 def test_google_clouds_columns_are_found_flattened_and_nested():
     flattened = GCP_SAMPLE.read_text().replace("project.", "project_").replace("CO2e.", "CO2e_")
     assert tonnes(flattened, GOOGLE_CLOUD, "2026-09") == tonnes(GCP_SAMPLE, GOOGLE_CLOUD, "2026-09")
