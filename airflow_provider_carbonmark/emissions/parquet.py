@@ -74,7 +74,8 @@ class _Batches:
         values = batch.column(batch.schema.get_field_index(top))
         for name in below:
             values = compute.struct_field(values, name)  # null where the struct is
-        if types.is_nested(values.type) or types.is_binary(values.type):
+        others = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+        if any(is_of(values.type) for is_of in (*others, types.is_time, types.is_duration)):
             raise EmissionsError(
                 f"{self._path}: column {column!r} holds no text, numbers or dates; of what is nested name the part, such as project.id"
             )

@@ -156,6 +156,17 @@ def test_a_column_that_holds_others_is_no_entity(write):
     assert tonnes(content, entity="who.id") == {"a": "0.001"}
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary(8), pa.time64("ns"), pa.duration("ns")], ids=str
+)
+def test_a_column_of_neither_text_nor_numbers_nor_dates_is_no_entity(kind):
+    who = (
+        pa.array([2**60 + 1]).view(pa.binary(8)).cast(kind) if "binary" in str(kind) else pa.array([1], kind)
+    )
+    message = problem(parquet_of(pa.table({"when": ["2026-10"], "who": who, "mass": [1]})))
+    assert "column 'who' holds no text, numbers or dates" in message
+
+
 def test_json_numbers_are_exact_and_nulls_may_be_left_out():
     lines = b'{"when":"2026-10","who":"a","mass":0.1}\n\n{"when":"2026-10","mass":2e-1}\n{"when":"2026-10","who":null,"mass":"3"}\n'
     assert tonnes(lines) == {"a": "0.0001", "(no entity)": "0.0032"}
