@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -142,11 +143,12 @@ def _file_table(
 def _text_table(unpacked: io.BufferedReader, head: bytes, path: str, columns: EmissionsColumns) -> Table:
     if columns.text_encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
         return csv_table(unpacked, path, columns)
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     for mark, (kind, remedy) in _OTHER_KINDS.items():
-        if head.startswith(mark):
+        if start.startswith(mark):
             raise EmissionsError(f"{path}: is {kind}, not CSV, JSON lines or Parquet; {remedy}")
     text = _stream(_only_text(unpacked.read, path))
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+    if start.startswith(b"{"):
         return json_table(cast("BinaryIO", text), path, columns)
     return csv_table(cast("BinaryIO", text), path, columns)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_carbonmark.emissions.errors import EmissionsError
-from airflow_provider_carbonmark.emissions.tables import Table, as_text, find_columns, spellings
+from airflow_provider_carbonmark.emissions.tables import Table, as_text, find_columns, position_of
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions.columns import EmissionsColumns
@@ -55,7 +55,7 @@ class _Batches:
         self._file = file
         self._path = path
         schema = file.schema_arrow
-        self._paths = find_columns(columns.wanted, columns, lambda column: _path(schema, column), path)
+        self._paths = find_columns(columns.wanted, columns, lambda column: _path(schema, column, path), path)
         self.positions = {column: position for position, column in enumerate(self._paths)}
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -74,23 +74,31 @@ class _Batches:
         values = batch.column(batch.schema.get_field_index(top))
         for name in below:
             values = compute.struct_field(values, name)  # null where the struct is
-        if types.is_nested(values.type) or types.is_binary(values.type):
+        others = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+        if any(is_of(values.type) for is_of in (*others, types.is_time, types.is_duration)):
             raise EmissionsError(
                 f"{self._path}: column {column!r} holds no text, numbers or dates; of what is nested name the part, such as project.id"
             )
         if types.is_timestamp(values.type):
             # Nanoseconds would take pandas; a month needs none of them.
-            values = values.cast(pyarrow.timestamp("us", values.type.tz), safe=False)
-        return [as_text(value) for value in values.to_pylist()]
+            microseconds = pyarrow.timestamp("us", values.type.tz)
+            values = values.cast(options=compute.CastOptions(microseconds, allow_time_truncate=True))
+        if types.is_float32(values.type):
+            values = values.cast(pyarrow.string())  # 0.1, which as a float of Python is 0.10000000149
+        try:
+            return [as_text(value) for value in values.to_pylist()]
+        except (OverflowError, LookupError):
+            raise EmissionsError(
+                f"{self._path}: column {column!r} holds times after the year 9999, or in a time zone that nobody knows; have them written as text"
+            ) from None
 
 
-def _path(schema: Any, column: str) -> list[str] | None:
+def _path(schema: Any, column: str, place: str) -> list[str] | None:
     """Return where a column is: its name, or the names that lead into a struct; None for nowhere."""
     from pyarrow import types
 
-    for name in spellings(column):
-        if name in schema.names:
-            return [name]
+    if (position := position_of(column, schema.names, place)) is not None:
+        return [schema.names[position]]
     names = column.split(".")
     fields = schema
     for name in names[:-1]:

@@ -89,13 +89,12 @@ class Reading:
         :raises EmissionsError: when there is a doubt about any row of the month.
         """
         before = self.rows
-        are_totals = self._columns.running_total_of in table.positions
-        if are_totals:
-            self._add_totals(table)
+        if self._columns.running_total_of in table.positions:
+            would_count_again = self._add_totals(table)
         else:
             self._add_rows(table)
-        rows = self.rows - before
-        return rows, rows > 0 and not (are_totals and self._columns.part_of_total not in table.positions)
+            would_count_again = self.rows > before
+        return self.rows - before, would_count_again
 
     def tonnes(self, place: str) -> dict[Owner, dict[str, Decimal]]:
         """
@@ -205,7 +204,9 @@ class Reading:
             except DecimalException:
                 self._add(table, row, key, amounts)
 
-    def _add_totals(self, table: Table) -> None:
+    def _add_totals(self, table: Table) -> bool:
+        """Add running totals, and say whether there are rows among them that are none."""
+        has_others = False
         column, optional = str(self._columns.running_total_of), self._columns.optional
         key_of, amounts_of = self._key_reader(table), self._amounts_reader(table)
         at_run, at_part = table.positions[column], table.positions.get(self._columns.part_of_total or "", -1)
@@ -219,15 +220,17 @@ class Reading:
                 amounts = amounts_of(row)
                 if amounts is None:
                     continue
+                is_part = at_part >= 0 and row[at_part].strip() not in _NULLS
+                has_others |= is_part or name in _NULLS
                 if name in _NULLS:  # a row of an older version, which is a total by itself
                     self._add(table, row, key_of(row), amounts)
                     continue
-                is_part = at_part >= 0 and row[at_part].strip() not in _NULLS
                 self._add_total(table, row, key_of(row), _RowOfRun(name, is_part, moment), amounts)
             except EmissionsError as error:
                 if is_within:
                     raise
                 self._running.doubt(name, error)
+        return has_others
 
     def _add(self, table: Table, row: list[str], key: _Key, amounts: _Amounts) -> None:
         totals = self._sums.get(key)

@@ -135,7 +135,8 @@ def _read_all(
     source: EmissionsSource, columns: EmissionsColumns, reading: Reading
 ) -> tuple[tuple[FileRead, ...], str]:
     """Read one table after the other; return what files these were, and where the last one ended."""
-    files: dict[str, FileRead] = {}
+    files: list[FileRead] = []
+    places: dict[str, str] = {}
     place = ""
     for one in sources_in(source):
         with open_table(one, columns) as (table, sha256):
@@ -144,13 +145,14 @@ def _read_all(
             if table.path:
                 file = FileRead(table.path, rows, sha256())
                 log.info("Read %s: %s rows, SHA-256 %s", file.path, file.rows, file.sha256)
-                if file.sha256 in files and would_count_again:
+                if file.sha256 in places and would_count_again:
                     raise EmissionsError(
-                        f"{file.path}: is the same as {files[file.sha256].path}, byte for byte, and its rows would count twice; "
+                        f"{file.path}: is the same as {places[file.sha256]}, byte for byte, and its rows would count twice; "
                         "leave one out"
                     )
-                files[file.sha256] = file
-    return tuple(files.values()), place
+                files.append(file)
+                places[file.sha256] = file.path
+    return tuple(files), place
 
 
 def _version_of(entity: str, versions: Mapping[str, _Amounts], columns: EmissionsColumns, month: str) -> str:

@@ -79,6 +79,20 @@ def spellings(column: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((column, column.replace(".", "_"))))
 
 
+def position_of(column: str, names: Sequence[str], place: str) -> int | None:
+    """
+    Return where a column is among those of a header; None for nowhere.
+
+    :raises EmissionsError: when it is there twice.
+    """
+    name = next((name for name in spellings(column) if name in names), None)
+    if name is None:
+        return None
+    if names.count(name) > 1:
+        raise EmissionsError(f"{place}: has {names.count(name)} columns {name!r}; rename all but one")
+    return names.index(name)
+
+
 def missing_columns(
     place: str, missing: Sequence[str], columns: EmissionsColumns, hint: str = ""
 ) -> EmissionsError:

@@ -15,6 +15,7 @@ from airflow_provider_carbonmark.emissions.tables import (
     Table,
     find_columns,
     missing_columns,
+    position_of,
     spellings,
 )
 
@@ -42,16 +43,12 @@ def csv_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
     if not any(header):
         raise EmissionsError(f"{path}: is empty; expected CSV with a header")
 
-    def position_of(column: str) -> int | None:
-        name = next((name for name in spellings(column) if name in header), None)
-        if name is None:
-            return None
-        if header.count(name) > 1:
-            raise EmissionsError(f"{path}: has {header.count(name)} columns {name!r}; rename all but one")
-        return header.index(name)
-
     positions = find_columns(
-        columns.wanted, columns, position_of, path, lambda missing: _hint(header, missing, columns)
+        columns.wanted,
+        columns,
+        lambda column: position_of(column, header, path),
+        path,
+        lambda missing: _hint(header, missing, columns),
     )
     return Table(f"{path}, line", reader, len(header), positions, path)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Date,
+    LargeBinary,
     Numeric,
     Select,
     String,
@@ -32,11 +34,21 @@ from sqlalchemy.exc import CompileError
 
 from airflow_provider_carbonmark.emissions import EmissionsColumns, EmissionsError
 from airflow_provider_carbonmark.emissions.tables import find_columns, spellings
+from airflow_provider_carbonmark.emissions.units import AMOUNTS
 
 log = logging.getLogger(__name__)
 
 _NUMBER = "^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 _BINDS: dict[str, Any] = {"first_day": Date(), "next_month": Date(), "month": String()}
+#: What loses nothing of a text, where there is such a type. Of MySQL's, it is the largest.
+_EXACT = {
+    "postgresql": Numeric(),
+    **dict.fromkeys(("mysql", "mariadb"), Numeric(65, 30)),
+}
+#: Where a column may take "Web", "web" and "wéb" for one, and MT for mt.
+_MAY_IGNORE_CASE = frozenset({"mysql", "mariadb", "mssql", "sqlite"})
+#: Of a sum of floats the digits after these are noise; rounded up, it would be a kilogram.
+_DIGITS_OF_A_FLOAT = 12
 
 
 def sums_of_month(
@@ -50,7 +62,7 @@ def sums_of_month(
     :param where: how a message begins.
     :raises EmissionsError: when a column is missing, or an amount is blank or no number.
     """
-    statement = text(query.strip().rstrip(";"))
+    statement = text(f"{query.strip().rstrip(';')}\n")  # it may end in a comment
     used = {name: values[name] for name in statement.compile().params if name in values}
     statement = statement.bindparams(*(bindparam(name, type_=_BINDS[name]) for name in used))
     present = _columns_of(connection, statement, used)
@@ -75,9 +87,14 @@ def sums_of_month(
                 )
         if found["counted"]:
             yield {each: found[f"key_{number}"] for number, each in enumerate(keys)} | {
-                each: 0 if found[f"sum_{number}"] is None else found[f"sum_{number}"]
-                for number, each in enumerate(amounts)
+                each: _plain(found[f"sum_{number}"]) for number, each in enumerate(amounts)
             }
+
+
+def _plain(added_up: Any) -> Any:
+    if isinstance(added_up, float):
+        return f"{added_up:.{_DIGITS_OF_A_FLOAT}g}"
+    return added_up.normalize(AMOUNTS) if isinstance(added_up, Decimal) else added_up or 0
 
 
 def _columns_of(connection: Connection, statement: TextClause, used: Mapping[str, Any]) -> list[str]:
@@ -112,8 +129,8 @@ def _sums(
     selected.append(func.sum(case((skipped, 0), else_=1)).label("counted"))
     for number, (each, amount) in enumerate(amounts.items()):
         is_number = _is_number(texts[each], connection)
-        # PostgreSQL adds no text, and its numeric type loses nothing of a text.
-        value = cast(texts[each], Numeric) if connection.dialect.name == "postgresql" else amount
+        exact = _EXACT.get(connection.dialect.name)
+        value = cast(texts[each], exact) if exact else amount
         is_faulty = case((or_(blanks[number], is_number), 0), else_=1)
         selected += [
             func.sum(case((skipped, None), (is_number, value))).label(f"sum_{number}"),
@@ -121,7 +138,12 @@ def _sums(
             func.sum(is_faulty).label(f"faulty_{number}"),
             func.min(case((is_faulty == 1, texts[each]))).label(f"example_{number}"),
         ]
-    return select(*selected).group_by(*keys.values()) if keys else select(*selected).select_from(rows)
+    if not keys:
+        return select(*selected).select_from(rows)
+    names = list(keys.values())
+    if connection.dialect.name in _MAY_IGNORE_CASE:
+        names += [cast(key, LargeBinary) for key in keys.values()]
+    return select(*selected).group_by(*names)
 
 
 def _is_number(amount: ColumnElement[Any], connection: Connection) -> ColumnElement[bool]:

@@ -61,6 +61,10 @@ def month_of_run(context: Context, *, allow_unfinished: bool = False) -> str:
 def _zone_of(dag: Any) -> Any:
     """Return the time zone that a DAG's schedule counts in; None where there is no DAG."""
     timetable = getattr(dag, "timetable", None)
+    # One of assets and time holds another, and one of several crons holds one for each, all of one zone.
+    timetable = getattr(timetable, "timetable", timetable)
+    several = getattr(timetable, "timetables", None) or getattr(timetable, "_timetables", None)
+    timetable = several[0] if several else timetable
     # Airflow's timetables keep it as timezone in the SDK, and as _timezone in its core.
     zone = getattr(timetable, "timezone", None) or getattr(timetable, "_timezone", None)
     zone = zone or getattr(dag, "timezone", None)

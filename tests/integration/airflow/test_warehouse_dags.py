@@ -186,6 +186,33 @@ class TestAmountsAsText:
         assert found("skip_row") == {"a": "0.050"}
 
 
+def added_up(query: str) -> dict[str, Decimal]:
+    columns = EmissionsColumns(period="month", entity="entity", amount="amount", unit_column="unit")
+    found = emissions_in_database("warehouse", query, columns, ["2025-01"])
+    return {one.entity: one.offset_tonnes for one in found}
+
+
+@DATES
+@pytest.mark.parametrize("amount", ["FLOAT", "DOUBLE PRECISION", "VARCHAR(9)"])
+def test_floats_and_texts_add_up_without_a_kilogram_of_noise(warehouse: Engine) -> None:
+    with warehouse.begin() as connection:
+        connection.execute(text("UPDATE emissions SET amount = '0.1', unit = 't'"))
+        connection.execute(text("UPDATE emissions SET amount = '0.2' WHERE entity = 'b'"))
+    found = added_up("SELECT entity, unit, amount FROM emissions -- all of it")
+    assert found == {"a": Decimal("0.4"), "b": Decimal("0.6")}
+
+
+@DATES
+def test_names_that_a_database_takes_for_the_same_are_not() -> None:
+    rows = "SELECT 'web' AS entity, 'MT' AS unit, 1 AS amount"
+    rows += "".join(
+        f" UNION ALL SELECT {row}" for row in ("'Web', 't', 2", "'wéb', 't', 4", "'web ', 't', 8")
+    )
+    assert added_up(rows) == {"web": 9, "Web": 2, "wéb": 4}
+    with pytest.raises(EmissionsError, match="column 'unit' is 'mt'"):
+        added_up(f"{rows} UNION ALL SELECT 'web', 'mt', 16")
+
+
 @DATES
 def test_a_query_may_bind_dates_add_up_by_itself_and_name_columns_as_it_likes() -> None:
     query = """

@@ -10,7 +10,13 @@ import pendulum
 import pytest
 import time_machine
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import DAG
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    MultipleCronTriggerTimetable,
+)
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_carbonmark.emissions import EmissionsError
@@ -18,6 +24,8 @@ from airflow_provider_carbonmark.hooks.emissions import emissions_files, month_o
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 MONTHLY, OCTOBER = "0 0 1 * *", "2026-10"
+SEVERAL = MultipleCronTriggerTimetable(MONTHLY, "0 0 15 * *", timezone=BERLIN)
+WITH_ASSETS = AssetOrTimeSchedule(timetable=SEVERAL, assets=[Asset("meters")])
 START = "2026-01-01T00:00:00"
 
 
@@ -45,9 +53,12 @@ def utc(text: str) -> pendulum.DateTime:
         (CronDataIntervalTimetable(MONTHLY, BERLIN), "UTC", "2026-09-30T22:00Z", "2026-10-31T23:00Z", OCTOBER),
         (CronDataIntervalTimetable(MONTHLY, NEW_YORK), "UTC", "2026-10-01T04:00Z", "2026-11-01T04:00Z", OCTOBER),
         (CronDataIntervalTimetable("0 6 21 * *", "UTC"), BERLIN, "2026-10-21T06:00Z", "2026-11-21T06:00Z", OCTOBER),
-        # The interval is empty where the schedule is written as text.
+        # The interval is empty where a timetable triggers, and where the schedule is written as text.
         (MONTHLY, BERLIN, "2026-10-31T23:00Z", "2026-10-31T23:00Z", OCTOBER),
         ("0 6 21 * *", "UTC", "2026-01-21T06:00Z", "2026-01-21T06:00Z", "2025-12"),
+        (CronTriggerTimetable(MONTHLY, timezone=BERLIN), "UTC", "2026-10-31T23:00Z", "2026-10-31T23:00Z", OCTOBER),
+        (SEVERAL, "UTC", "2026-10-31T23:00Z", "2026-10-31T23:00Z", OCTOBER),
+        (WITH_ASSETS, "UTC", "2026-10-31T23:00Z", "2026-10-31T23:00Z", OCTOBER),
         (None, BERLIN, "2026-10-31T23:30Z", "2026-10-31T23:30Z", OCTOBER),
     ],
 )  # fmt: skip

@@ -9,10 +9,12 @@ import traceback
 import tracemalloc
 from itertools import chain, islice
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_carbonmark.emissions import EmissionsError, emissions_of_month
 from tests.unit.emissions.conftest import OWN, problem, read, row, tonnes
+from tests.unit.emissions.test_formats import parquet_of
 
 HEADER = b"when,who,mass,note\n"
 GOOD = b"2026-10,a,1,fine\n"
@@ -106,7 +108,9 @@ def test_a_mapping_that_lacks_a_column_is_shown_with_the_columns_that_are_there(
 
 
 def test_a_column_that_is_there_twice_is_ambiguous_only_if_it_is_read():
-    assert "has 2 columns 'mass'; rename all but one" in problem(b"when,who,mass,mass\n2026-10,a,1,2\n")
+    twice = pa.Table.from_arrays([[one] for one in ("2026-10", "a", 1, 2)], ["when", "who", "mass", "mass"])
+    for file in (b"when,who,mass,mass\n2026-10,a,1,2\n", parquet_of(twice)):
+        assert "has 2 columns 'mass'; rename all but one" in problem(file)
     assert tonnes(b"when,who,mass,note,note,,\n2026-10,a,1,,,,\n") == {"a": "0.001"}
 
 

@@ -31,10 +31,10 @@ SAMPLES = Path(__file__).parents[3] / "dags" / "data"
 GCP_SAMPLE, AWS_SAMPLE = SAMPLES / "gcp-carbon-footprint.csv", SAMPLES / "aws-carbon-emissions.csv"
 ACCOUNT, NO_PROJECT = "222222222222", "(no Google Cloud project)"
 BY_DAY = replace(CCF, leave_out=(), entity=Constant("Example Corp"))
-SCOPES = EmissionsColumns(
-    period="month",
-    entity="who",
-    unit="kg",
+OWN = EmissionsColumns(period="month", entity="who", amount="mass", unit="kg")
+SCOPES = replace(
+    OWN,
+    amount=None,
     amounts={"scope1": Scope("1"), "scope2_market": Scope("2", "market-based"), "scope3": Scope("3")},
 )
 BLANKS = 'blank="zero".*blank="skip_row"'
@@ -64,6 +64,7 @@ BLANKS = 'blank="zero".*blank="skip_row"'
             {NO_PROJECT: "0.00031", "checkout-prod": "1.84115", "search-prod": "0.33795"},
         ),
         ("ccf-by-day.csv", CCF, {}, "2026-09", {"(no entity)": "0.001"}),
+        ("european.csv", OWN, {"delimiter": ";", "decimal": ","}, "2026-10", {"a": "0.0055"}),
         ("ccf-by-day.csv", BY_DAY, {"leave_out": ("Total",)}, "2026-09", {"Example Corp": "0.001"}),
         ("ovh-blank-total.csv", OVH, {"blank": "skip_row"}, "2026-08", {"ns1.example.net": "0.02714"}),
         (
@@ -84,6 +85,7 @@ def test_a_case_gives_its_tonnes(file, columns, changes, month, expected):
         ("aws-two-model-versions.csv", AWS, {"version": None}, "2025-09", "v2.1.0', 'v3.0.0'.*newest"),
         ("aws-null-value.csv", AWS, {}, "2025-09", f"line 3: .*{BLANKS}"),
         ("ccf-by-day.csv", BY_DAY, {}, "2026-09", r"line 4: column 'Date \(UTC\)' is 'Total'.*leave_out"),
+        ("european.csv", OWN, {}, "2026-10", "separated by ';'"),
         ("ovh-blank-total.csv", OVH, {}, "2026-08", f"line 3: .*{BLANKS}"),
     ],
 )
@@ -97,6 +99,19 @@ def test_the_newest_version_is_chosen_aloud_and_goes_with_the_emissions(caplog):
     (only,) = read(CASES / "aws-two-model-versions.csv", AWS, "2025-09")
     assert (only.source, only.version) == ("AWS", "v3.0.0")
     assert any("version v3.0.0 counts, and version v2.1.0 does not" in message for message in caplog.messages)
+
+
+def test_the_log_says_what_was_read_and_what_does_not_count(caplog):
+    caplog.set_level(logging.INFO)
+    (only,) = read(CASES / "ccf-by-day.csv", CCF, "2026-09")
+    assert [message.partition(str(CASES))[2] for message in caplog.messages[:2]] == [
+        f"/ccf-by-day.csv: 3 rows, SHA-256 {only.files[0].sha256}",
+        "/ccf-by-day.csv, line 4: 1 rows named 'Total' were left out",
+    ]
+    assert "metric tons CO2e Emissions: scope 2+3, location-based" in caplog.text
+    for blank, done in {"zero": "count as zero", "skip_row": "were skipped with their rows"}.items():
+        read(CASES / "aws-null-value.csv", AWS, "2025-09", blank=blank)
+        assert f"1 blank amounts {done}" in caplog.text
 
 
 def test_google_clouds_columns_are_found_flattened_and_nested():

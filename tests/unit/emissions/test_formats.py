@@ -76,7 +76,10 @@ def xlsx() -> bytes:
     [
         (b"Obj\x01\x04\x14avro.codec", f"is Avro, {NOT_KNOWN}; read it with its own library"),
         (xlsx(), f"is XLSX or another ZIP, {NOT_KNOWN}; save the sheet as CSV"),
-        (b"[" + json_of(ROWS[:1]).strip() + b"]", f"is JSON in one piece, {NOT_KNOWN}; write JSON"),
+        *(
+            (start + json_of(ROWS[:1]).strip() + b"]", f"is JSON in one piece, {NOT_KNOWN}; write JSON")
+            for start in (b"[", b"\xef\xbb\xbf\n [")
+        ),
         (b'{\n"when": "2026-10"\n}\n', "line 1: is no JSON object on a line"),
         (parquet_of(ROWS)[:-9], "damaged Parquet"),
         (b"PAR1PAR1", "damaged Parquet"),
@@ -119,6 +122,27 @@ def test_parquet_timestamps_are_read_in_any_unit(unit):
     assert tonnes(parquet_of(pa.table({"when": when, "who": who, "mass": mass}))) == {"a": "0.0015"}
 
 
+def test_parquet_floats_are_the_numbers_that_somebody_wrote():
+    masses = {"mass": pa.array([0.1], pa.float32()), "more": pa.array([1e-7], pa.float64())}
+    found = tonnes(
+        parquet_of(pa.table({"when": ["2026-10"], "who": ["a"], **masses})),
+        **{"unit": "t", "amount": None, "amounts": dict.fromkeys(masses, Scope())},
+    )
+    assert found == {"a": "0.1000001"}
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        *(pa.array([10**6 * 3], pa.int32()).cast(pa.date32()), pa.array([2**60], pa.timestamp("us"))),
+        *(pa.array([2**60], pa.timestamp("ms")), pa.array([0], pa.timestamp("us", "Mars/Olympus"))),
+    ],
+    ids=["date", "timestamp", "coarser timestamp", "zone"],
+)
+def test_a_time_that_nobody_can_tell_is_refused(when):
+    assert "emissions file: " in problem(parquet_of(pa.table({"when": when, "who": ["a"], "mass": [1]})))
+
+
 def test_parquet_without_a_column_names_it():
     assert "emissions file: has no column 'mass'" in problem(parquet_of([{"when": "2026-10", "who": "a"}]))
     nested = parquet_of([row(who={"id": "a"})])
@@ -130,6 +154,17 @@ def test_a_column_that_holds_others_is_no_entity(write):
     content = write([row(who={"id": "a"})])
     assert "column 'who'" in problem(content)
     assert tonnes(content, entity="who.id") == {"a": "0.001"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary(8), pa.time64("ns"), pa.duration("ns")], ids=str
+)
+def test_a_column_of_neither_text_nor_numbers_nor_dates_is_no_entity(kind):
+    who = (
+        pa.array([2**60 + 1]).view(pa.binary(8)).cast(kind) if "binary" in str(kind) else pa.array([1], kind)
+    )
+    message = problem(parquet_of(pa.table({"when": ["2026-10"], "who": who, "mass": [1]})))
+    assert "column 'who' holds no text, numbers or dates" in message
 
 
 def test_json_numbers_are_exact_and_nulls_may_be_left_out():

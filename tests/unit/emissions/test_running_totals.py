@@ -131,6 +131,18 @@ def test_times_with_zones_are_put_in_order_by_the_zone_and_never_mixed_with_othe
     assert "have a zone: write all with one" in problem(*rows, "2026-10-26T00:00:00,a,m,130,")
 
 
+def test_a_file_may_be_there_twice_if_it_has_nothing_but_totals():
+    def twice(*rows: str) -> list[io.BytesIO]:
+        return [io.BytesIO(meters(*rows).encode()) for _ in range(2)]
+
+    total = "2026-10-01T00:00:00,a,m,100,"
+    (only,) = read(twice(total), METERS)
+    assert (only.emitted_tonnes, [file.rows for file in only.files]) == (Decimal("0.1"), [1, 1])
+    for other in ("2026-10-01T00:00:00,a,,100,", "2026-10-01T00:00:00,a,n,100,load"):
+        message = problem_of(twice(total, other), METERS, optional=frozenset({"meter"}))
+        assert "byte for byte, and its rows would count twice" in message
+
+
 def test_a_run_of_two_entities_is_refused():
     message = problem("2026-10-01T00:00:00,a,m,100,", "2026-10-02T00:00:00,b,m,200,")
     assert "line 3: column 'meter' is 'm', which is of 'a' in an earlier row and of 'b' here" in message
