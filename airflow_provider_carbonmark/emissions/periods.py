@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
+
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _ISO = re.compile(
     r"(?P<day>(?P<month>[0-9]{4}-(?:0[1-9]|1[0-2]))(?:-[0-9]{2})?)"
@@ -30,6 +32,12 @@ class Moment(NamedTuple):
     month: str
     at: datetime.datetime
     has_day: bool
+
+
+def check_month(month: object) -> None:
+    """Let a month pass. :raises EmissionsError: when it is none, ``YYYY-MM``."""
+    if not isinstance(month, str) or not MONTH.fullmatch(month):
+        raise EmissionsError(f"month is {shown(month)}: write YYYY-MM, such as 2026-10")
 
 
 def moment_reader(period_format: str | None) -> Callable[[str], Moment | None]:

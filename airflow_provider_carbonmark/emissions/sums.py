@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.emissions.columns import NEWEST, EmissionsColum
 from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
 from airflow_provider_carbonmark.emissions.files import EmissionsSource, open_table, sources_in
 from airflow_provider_carbonmark.emissions.names import entity_name
-from airflow_provider_carbonmark.emissions.periods import MONTH
+from airflow_provider_carbonmark.emissions.periods import MONTH, check_month
 from airflow_provider_carbonmark.emissions.reading import Reading
 from airflow_provider_carbonmark.emissions.tables import FileRead
 from airflow_provider_carbonmark.emissions.units import TONNES
@@ -103,8 +103,7 @@ def emissions_of_month(
     :return: one entry per entity that has rows in that month, sorted by entity.
     :raises EmissionsError: when there is a doubt about any row of the month, or no row for the month at all.
     """
-    if not isinstance(month, str) or not MONTH.fullmatch(month):
-        raise EmissionsError(f"month is {shown(month)}: write YYYY-MM, such as 2026-10")
+    check_month(month)
     reading = Reading(columns, month)
     files, place = _read_all(source, columns, reading)
     by_entity: dict[str, dict[str, _Amounts]] = defaultdict(dict)

@@ -210,6 +210,10 @@ def emissions_in_database(
 
 
 def _days_of(month: str) -> Mapping[str, Any]:
+    # Imported late: a DAG file needs none of it.
+    from airflow_provider_carbonmark.emissions.periods import check_month
+
+    check_month(month)
     first_day = datetime.date.fromisoformat(f"{month}-01")
     return {
         "month": month,

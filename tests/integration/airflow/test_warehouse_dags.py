@@ -237,3 +237,5 @@ def test_a_query_may_bind_dates_add_up_by_itself_and_name_columns_as_it_likes() 
         emissions_in_database("warehouse", query, replace(columns, amount="mass"), ["2025-01"])
     with pytest.raises(EmissionsError, match="what a running total was before"):
         emissions_in_database("warehouse", query, replace(columns, running_total_of="run"), ["2025-01"])
+    with pytest.raises(EmissionsError, match="month is '2025-13': write YYYY-MM"):
+        emissions_in_database("warehouse", query, columns, ["2025-13"])
