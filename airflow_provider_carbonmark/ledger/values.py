@@ -255,11 +255,10 @@ class Plan:
         return total(purchase.cost_usd for purchase in self.purchases)
 
 
-def too_little(cost_usd: Decimal, minimum_payment_usd: Decimal) -> str:
-    """Say why something is carried over."""
-    return (
-        f"{CARRIED_OVER}: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
-    )
+def too_little(cost_usd: Decimal | None, minimum_payment_usd: Decimal) -> str:
+    """Say why something is carried over: because of what it costs, or, where that is None, of its parts."""
+    what = "it can't be bought without a payment" if cost_usd is None else f"{cost_usd:f} USD is"
+    return f"{CARRIED_OVER}: {what} below the least that can be paid, {minimum_payment_usd:f} USD"
 
 
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:

@@ -177,6 +177,7 @@ def _part(problem: Problem, filling: Filling, places: Sequence[int], between: Co
             budget.most - sum(share * costs[at] for at, share in budget.shares.items()),
         )
         for budget in problem.budgets
+        if not chosen.isdisjoint(budget.shares)
     ]
     return Problem([problem.amounts[at] for at in places], offers, budgets)
 

@@ -93,6 +93,8 @@ def failures_of(
             listing.expires_at is None or listing.expires_at >= link_ends_at
         ),
         "sold out": listing.liquid_supply > 0,
+        # A quote of nothing is not believed, so no link would come of it.
+        "without a price": listing.purchase_price > 0,
         **sizes,
         "above the highest price": max_price is None or listing.purchase_price <= max_price,
     }
