@@ -85,6 +85,12 @@ class Market:
         return self._offers(Decimal(0))
 
     @cached_property
+    def offers_to_go_by(self) -> Sequence[Offer]:
+        """Return of these what has enough left to be paid: by the rest nobody can tell what is too little."""
+        least = as_cost(self._minimum)
+        return [one for one in self.offers_of_any_payment if one.price * one.high >= least]
+
+    @cached_property
     def offers_of_any_credit(self) -> Sequence[Offer]:
         """Return what could be bought at once and be paid if the filter chose by nothing but price, supply and ex-ante."""
         return self._offers(self._minimum, CHOICES)

@@ -158,7 +158,7 @@ class _Buying:
         return []
 
     def _is_too_little(self, pool: Pool) -> bool:
-        problem = self._of_any_payment([pool])
+        problem = Problem([pool.kilograms], self.market.offers_to_go_by)
         least = problem.least_cost()
         # Most cost more whatever minimums stand in the way.
         if least is None or usd(least) >= self.minimum_payment_usd:
@@ -181,13 +181,10 @@ class _Buying:
         if self.market.offers == self.market.offers_of_any_payment:
             return False
         try:
-            solve(self._of_any_payment(pools))
+            solve(Problem([pool.kilograms for pool in pools], self.market.offers_of_any_payment))
         except UnsolvedError:
             return False
         return True
-
-    def _of_any_payment(self, pools: Sequence[Pool]) -> Problem:
-        return Problem([pool.kilograms for pool in pools], self.market.offers_of_any_payment)
 
     def _cheapest(self, pools: Sequence[Pool]) -> list[PlannedPurchase]:
         problem = Problem([pool.kilograms for pool in pools], self.market.offers, self._budgets(pools))

@@ -173,8 +173,8 @@ class TestTheLeastThatCanBePaid:
 
     @pytest.mark.parametrize(
         "cheap",
-        [offer("rest", "0.1", "0.056"), offer("lot", "0.1", "5000", "1000"), offer("free", "0", "1000")],
-        ids=["too little left", "too much at once", "without a plausible price"],
+        [offer("rest", "0.1", "4.9"), offer("lot", "0.1", "5000", "1000"), offer("free", "0", "1000")],
+        ids=["too little left to pay for", "too much at once", "without a plausible price"],
     )
     def test_what_cannot_be_had_for_it_makes_nothing_cheap(self, cheap):
         plan = planned(emitted("a", "1.5"), market=[cheap, *MARKET], **self.OPTIONS)
