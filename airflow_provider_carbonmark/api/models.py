@@ -53,7 +53,8 @@ def _web_address(value: str) -> str:
 
 
 Lenient = Annotated[T | None, WrapValidator(_absent_if_unreadable)]
-Amount = Annotated[Decimal, Field(ge=0)]
+# Of anything, there is no such number: one entry with it must not break the arithmetic of all.
+Amount = Annotated[Decimal, Field(ge=0, lt=Decimal("1E30"))]
 # Less can be no price: the cheapest listing that was seen asks 0.10 USD for a tonne, and nothing below a kilogram is sold.
 Cost = Annotated[Decimal, Field(ge=Decimal("0.000001"), lt=Decimal("1E9"))]
 Moment = Annotated[datetime, AfterValidator(_aware)]

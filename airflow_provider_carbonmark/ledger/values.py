@@ -108,7 +108,7 @@ class Coverage:
     :param covered: by entity and month; a pair that nothing is known of is absent.
     :param abandoned: what is to be planned again unless its emissions are stated: because its run ended before it delivered a
         link; and what earlier months lack, because it failed, was declined or was too little to be paid. Each entity and month once.
-    :param run_cost_usd: what the covering lines cost that this very run planned before; it counts against the limits.
+    :param run_cost_usd: what this very run planned before costs, as far as it is paid or may be; it counts against the limits.
     :param run_cost_by_entity: the same by entity.
     :param promised: tonnes by listing that are to be bought and not paid yet, for whatever month: the market still shows them.
     :param own: the entities and months asked for that the same DAG planned before, or one that it takes over from.
@@ -255,11 +255,10 @@ class Plan:
         return total(purchase.cost_usd for purchase in self.purchases)
 
 
-def too_little(cost_usd: Decimal, minimum_payment_usd: Decimal) -> str:
-    """Say why something is carried over."""
-    return (
-        f"{CARRIED_OVER}: {cost_usd:f} USD is below the least that can be paid, {minimum_payment_usd:f} USD"
-    )
+def too_little(cost_usd: Decimal | None, minimum_payment_usd: Decimal) -> str:
+    """Say why something is carried over: because of what it costs, or, where that is None, of its parts."""
+    what = "it can't be bought without a payment" if cost_usd is None else f"{cost_usd:f} USD is"
+    return f"{CARRIED_OVER}: {what} below the least that can be paid, {minimum_payment_usd:f} USD"
 
 
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:

@@ -10,11 +10,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.runs import is_over, run_of
+from airflow_provider_carbonmark.ledger.names import State
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_carbonmark.ledger.book import Ledger
+    from airflow_provider_carbonmark.ledger.names import Run
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 _SHOWN = 20
@@ -25,7 +27,7 @@ class CarbonmarkCheckBoughtOperator(BaseOperator):
     Fail unless every tonne that a run was to buy is retired, declined by a person, waiting for one, or carried over with its reason.
 
     The task group ``purchase`` ends with it. Whatever became of the tasks, it asks the ledger what became of the tonnes: also of those
-    that wait to be paid in another run, which are named with their links, and since when.
+    that wait to be paid in another run, of earlier months too, which are named with their links, and since when.
 
     Returns (XCom): the run's retired purchases, as ``Purchase.to_json`` makes them.
 
@@ -54,6 +56,8 @@ class CarbonmarkCheckBoughtOperator(BaseOperator):
         with keeping_books() as ledger:
             lines = _lines(ledger, plan)
             outcome = outcome_of(lines, run, plan["purchases"], is_over(context))
+            known = {line.id for line in lines}
+            outcome.waiting += [line for line in _earlier_links(ledger, plan, run) if line.id not in known]
             retired = {line.purchase for line in outcome.retired if run in (line.run, line.handler)}
             bought = ledger.purchases([id for id in retired if id is not None])
             addresses = {
@@ -80,3 +84,14 @@ def _lines(ledger: Ledger, plan: Mapping[str, Any]) -> list[PurchaseLine]:
     for month in sorted(months):
         lines += ledger.lines(month=month, test_mode=bool(plan["test_mode"]))
     return lines
+
+
+def _earlier_links(ledger: Ledger, plan: Mapping[str, Any], run: Run) -> list[PurchaseLine]:
+    """Return what of the DAG's earlier months waits to be paid in other runs: no plan catches up with it."""
+    waiting = ledger.lines(test_mode=bool(plan["test_mode"]), states=[State.LINK_MADE])
+    last, of_dag = max(plan["months"], default=""), (run.deployment, run.dag_id)
+    return [
+        line
+        for line in waiting
+        if line.month < last and line.handler != run and (line.run.deployment, line.run.dag_id) == of_dag
+    ]

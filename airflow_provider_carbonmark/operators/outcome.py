@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -24,14 +24,14 @@ class Outcome:
     What became of the tonnes that a run was to buy.
 
     :param waiting: links that wait to be paid, with since when and in which run.
-    :param carried_over: what was too little to be paid, with the reason.
-    :param missing: what is none of it, in words.
+    :param carried_over: what was too little to be paid, with the reason, in words.
+    :param missing: what is none of it, likewise.
     """
 
     retired: list[PurchaseLine] = field(default_factory=list)
     declined: list[PurchaseLine] = field(default_factory=list)
     waiting: list[PurchaseLine] = field(default_factory=list)
-    carried_over: list[PurchaseLine] = field(default_factory=list)
+    carried_over: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def told(self, addresses: Mapping[int, str]) -> Iterable[str]:
@@ -43,8 +43,7 @@ class Outcome:
         yield f"{_tonnes(self.retired)} t are retired."
         for line in self.declined:
             yield f"{_named(line)} is declined: {line.reason}"
-        for line in self.carried_over:
-            yield f"{_named(line)} is not bought yet, {line.reason}"
+        yield from self.carried_over
         for line in self.waiting:
             yield (
                 f"{_named(line)} waits to be paid since {line.link_made_at:%Y-%m-%d %H:%M} UTC in run {line.handler.run_id!r} of "
@@ -73,15 +72,15 @@ def outcome_of(
     for of_key in by_key.values():
         # What a run found stated no more it was not to buy.
         if any(line.purchase in wanted or (line.run == run and line.reason != UNSTATED) for line in of_key):
-            _add(outcome, of_key, run, is_over)
+            _add_covering(outcome, of_key, run, is_over)
+            _add_lacking(outcome, of_key, wanted)
     return outcome
 
 
-def _add(
+def _add_covering(
     outcome: Outcome, of_key: list[PurchaseLine], run: Run, is_over: Callable[[Run, datetime], bool]
 ) -> None:
-    """Add what became of an entity's and month's tonnes."""
-    last = max(of_key, key=lambda line: line.line)
+    """Add what became of an entity's and month's tonnes as far as they are covered."""
     covering = [line for line in of_key if line.state in COVERING]
     outcome.retired += [line for line in covering if line.state is State.RETIRED]
     for line in covering:
@@ -96,18 +95,26 @@ def _add(
             outcome.waiting.append(line)
         else:
             outcome.missing.append(f"{_named(line)}, which is {line.state} {_where(line, run)}")
-    lacking = max(last.emitted_tonnes, Decimal(0)) - total(line.quantity_tonnes for line in covering)
-    if lacking > 0 and last.state is State.RESTATED and last.reason:
-        outcome.carried_over.append(last)
-        return
+
+
+def _add_lacking(outcome: Outcome, of_key: list[PurchaseLine], wanted: Collection[int]) -> None:
+    """Add what an entity and month lack."""
     # What ended last is what is missing now: what was declined before that was bought again, and failed.
-    for line in sorted(of_key, key=lambda line: -line.line):
+    last, *before = sorted(of_key, key=lambda line: -line.line)
+    covered = total(line.quantity_tonnes for line in of_key if line.state in COVERING)
+    lacking = max(last.emitted_tonnes, Decimal(0)) - covered
+    ended = [last, *before]
+    left = last.reason if last.state is State.RESTATED else None
+    if left:
+        # What is not stated any more was to be bought only as far as the run carries it on.
+        ended = [line for line in before if left == UNSTATED and line.purchase in wanted]
+    for line in ended:
         if lacking <= 0:
             return
         if line.state is State.DECLINED:
             outcome.declined.append(line)
         elif line.state is State.FAILED and (line.reason or "").startswith(CARRIED_OVER):
-            outcome.carried_over.append(line)
+            outcome.carried_over.append(f"{_named(line)} is not bought yet, {line.reason}")
         elif line.state is State.FAILED:
             outcome.missing.append(f"{_named(line)}, which failed: {line.reason}")
         elif line.state is State.PAID_NOT_RETIRED:
@@ -117,8 +124,10 @@ def _add(
         else:
             continue
         lacking -= line.quantity_tonnes
-    if lacking > 0:
-        outcome.missing.append(f"{lacking:f} t of {last.entity}, {last.month}, which nobody planned")
+    if lacking > 0 and left:
+        outcome.carried_over.append(f"{_named(last, lacking)} is not bought yet, {left}")
+    elif lacking > 0:
+        outcome.missing.append(f"{_named(last, lacking)}, which nobody planned")
 
 
 def _where(line: PurchaseLine, run: Run) -> str:
@@ -130,8 +139,8 @@ def _where(line: PurchaseLine, run: Run) -> str:
     )
 
 
-def _named(line: PurchaseLine) -> str:
-    return f"{line.quantity_tonnes or line.emitted_tonnes:f} t of {line.entity}, {line.month}"
+def _named(line: PurchaseLine, tonnes: Decimal | None = None) -> str:
+    return f"{line.quantity_tonnes if tonnes is None else tonnes:f} t of {line.entity}, {line.month}"
 
 
 def _tonnes(lines: Iterable[PurchaseLine]) -> str:

@@ -2,7 +2,7 @@
 The cheapest way to fill amounts from offers.
 
 Filling each from the cheapest offer up is the cheapest there is as long as no minimum stands in the way. Where one does, the solver
-decides: all of it, or, of too much, what stands where one offer ends and the next begins.
+decides: all of it; then, of what is too much for it, what stands where one offer ends and the next begins.
 """
 
 from __future__ import annotations
@@ -84,13 +84,12 @@ def solve(problem: Problem) -> Solution:
     choices = [sum(1 for _ in problem.usable(amount)) for amount in problem.amounts]
     if not all(choices):
         raise UnsolvedError(attempts[0], is_proven=True)
-    if best is not None:
-        best = _with_borders_moved(problem, best)
-    places = range(len(choices))
     bound: int | None = 0
     if sum(choices) <= MOST_PAIRS:
-        better, bound = _improved(problem, best, places, range(len(problem.offers)))
+        better, bound = _improved(problem, best, range(len(choices)), range(len(problem.offers)))
         best = better or best
+    if best is not None and problem.cost(best) - max(least, bound or 0) > least * CLOSE_ENOUGH:
+        best = _with_borders_moved(problem, best)
     if best is None:
         raise UnsolvedError(attempts[0], is_proven=bound is None)
     return Solution(best, max(0, problem.cost(best) - max(least, bound or 0)))
@@ -177,6 +176,7 @@ def _part(problem: Problem, filling: Filling, places: Sequence[int], between: Co
             budget.most - sum(share * costs[at] for at, share in budget.shares.items()),
         )
         for budget in problem.budgets
+        if not chosen.isdisjoint(budget.shares)
     ]
     return Problem([problem.amounts[at] for at in places], offers, budgets)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.planning.filters import ListingFilter, ProjectFacts
 
 _EXACT = Context(prec=60)
+#: USD per tonne. For less, no quote of a kilogram would be believed; the cheapest that was seen asks 0.10.
+_LEAST_PRICE: Final = Decimal("0.001")
 _OF_ANOTHER_PROJECT: Final = "of another project"
 _OF_ANOTHER_REGISTRY: Final = "of another registry"
 _OF_ANOTHER_VINTAGE: Final = "of a vintage outside the range or unknown"
@@ -93,6 +95,7 @@ def failures_of(
             listing.expires_at is None or listing.expires_at >= link_ends_at
         ),
         "sold out": listing.liquid_supply > 0,
+        "without a plausible price": listing.purchase_price >= _LEAST_PRICE,
         **sizes,
         "above the highest price": max_price is None or listing.purchase_price <= max_price,
     }

@@ -85,6 +85,12 @@ class Market:
         return self._offers(Decimal(0))
 
     @cached_property
+    def offers_to_go_by(self) -> Sequence[Offer]:
+        """Return of these what has enough left to be paid: by the rest nobody can tell what is too little."""
+        least = as_cost(self._minimum)
+        return [one for one in self.offers_of_any_payment if one.price * one.high >= least]
+
+    @cached_property
     def offers_of_any_credit(self) -> Sequence[Offer]:
         """Return what could be bought at once and be paid if the filter chose by nothing but price, supply and ex-ante."""
         return self._offers(self._minimum, CHOICES)
@@ -96,11 +102,6 @@ class Market:
 
     def listing(self, offer: Offer) -> Listing:
         return self._listings[bare_source_id(offer.preference[1])]
-
-    def cost_usd(self, kilograms: int) -> Decimal | None:
-        """Return what an amount costs at the lowest price of all that can be bought, USD; None where nothing can."""
-        offers = self.offers_of_any_payment
-        return usd(offers[0].price * rounded_up(kilograms, offers[0].step)) if offers else None
 
     def why_nothing_fits(self, wanted: str, kilograms: int, left: Mapping[Offer, int]) -> str:
         """
@@ -221,7 +222,7 @@ def _rounded_price(price_usd: Decimal) -> Decimal:
 def _offer(listing: Listing, left: Decimal, minimum_usd: Decimal) -> Offer:
     step = TONNE if listing.whole_tonnes_only else 1
     price = _price(listing)
-    least = -(-as_cost(minimum_usd) // price) if price else 0
+    least = -(-as_cost(minimum_usd) // price)
     low = max(1, math.ceil(listing.min_fill_amount.scaleb(_KILOGRAMS, _UP)), least)
     high = math.floor(left.scaleb(_KILOGRAMS, _DOWN))
     return Offer(

@@ -145,35 +145,43 @@ class _Buying:
     def purchases(self, pools: Sequence[Pool]) -> list[PlannedPurchase]:
         """Buy pools together at the least cost. What can't be bought only because too little would be paid is carried over."""
         payable = [pool for pool in pools if not self._is_too_little(pool)]
+        are_for_sale = False
         while payable:
             try:
                 return self._cheapest(payable)
             except UnsolvedError as unsolved:
-                failed = payable[unsolved.attempt.failed or 0]
-                cost = self.market.cost_usd(failed.kilograms)
-                if cost is None or not self._could_be_bought_for_less(failed):
+                # Whatever is taken out of what is for sale, the rest is for sale.
+                are_for_sale = are_for_sale or self._are_for_sale(payable)
+                if not are_for_sale:
                     raise NoListingError(self._why(payable, unsolved)) from None
-                payable.remove(failed)
-                self._carry_over(failed, cost)
+                self._carry_over(payable.pop(unsolved.attempt.failed or 0), None)
         return []
 
     def _is_too_little(self, pool: Pool) -> bool:
-        cost = self.market.cost_usd(pool.kilograms)
-        if cost is None or cost >= self.minimum_payment_usd:
+        problem = Problem([pool.kilograms], self.market.offers_to_go_by)
+        least = problem.least_cost()
+        # Most cost more whatever minimums stand in the way.
+        if least is None or usd(least) >= self.minimum_payment_usd:
+            return False
+        try:
+            cost = usd(problem.cost(solve(problem).filling))
+        except UnsolvedError:
+            return False
+        if cost >= self.minimum_payment_usd:
             return False
         self._carry_over(pool, cost)
         return True
 
-    def _carry_over(self, pool: Pool, cost: Decimal) -> None:
+    def _carry_over(self, pool: Pool, cost: Decimal | None) -> None:
         reason = too_little(cost, self.minimum_payment_usd)
         self.carried_over += [CarriedOver(need, reason) for need in pool.needs]
 
-    def _could_be_bought_for_less(self, pool: Pool) -> bool:
-        """Tell whether it is only the least payment that keeps a pool from being bought, by itself."""
+    def _are_for_sale(self, pools: Sequence[Pool]) -> bool:
+        """Tell whether it is only the least payment that keeps pools from being bought."""
         if self.market.offers == self.market.offers_of_any_payment:
             return False
         try:
-            solve(Problem([pool.kilograms], self.market.offers_of_any_payment))
+            solve(Problem([pool.kilograms for pool in pools], self.market.offers_of_any_payment))
         except UnsolvedError:
             return False
         return True

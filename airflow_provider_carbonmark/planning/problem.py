@@ -103,6 +103,8 @@ class Problem:
         """Return what no filling can be below: all amounts from the cheapest offer up, without a minimum. None if there is too little."""
         rest, cost = sum(self.amounts), 0
         for offer in self.offers:
+            if not rest:
+                break
             taken = min(rest, offer.high)
             cost, rest = cost + offer.price * taken, rest - taken
         return None if rest else cost

@@ -58,7 +58,9 @@ def test_the_demo_retires_and_reports_everything_and_a_second_one_buys_nothing(t
     said = demo(tmp_path)
     assert "2 of 2 purchases are retired" in said
     assert "has expired unpaid: asking its pay address for another" in said
-    assert "0.003 t of api are carried over: 0.0003 USD is below the least that can be paid, 0.50 USD" in said
+    assert (
+        "0.003 t of api are carried over: 0.00378 USD is below the least that can be paid, 0.50 USD" in said
+    )
     assert [(row["state"], Decimal(row["quantity_tonnes"]).scaleb(-9)) for row in rows(tmp_path)] == [
         ("retired", Decimal("8.25")),
         ("retired", Decimal("13.378")),

@@ -32,6 +32,8 @@ _a = allocations.c
 _BOTH: Final = allocations.outerjoin(purchases, _a.purchase_id == _p.id)
 #: Not those that a task ordered without a plan: no plan takes them up.
 _PLANNED: Final = _p.task_id.is_(None)
+#: What is paid or may be: also what failed after its payment.
+_SPENT: Final = or_(_p.state.in_(COVERING), _p.payment_id.is_not(None))
 
 Key = tuple[str, str]  # entity and month
 
@@ -237,8 +239,8 @@ def read(
     coverage = Coverage(
         covered=covered,
         abandoned=_needs(abandoned, covered),
-        run_cost_usd=_run_cost(connection, scope, covering),
-        run_cost_by_entity=_run_cost_by_entity(connection, scope, covering),
+        run_cost_usd=_run_cost(connection, scope),
+        run_cost_by_entity=_run_cost_by_entity(connection, scope),
         promised=_promised(connection, scope, kept),
         own=own,
         unsettled=unsettled,
@@ -283,23 +285,21 @@ def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -
 
 
 def run_costs(connection: Connection, run: Run, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
-    """Return what a run's purchases cost that came to something or may, in all and by entity; USD as quoted last."""
-    scope, covering = Scope(run, (), test_mode, (), 0), _p.state.in_(COVERING)
-    return _run_cost(connection, scope, covering), _run_cost_by_entity(connection, scope, covering)
+    """Return what a run's purchases cost that are paid or may be, in all and by entity; USD as quoted last."""
+    scope = Scope(run, (), test_mode, (), 0)
+    return _run_cost(connection, scope), _run_cost_by_entity(connection, scope)
 
 
-def _run_cost(connection: Connection, scope: Scope, covering: ColumnElement[bool]) -> Decimal:
-    query = select(func.sum(_p.cost_usd)).where(scope.purchases(taken_up=False), covering)
+def _run_cost(connection: Connection, scope: Scope) -> Decimal:
+    query = select(func.sum(_p.cost_usd)).where(scope.purchases(taken_up=False), _SPENT)
     return connection.scalar(query) or Decimal(0)
 
 
-def _run_cost_by_entity(
-    connection: Connection, scope: Scope, covering: ColumnElement[bool]
-) -> dict[str, Decimal]:
+def _run_cost_by_entity(connection: Connection, scope: Scope) -> dict[str, Decimal]:
     query = (
         select(_a.entity, func.sum(_a.cost_usd))
         .select_from(_BOTH)
-        .where(scope.purchases(taken_up=False), covering)
+        .where(scope.purchases(taken_up=False), _SPENT)
         .group_by(_a.entity)
     )
     return {entity: cost for entity, cost in connection.execute(query)}

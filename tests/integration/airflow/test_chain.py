@@ -187,14 +187,17 @@ def test_a_task_that_was_marked_by_hand_bought_nothing(dag_run, marked):
     assert f"clear its tasks (purchase {planned['purchase']})" in told
 
 
-def test_links_that_wait_in_another_run_are_told_with_where_and_since_when(dag_run, second, logged):
-    dag_run.plan()
+@pytest.mark.parametrize(("month", "emitted"), [(MONTH, "1.234"), ("2026-09", "0")])
+def test_links_that_wait_in_another_run_are_told_with_where_and_since_when(
+    dag_run, second, logged, month, emitted
+):
+    dag_run.plan([stated("1.234", month=month)])
     link = dag_run.link()
-    assert second.plan() == []
+    assert second.plan(emitted) == []
     logged()
     assert second.run("bought") == []
     told = logged()
-    assert f"1.234 t of web, {MONTH} waits to be paid since {datetime.now(UTC):%Y-%m-%d}" in told
+    assert f"1.234 t of web, {month} waits to be paid since {datetime.now(UTC):%Y-%m-%d}" in told
     assert f"in run 'first' of 'offset': {link['pay_url']}" in told
 
 
@@ -224,12 +227,24 @@ def test_what_nobody_carries_on_since_its_dag_is_gone_is_named_and_can_be_taken_
     assert len(renamed.run("bought")) == 1
 
 
-def test_what_is_carried_over_is_told_with_its_reason(dag_run, monkeypatch, logged):
+def test_what_is_carried_over_is_told_with_its_reason(dag_run, buyer, monkeypatch, logged):
+    dag_run.plan("1")
+    buyer.buy(dag_run)
     monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "1000")
-    assert dag_run.plan() == []
+    dag_run.plan()
     logged()
-    assert dag_run.run("bought") == []
-    assert "1.234 t of web, 2026-10 is not bought yet, carried over: " in logged()
+    assert len(dag_run.run("bought")) == 1
+    assert "0.234 t of web, 2026-10 is not bought yet, carried over: " in logged()
+
+
+def test_what_is_planned_anew_though_it_is_not_stated_any_more_is_to_be_bought(dag_run, second, sandbox):
+    dag_run.plan()
+    dag_run.end()
+    (anew,) = second.plan([stated("0", "api")])
+    sandbox.state.listings[anew["asset_price_source_id"]].liquid_supply = Decimal(0)
+    with pytest.raises(AirflowFailException):
+        second.link()
+    assert "1.234 t of web, 2026-10, which failed" in not_bought(second)
 
 
 def test_what_was_declined_and_failed_when_it_was_bought_again_is_not_taken_for_declined(

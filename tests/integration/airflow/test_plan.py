@@ -227,6 +227,15 @@ def test_a_listing_that_expires_before_a_link_would_is_left_out(
         assert len(dag_run.plan()) == 1
 
 
+def test_by_default_nothing_is_planned_that_no_card_can_pay(dag_run, monkeypatch, logged):
+    monkeypatch.delenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD")
+    # The cheapest listing has 3.2 t for 0.10 USD each.
+    for preview, planned in ((True, []), (False, [("web", "1.89")])):
+        made = dag_run.plan([stated("1.5"), stated("0.003", "api")], preview=preview)
+        assert [(each["entity"], each["cost_usd"]) for each in made] == planned
+        assert "api, 2026-10 are not bought now, carried over: 0.00378 USD is below" in logged()
+
+
 def test_the_supply_margin_holds_for_what_several_runs_buy_of_a_listing(dag_run, second, ledger, sandbox):
     margin = ListingFilter(supply_margin=Decimal(4))
     (first,) = dag_run.plan("0.5", filters=margin)

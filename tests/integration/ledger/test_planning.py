@@ -103,8 +103,11 @@ def test_the_planner_is_told_what_its_run_spends_already(ledger: Ledger) -> None
     assert buyer.told[0].run_cost_by_entity == {"web": Decimal(13), "api": Decimal("2.5")}
     assert buyer.told[0].run_cost_usd == Decimal("15.5")
     ledger.failed(web.id, "gone", now=NOW, run=FIRST)
+    # What is paid and then fails is paid all the same.
+    become(ledger, next(each for each in plan(ledger, buying()) if entity(each) == "api"), "failed")
     plan(ledger, buyer)
     assert buyer.told[1].run_cost_usd == Decimal(10)
+    assert ledger.run_costs(FIRST, test_mode=False) == (Decimal(10), buyer.told[1].run_cost_by_entity)
 
 
 def test_nothing_is_written_when_the_plan_is_refused(ledger: Ledger) -> None:

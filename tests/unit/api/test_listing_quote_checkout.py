@@ -96,7 +96,7 @@ def test_the_registry_tells_whether_only_whole_tonnes_are_sold(project_id, regis
         *(
             (name, value)
             for name in ("purchasePrice", "supply", "liquidSupply", "minFillAmount")
-            for value in (..., None, "lots", -1, "NaN", "Infinity")
+            for value in (..., None, "lots", -1, "NaN", "Infinity", "1e3000000")
         ),
         # A missing answer must not pass for "no", nor one that can't be read for "never".
         *(("listing.token.isExAnte", ...), ("listing.expiresAfter", "next year")),
@@ -148,7 +148,7 @@ def test_a_quote_names_its_cost_in_one_of_three_ways_and_may_leave_out_what_was_
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        *(({"cost_usdc": cost}, "is not a quote") for cost in (..., None, -1, 0, 1e9, "?")),
+        *(({"cost_usdc": cost}, "is not a quote") for cost in (..., None, -1, 0, 9e-7, 1e9, "?")),
         ({"cost_usdc": 1, "uuid": ...}, "is not a quote"),
         ({"cost_usdc": 1, "quantity_tonnes": 12.346}, "not asked for"),
         ({"cost_usdc": 1, "asset_price_source_id": "listing-137-0xother"}, "not asked for"),

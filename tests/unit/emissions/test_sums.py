@@ -132,7 +132,11 @@ def test_other_names_with_digits_are_names(name):
 
 
 @pytest.mark.parametrize(
-    "spelled", ["Zu\u0308rich Lab", "Zürich\u00a0Lab", "\u200bZürich  Lab\ufeff", " Zürich\u2009Lab "]
+    "spelled",
+    [
+        *("Zu\u0308rich Lab", "Zürich\u00a0Lab", "\u200bZürich  Lab\ufeff", " Zürich\u2009Lab "),
+        *("\u202aZürich Lab\u202c\u200e", "Zu\u00ad\u0308rich Lab"),
+    ],
 )
 def test_an_entity_has_one_name_however_it_is_encoded(spelled):
     assert tonnes([row(who="Zürich Lab"), row(who=spelled)], TONNES) == {"Zürich Lab": "2"}

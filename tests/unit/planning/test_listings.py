@@ -45,6 +45,7 @@ def refusal(*listings: Listing, **filters) -> str:
         ({"expires_at": NOW}, {}, "expired"),
         ({"expires_at": NOW + LINK - timedelta(seconds=1)}, {}, "expiring before a link made now would"),
         ({"liquid_supply": Decimal(0)}, {}, "sold out"),
+        ({"purchase_price": Decimal("0.0009")}, {}, "without a plausible price"),
         ({"min_fill_amount": Decimal("12.346")}, {}, "with a higher minimum fill"),
         ({}, {"max_price_usd": Decimal("3.77")}, "above the highest price"),
     ],

@@ -166,10 +166,32 @@ class TestTheLeastThatCanBePaid:
         market = [offer("a", "1", "0.4"), offer("b", "1", "0.4")]
         plan = planned(emitted("a", "0.6"), market=market, **self.OPTIONS)
         assert (plan.purchases, len(plan.carried_over)) == ((), 1)
+        reason = (
+            "carried over: it can't be bought without a payment below the least that can be paid, 0.50 USD"
+        )
+        assert plan.carried_over[0].reason == reason
 
-    def test_what_nobody_sells_is_an_error_all_the_same(self):
-        with pytest.raises(NoListingError, match="sold out"):
-            planned(emitted("a", "0.001"), market=[offer("a", "1", "0")], **self.OPTIONS)
+    @pytest.mark.parametrize(
+        "cheap",
+        [offer("rest", "0.1", "4.9"), offer("lot", "0.1", "5000", "1000"), offer("free", "0", "1000")],
+        ids=["too little left to pay for", "too much at once", "without a plausible price"],
+    )
+    def test_what_cannot_be_had_for_it_makes_nothing_cheap(self, cheap):
+        plan = planned(emitted("a", "1.5"), market=[cheap, *MARKET], **self.OPTIONS)
+        assert bought(plan) == [("a", "cheap", "1.5")]
+
+    @pytest.mark.parametrize(
+        ("needs", "market", "why"),
+        [
+            (["0.001"], [offer("a", "1", "0")], "1 sold out"),
+            # Of what one could have by itself the other took its part.
+            (["10", "10"], [offer("a", "1", "15")], "1 fit and have 5 t together"),
+        ],
+    )
+    def test_what_nobody_sells_is_an_error_all_the_same(self, needs, market, why):
+        emissions = [emitted(name, tonnes) for name, tonnes in zip("ab", needs, strict=False)]
+        with pytest.raises(NoListingError, match=why):
+            planned(*emissions, market=market, **self.OPTIONS)
 
 
 def test_filters_hold_for_all_purchases():

@@ -11,6 +11,7 @@ from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need, Plan
 from airflow_provider_carbonmark.planning import NoListingError, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
+from airflow_provider_carbonmark.planning.pools import pooled
 from tests.unit.planning.market import NOW, WITH_PURO, offer
 
 DEDICATIONS = [
@@ -54,18 +55,22 @@ def situations(draw: st.DrawFn):
     return emissions, draw(coverages(emissions)), listings, draw(st.sampled_from(DEDICATIONS)), minimum
 
 
-def planned(situation) -> Plan:
+def plan_of(situation) -> Plan:
     emissions, coverage, listings, dedication, minimum = situation
+    return plan_purchases(
+        emissions,
+        coverage,
+        listings,
+        dedication=dedication,
+        filters=WITH_PURO,
+        minimum_payment_usd=minimum,
+        now=NOW,
+    )
+
+
+def planned(situation) -> Plan:
     try:
-        return plan_purchases(
-            emissions,
-            coverage,
-            listings,
-            dedication=dedication,
-            filters=WITH_PURO,
-            minimum_payment_usd=minimum,
-            now=NOW,
-        )
+        return plan_of(situation)
     except NoListingError:
         assume(False)
         raise
@@ -97,6 +102,16 @@ def test_every_need_is_bought_or_carried_over_to_the_last_digit_and_nothing_else
     chance.shuffle(emissions)
     chance.shuffle(listings)
     assert planned(situation) == plan
+
+
+@given(situations())
+def test_what_is_carried_over_could_be_bought_but_for_the_least_payment(situation):
+    _, _, listings, dedication, minimum = situation
+    reasons = {left.need: left.reason for left in planned(situation).carried_over}
+    for pool in pooled(reasons, dedication):
+        alone = plan_of(([], Coverage(abandoned=pool.needs), listings, dedication, Decimal(0)))
+        is_too_little = alone.cost_usd < minimum
+        assert is_too_little or "can't be bought without a payment below" in reasons[pool.needs[0]]
 
 
 @settings(max_examples=200)
