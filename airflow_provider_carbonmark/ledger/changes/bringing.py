@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, null, select, update
 
 from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.ledger.changes.transitions import (
@@ -20,6 +20,7 @@ from airflow_provider_carbonmark.ledger.changes.transitions import (
     must_be_its_payment,
     must_have_link,
     paid,
+    payment_failed,
 )
 from airflow_provider_carbonmark.ledger.names import LedgerError, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Payment, Purchase
@@ -32,7 +33,7 @@ from airflow_provider_carbonmark.ledger.tables.rows import (
     task_of,
     task_values,
 )
-from airflow_provider_carbonmark.ledger.tables.schema import payments, purchases, waits
+from airflow_provider_carbonmark.ledger.tables.schema import links, payments, purchases, waits
 
 #: What may be paid, though nobody is to pay some of it any more.
 _PAYABLE: Final = (State.LINK_MADE, State.DECLINED, State.FAILED)
@@ -150,6 +151,21 @@ def forget_typed(connection: Connection, id: int, payment_id: str) -> None:
     connection.execute(delete(payments).where(*is_it, *typed))
 
 
+def take_back(connection: Connection, id: int, payment_id: str) -> Purchase:
+    """Forget a payment that failed after all, or it would be told as one of two; a second one may count now."""
+    purchase = lock_purchase(connection, id)
+    changes = payment_failed(purchase, payment_id)
+    if changes:
+        of_purchase, is_it = payments.c.purchase_id == id, payments.c.payment_id == payment_id
+        connection.execute(delete(payments).where(of_purchase, is_it))
+        # Whoever looks next asks Carbonmark again before anybody pays.
+        connection.execute(update(payments).where(of_purchase).values(verified_at=None))
+        was_paid = links.c.purchase_id == id, links.c.outcome == "paid"
+        unpaid = case((links.c.current_of == id, null()), else_="unpaid")
+        connection.execute(update(links).where(*was_paid).values(outcome=unpaid))
+    return change_purchase(connection, purchase, changes)
+
+
 def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: int | None) -> Meaning:
     if other is not None:
         return Meaning.ANOTHERS
@@ -159,10 +175,7 @@ def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: 
         return Meaning.TOO_MANY
     if kept.verified_at is None:
         return Meaning.UNVERIFIED
-    if purchase.payment_id is not None:
-        return Meaning.SECOND
-    # One that was verified before has failed since, and only who asks Carbonmark knows whether it has come after all.
-    return Meaning.UNVERIFIED if payment.verified_at is None else Meaning.FIRST
+    return Meaning.FIRST if purchase.payment_id is None else Meaning.SECOND
 
 
 def owner(connection: Connection, payment_id: str) -> int | None:

@@ -283,8 +283,9 @@ class Purchases:
         return brought.checked()
 
     def payment_failed(self, id: int, payment_id: str) -> Purchase:
-        """Write down that the payment that a purchase was paid with failed after all: it is to be paid as before."""
-        return self._change(id, lambda purchase: transitions.payment_failed(purchase, payment_id))
+        """Write down that the payment that a purchase was paid with failed after all, and is none: it is what it was before."""
+        doing = f"Taking payment {payment_id!r} of purchase {id} back"
+        return self._write(doing, bringing.take_back, id, payment_id)
 
     def retired(
         self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False

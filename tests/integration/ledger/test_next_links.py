@@ -120,6 +120,21 @@ def test_the_first_payment_counts_whichever_link_it_is_for_and_costs_what_that_l
     assert [link.outcome for link in ledger.links(linked.id)] == ["paid", None]
 
 
+@pytest.mark.parametrize("end", [State.DECLINED, State.FAILED])
+def test_what_had_ended_before_a_payment_that_failed_is_not_to_be_paid_again(
+    ledger: Ledger, linked: Purchase, end: State
+) -> None:
+    if end is State.DECLINED:
+        ledger.declined(linked.id, FIRST, "no", now=EXPIRED)
+    else:
+        ledger.say_unpaid(linked.id, 1, said_by="Ada", now=EXPIRED)
+        ledger.ends_unpaid(linked.id, "sold out", now=EXPIRED)
+    ended = ledger.purchase(linked.id)
+    bring(ledger, linked, "pay-1")
+    ledger.payment_failed(linked.id, "pay-1")
+    assert ledger.purchase(linked.id) == ended
+
+
 def test_of_two_who_ask_at_once_both_get_the_same_link(ledger: Ledger, linked: Purchase) -> None:
     one, other = ask_next(ledger, linked), ask_next(ledger, linked)
     assert one == other

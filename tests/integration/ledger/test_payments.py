@@ -68,8 +68,18 @@ def test_a_payment_that_failed_is_none_when_it_is_brought_again_unless_it_has_co
     bring(ledger, linked, "pay-1")
     ledger.payment_failed(linked.id, "pay-1")
     assert bring(ledger, linked, "pay-1", verified=False).meaning is Meaning.UNVERIFIED
-    assert ledger.purchase(linked.id).state is State.LINK_MADE
+    assert ledger.purchase(linked.id) == linked
     assert bring(ledger, linked, "pay-1").meaning is Meaning.FIRST
+
+
+def test_a_payment_that_failed_is_not_one_of_two(ledger: Ledger, linked: Purchase) -> None:
+    bring(ledger, linked, "pay-1")
+    bring(ledger, linked, "pay-2")
+    ledger.payment_failed(linked.id, "pay-1")
+    # Nobody knows whether the other one was taken: it is asked about before anybody pays.
+    assert [(each.payment_id, each.verified_at) for each in ledger.payments(linked.id)] == [("pay-2", None)]
+    assert bring(ledger, linked, "pay-2").meaning is Meaning.FIRST
+    assert ledger.second_payments() == []
 
 
 @pytest.mark.parametrize("end", ["open", "declined"])
