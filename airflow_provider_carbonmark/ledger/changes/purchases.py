@@ -142,8 +142,8 @@ class Purchases:
         :param request_of: makes the request for a link's number; the same number gives the same request.
         :param conn_id: the connection that it will be asked with.
         :param limits: what this and each link after it may cost, plain JSON.
-        :return: the link to ask for. Its key is that of an earlier try when that sent the same and never saw an answer: a service
-            that honours the key would refuse it with another request.
+        :return: the link to ask for. Its key is that of an earlier try when that sent the same within half an hour and never saw an
+            answer: a service that honours the key would refuse it with another request, and answer with an expired page later on.
         :raises HasLinkError: when the purchase has its link.
         """
         doing = f"Asking for the link of purchase {id}"

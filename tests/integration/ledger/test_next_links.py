@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.changes.linking import KEY_LIFETIME
 from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Link, Purchase
 from airflow_provider_carbonmark.ledger.tables.schema import origins, source_files
@@ -165,7 +166,11 @@ def test_whoever_dies_while_making_the_next_link_leaves_it_to_be_asked_for_in_th
     ledger: Ledger, engine: Engine, linked: Purchase
 ) -> None:
     asked = ask_next(ledger, linked)
-    assert ask_next(ledger, linked).idempotency_key == asked.idempotency_key
+    later = EXPIRED + KEY_LIFETIME
+    soon = ask_next(ledger, linked, now=later - timedelta(seconds=1))
+    assert (soon.idempotency_key, soon.asked_at) == (asked.idempotency_key, EXPIRED)
+    # What the same key gets by then may be a page that nobody can pay any more.
+    assert ask_next(ledger, linked, now=later).idempotency_key != asked.idempotency_key
     assert ledger.purchase(linked.id).link == ledger.links(linked.id)[0]
     made = follow(ledger, linked)
     assert [link.number for link in ledger.links(linked.id)] == [1, 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -242,19 +242,19 @@ def test_an_unpaid_order_is_given_up_for_another(ledger: Ledger, stage: str) -> 
 
 
 def test_what_is_asked_otherwise_gets_another_key_and_stays_one_link(ledger: Ledger, engine: Engine) -> None:
-    made = order(ledger, checkout_task())
+    made, soon = order(ledger, checkout_task()), NOW + timedelta(minutes=1)
     asked = ask(ledger, made)
-    assert ask(ledger, made, now=LATER) == asked
+    assert ask(ledger, made, now=soon) == asked
     for other in ({"conn_id": "another"}, {"request_of": lambda number: {"number": number}}):
-        again = ask(ledger, made, now=LATER, **other)
+        again = ask(ledger, made, now=soon, **other)
         assert again.idempotency_key != asked.idempotency_key
-        assert (again.number, again.asked_at) == (1, LATER)
+        assert (again.number, again.asked_at) == (1, soon)
     with engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(links)) == 1
     # The answer to the first comes late, and is the first that is stored: it is what it is by what was asked for it.
-    stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
-    assert stored.link == replace(asked, url=page(made), made_at=LATER)
-    assert ledger.link_made(made.id, FIRST, again, url="https://late", now=LATER) == stored
+    stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=soon)
+    assert stored.link == replace(asked, url=page(made), made_at=soon)
+    assert ledger.link_made(made.id, FIRST, again, url="https://late", now=soon) == stored
 
 
 def test_two_tries_that_ask_at_once_ask_the_same(ledger: Ledger, engine: Engine, rival: Rival) -> None:
