@@ -107,11 +107,8 @@ def _take(ledger: Ledger, purchase: Purchase, payment: Payment, checked: Checked
     if checked.finding is not Finding.THIS_PURCHASE:
         return checked
     brought = bring_payment(ledger, purchase, payment, verified=True)
-    if brought.is_second and brought.is_news:
-        log.error(
-            "%s brought payment %s for %s, which is paid with %s: somebody paid twice; ask Carbonmark to refund the second",
-            *(payment.brought_by, payment.payment_id, purchase, brought.purchase.payment_id),
-        )
+    if brought.second and brought.is_news:
+        log.error("%s brought another payment: %s", payment.brought_by, brought.why)
     # Two purchases may ask for just the same, and the ledger knows whose the payment is.
     return Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
 

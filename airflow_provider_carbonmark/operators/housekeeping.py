@@ -188,10 +188,7 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
 
     def _name_what_needs_a_person(self, ledger: Ledger, purchases: Iterable[Purchase], now: datetime) -> None:
         for payment in ledger.second_payments():
-            self.log.error(
-                "Purchase %d. %s Ask Carbonmark for the second payment's money back.",
-                *(payment.purchase, payment.what),
-            )
+            self.log.error("Purchase %d. %s %s", payment.purchase, payment.what, payment.todo)
         for purchase in purchases:
             if purchase.todo:
                 self.log.error("%s is %s: %s", purchase, purchase.state, purchase.todo)

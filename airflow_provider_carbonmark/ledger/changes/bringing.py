@@ -17,13 +17,13 @@ from sqlalchemy import Connection, case, delete, func, insert, null, select, upd
 from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.ledger.changes.transitions import (
     for_a_person,
-    must_be_its_payment,
     must_have_link,
     paid,
     payment_failed,
 )
 from airflow_provider_carbonmark.ledger.names import LedgerError, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Payment, Purchase
+from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment, second_payments
 from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
 from airflow_provider_carbonmark.ledger.tables.rows import (
     change_purchase,
@@ -59,6 +59,7 @@ class Brought:
     :param payment: what was brought.
     :param is_news: whether the ledger knew nothing of it before.
     :param other: the purchase whose payment it is, where it is another's.
+    :param second: the two payments, where it came beside the one that counts.
     """
 
     purchase: Purchase
@@ -66,6 +67,7 @@ class Brought:
     meaning: Meaning
     is_news: bool
     other: int | None = None
+    second: SecondPayment | None = None
 
     @property
     def is_first(self) -> bool:
@@ -76,17 +78,10 @@ class Brought:
         """Whether it is the payment that the purchase is paid with."""
         return self.meaning in (Meaning.FIRST, Meaning.SAME)
 
-    @property
-    def is_second(self) -> bool:
-        """Whether it was paid beside the payment that the purchase is paid with."""
-        return self.meaning is Meaning.SECOND
-
     def checked(self) -> Purchase:
         """Return the purchase. :raises LedgerError: when the payment is not its own."""
-        if self.meaning is Meaning.ANOTHERS:
+        if self.meaning is Meaning.ANOTHERS or self.second:
             raise for_a_person(self.why)
-        if self.is_second:
-            must_be_its_payment(self.purchase, self.payment.payment_id)
         return self.purchase
 
     @property
@@ -97,6 +92,8 @@ class Brought:
                 f"{self.purchase} can't have payment {self.payment.payment_id!r}: it is that of purchase {self.other}, and one payment "
                 "buys one purchase; check at Carbonmark what it bought"
             )
+        if self.second:
+            return f"{self.purchase}. {self.second.what} {self.second.todo}"
         return self.meaning.value
 
 
@@ -121,7 +118,11 @@ def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> B
             by_number = {link.number: link for link in read_links(connection, id)}
             changes = paid(purchase, payment.payment_id, by_number[payment.link].cost_usd, now)
             purchase = change_purchase(connection, purchase, changes, payment.link)
-    return Brought(purchase, payment, meaning, is_news, other)
+    second = None
+    if meaning is Meaning.SECOND:
+        its_own = second_payments(connection, purchase=id)
+        second = next(each for each in its_own if each.second == payment.payment_id)
+    return Brought(purchase, payment, meaning, is_news, other, second)
 
 
 def _keep(connection: Connection, purchase: Purchase, payment: Payment) -> tuple[Payment | None, bool]:

@@ -273,7 +273,6 @@ class Purchases:
         :raises LedgerError: when it is paid with another payment, or the payment is another purchase's.
         """
         purchase = self.purchase(id)
-        transitions.paid(purchase, payment_id, None, now)
         if purchase.payment_id == payment_id:
             return purchase
         current = purchase.link.number if purchase.link else 0

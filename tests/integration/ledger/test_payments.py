@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -109,7 +110,8 @@ def test_a_payment_is_the_first_then_the_same_and_another_one_is_the_second(
     for verified in (True, False):
         second = bring(ledger, linked, "pay-2", verified=verified)
         assert (second.meaning, second.is_its_own) == (Meaning.SECOND, False)
-        with pytest.raises(LedgerError, match="'pay-1', and now payment 'pay-2'.*paid twice"):
+        at = re.escape(page(linked))
+        with pytest.raises(LedgerError, match=rf"Paid twice: pay-1 \({at}\) counts, and pay-2 \({at}\)"):
             second.checked()
     kept = ledger.payments(linked.id)
     assert [(each.payment_id, each.verified_at, each.source) for each in kept] == [
@@ -122,7 +124,10 @@ def test_what_failed_after_its_payment_knows_that_and_no_other(ledger: Ledger, l
     bring(ledger, linked, "pay-failed")
     ledger.failed(linked.id, "refunded", now=NOW)
     assert bring(ledger, linked, "pay-failed").meaning is Meaning.SAME
-    assert bring(ledger, linked, "pay-2").meaning is Meaning.SECOND
+    # Whoever follows it: the page and the report tell of it, too.
+    with pytest.raises(LedgerError, match="Paid twice"):
+        ledger.paid(linked.id, "pay-2", now=LATER)
+    assert [each.second for each in ledger.second_payments()] == ["pay-2"]
     assert ledger.purchase(linked.id).state is State.PAID_NOT_RETIRED
 
 

@@ -305,8 +305,8 @@ def test_a_payment_for_an_earlier_link_counts_and_a_second_is_an_error_with_both
     assert title(buyer.go(again)) == "A payment is already recorded"
     assert link.paid_with == id_of(late)
     (error,) = errors(caplog)
-    assert id_of(late) in error
-    assert id_of(again) in error
+    first, second = link.ledger.links(link.number)
+    assert f"{id_of(late)} ({first.url}) counts, and {id_of(again)} ({second.url}) came besides" in error
 
 
 def test_who_paid_the_old_link_is_led_nowhere_once_that_is_known(link, buyer, sandbox):
