@@ -8,6 +8,7 @@ import json
 from types import SimpleNamespace
 
 import pendulum
+import pytest
 
 from tests.integration.airflow.parts import sqlite_only
 from tests.unit.reporting.sample import FACTS
@@ -16,18 +17,35 @@ from tests.unit.test_dags import DAGS, dag_of, defaults
 pytestmark = sqlite_only
 
 
+def make_report(folder, period):
+    dag = dag_of(DAGS / "carbonmark_esg_report.py")
+    (page,) = dag.get_task("report").python_callable(
+        params=defaults(dag, folder=folder.as_uri(), period=period),
+        dag_run=SimpleNamespace(run_after=pendulum.now("UTC")),
+    )
+    return page
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_waits_is_paid_at_its_pay_address_or_where_airflow_s_is_not_known_at_its_page(
+    dag_run, tmp_path, monkeypatch, is_known
+):
+    dag_run.plan()
+    checkout = dag_run.link()
+    if not is_known:
+        monkeypatch.delenv("AIRFLOW__API__BASE_URL")
+    make_report(tmp_path, "2026-10")
+    pages = "".join(each.read_text() for each in (tmp_path / "2026-10").glob("*.html"))
+    assert [checkout[name] in pages for name in ("pay_url", "checkout_url")] == [is_known, not is_known]
+
+
 def test_what_was_retired_is_reported_with_its_project_its_serial_numbers_and_its_certificate_s_copy(
     retire, ledger, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("AIRFLOW__CARBONMARK__DISCLOSURE_FACTS", str(FACTS))
     (number,) = retire("web")
     period = f"{ledger.purchase(number).retired_at:%Y}"
-    dag = dag_of(DAGS / "carbonmark_esg_report.py")
-    (page,) = dag.get_task("report").python_callable(
-        params=defaults(dag, folder=tmp_path.as_uri(), period=period),
-        dag_run=SimpleNamespace(run_after=pendulum.now("UTC")),
-    )
-    assert page == (tmp_path / period / "index.html").as_uri()
+    assert make_report(tmp_path, period) == (tmp_path / period / "index.html").as_uri()
     with (tmp_path / period / "credits.csv").open(newline="") as file:
         (credit,) = csv.DictReader(file)
     (project,) = ledger.projects([credit["project_id"]])

@@ -122,6 +122,8 @@ def test_it_is_good_as_long_as_the_purchase_is_open_and_then_as_a_link_would_be(
     page = buyer.look(link)
     assert (page.status_code, title(page)) == (404, "This link is unknown")
     assert "return_token_days" in caplog.text
+    paid(link)
+    assert title(buyer.look(link)) == PAID
 
 
 # --- paying
