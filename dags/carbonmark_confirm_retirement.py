@@ -25,8 +25,6 @@ airflow dags trigger carbonmark_confirm_retirement --conf '{"payment_id": "pay_â
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import Param, dag
 
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
@@ -52,7 +50,6 @@ def carbonmark_confirm_retirement():
         checkout="{{ params.checkout | tojson }}",
         allow_test_mode="{{ params.allow_test_mode }}",
         deferrable=True,
-        timeout=timedelta(days=7),
     )
 
 

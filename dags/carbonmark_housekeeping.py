@@ -2,8 +2,8 @@
 ### See to what no run sees to
 
 Once a day it looks through the ledger. What waits to be paid for 7, 14 and 28 days is reminded of: give the operator the notifiers you use, as
-`carbonmark_monthly_offset` shows. A payment whose run is gone is followed until its retirement is proven and recorded. What needs a person is
-an error in the log of `review`: what was paid twice, and what was paid and not retired.
+`carbonmark_monthly_offset` shows. Payment numbers that nobody could confirm are asked about again. A payment whose run is gone is followed until its retirement is
+proven and recorded. What needs a person is an error in the log of `review`: what may be paid, was paid twice, or is paid and not retired.
 
 It makes no link and declines nothing. With `GIVE_UP_AFTER`, what nobody paid for so long is declined once its payment page can't be
 used any more; the next run of its DAG plans the tonnes anew.

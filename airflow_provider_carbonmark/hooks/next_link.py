@@ -50,9 +50,8 @@ def make_next_link(
         if link is None:
             raise AssertionError(f"{purchase} has no link that another could follow")
         log.info("%s says that nobody paid %s at %s", said_by, purchase, link.url)
-        settings = settings_of(link.conn_id)
-        rule_out(ledger, purchase, settings)
-        return _follow(ledger, purchase, link, settings)
+        rule_out(ledger, purchase, settings_of)
+        return _follow(ledger, purchase, link, settings_of(link.conn_id))
     except HasLinkError as overtaken:
         log.info("%s", overtaken)
         return ledger.purchase(id)
@@ -88,18 +87,20 @@ def _follow(ledger: Ledger, purchase: Purchase, link: Link, settings: ClientSett
     return made
 
 
-def rule_out(ledger: Ledger, purchase: Purchase, settings: ClientSettings) -> None:
+def rule_out(ledger: Ledger, purchase: Purchase, settings_of: Callable[[str], ClientSettings]) -> None:
     """
     Ask again about what was brought and could not be confirmed: with it in doubt, nobody knows whether it is paid.
 
     What is found to be the purchase's payment is taken.
 
+    :param settings_of: how to reach Carbonmark by a connection's id.
     :raises NoNextLinkError: when one of them may be its payment; says why, in words for whoever wants to pay.
     """
-    links = ledger.links(purchase.id)
-    for brought in ledger.payments(purchase.id):
-        if brought.verified_at is not None:
-            continue
+    unconfirmed = [each for each in ledger.payments(purchase.id) if each.verified_at is None]
+    links = ledger.links(purchase.id) if unconfirmed else []
+    conn_ids = {link.number: link.conn_id for link in links}
+    for brought in unconfirmed:
+        settings = settings_of(conn_ids[brought.link])
         checked = check_payment(settings, brought.payment_id, purchase, links, brought.link)
         finding = take_checked(ledger, purchase, brought, checked).finding
         if finding is Finding.HELD:

@@ -107,13 +107,26 @@ def _take(ledger: Ledger, purchase: Purchase, payment: Payment, checked: Checked
     if checked.finding is not Finding.THIS_PURCHASE:
         return checked
     brought = bring_payment(ledger, purchase, payment, verified=True)
-    if brought.is_second and brought.is_news:
-        log.error(
-            "%s brought payment %s for %s, which is paid with %s: somebody paid twice; ask Carbonmark to refund the second",
-            *(payment.brought_by, payment.payment_id, purchase, brought.purchase.payment_id),
-        )
+    if brought.second and brought.is_news:
+        log.error("%s brought another payment: %s", payment.brought_by, brought.why)
     # Two purchases may ask for just the same, and the ledger knows whose the payment is.
     return Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
+
+
+def take_typed(
+    ledger: Ledger, purchase: Purchase, payment_id: str, settings: ClientSettings
+) -> Checked | None:
+    """
+    Ask once more whose payment it is that a person typed while nobody could say.
+
+    :param payment_id: what is followed as the purchase's payment.
+    :param settings: of the connection that the link was made with.
+    :return: None where no person typed it, or the purchase is paid.
+    """
+    brought = ledger.payments(purchase.id) if purchase.payment_id is None else []
+    typed = (each for each in brought if (each.payment_id, each.source) == (payment_id, Source.ENTERED))
+    payment = next(typed, None)
+    return take_payment(ledger, purchase, payment, settings) if payment else None
 
 
 def bring_payment(ledger: Ledger, purchase: Purchase, payment: Payment, *, verified: bool) -> Brought:
@@ -176,7 +189,7 @@ def find_its_purchase(
     from airflow_provider_carbonmark.hooks.api_server import tell_server
 
     is_its_own = checked.finding is Finding.THIS_PURCHASE
-    others = _others_it_may_be_for(ledger, checked.told, purchase)
+    others = _others_it_may_be_for(ledger, checked.told, payment.payment_id, purchase)
     if is_its_own:
         others = [each for each in others if each.state is State.LINK_MADE]
         if not others or reference == purchase.reference:
@@ -200,12 +213,19 @@ def find_its_purchase(
     return Checked(Finding.OTHER, f"it is the payment of {other}, and was brought there", checked.told)
 
 
-def _others_it_may_be_for(ledger: Ledger, told: PaymentAnswer, purchase: Purchase) -> list[Purchase]:
+def _others_it_may_be_for(
+    ledger: Ledger, told: PaymentAnswer, payment_id: str, purchase: Purchase
+) -> list[Purchase]:
     """Return the other purchases without a payment that a payment describes, as far as it tells of itself."""
     names = ("quantity_tonnes", "asset_price_source_id")
     alike = ledger.payable_like({name: getattr(told, name) for name in names}, test_mode=purchase.test_mode)
-    others = (each for each in alike if each.id != purchase.id)
-    return [each for each in others if describes(told, asked_for(each, ledger.links(each.id)))]
+    others = ((each, ledger.links(each.id)) for each in alike if each.id != purchase.id)
+    return [
+        each
+        for each, links in others
+        if _judge(told, payment_id, each, links, each.link.number if each.link else 0)
+        is Finding.THIS_PURCHASE
+    ]
 
 
 def _judge(

@@ -1,5 +1,7 @@
 """
-What was planned, linked, paid and retired, in SQL. Nothing is ever deleted, and nothing is bought twice or forgotten.
+What was planned, linked, paid and retired, in SQL. Nothing is bought twice or forgotten.
+
+Nothing is ever deleted but payment ids that are none, or failed after all.
 
 Nothing is planned twice: a planner reads, in one select, what is covered and the highest line number of each entity and month, works
 out what is missing, and inserts it numbered from there on. Of two planners that saw the same, the unique constraint turns one away;
@@ -13,7 +15,7 @@ Every write, and a crash in the middle of it or right after it:
   run could not carry on, Airflow mapping only so many tasks, is refused in the first and left alone in the second.
 - :meth:`Ledger.order` is one transaction: a task that is tried again finds its order.
 - :meth:`Ledger.ask_link` comes before asking Carbonmark. A crash between the two, or before the answer is stored, leaves the request
-  and its idempotency key, with which the next try asks again and gets the same link.
+  and its idempotency key, with which the next try asks again and gets the same link; half an hour later, with another key and for another.
 - :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a purchase whose link is
   stored is never planned again, only taken up. A run that was declared dead and wakes up can't store its link any more.
 - :meth:`Ledger.ask_next_link` and :meth:`Ledger.next_link_made` are the same for each link after the first. Until the second of them

@@ -15,7 +15,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.runs import is_over
-from airflow_provider_carbonmark.ledger.names import LedgerError, Run, State
+from airflow_provider_carbonmark.ledger.names import LedgerError, NoNextLinkError, Run, State
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 REMIND_AFTER = (timedelta(days=7), timedelta(days=14), timedelta(days=28))
 # A minute or two of requests, two or three of each, that no market minds; a ledger with 3,000 retirements is complete in a month.
 RETIREMENTS_A_DAY = 100
+# doc (Stripe): no method of payment takes longer to confirm.
+CONFIRMED_WITHIN = timedelta(days=14)
 # assumed: serial numbers that are not told a month after the retirement never are; credits of some registries have none.
 SERIALS_WITHIN = timedelta(days=30)
 
@@ -34,10 +36,10 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
     """
     Go through what is not at its end in the ledger, of all DAGs of this Airflow, and see to what no run sees to any more.
 
-    It reminds of what waits to be paid, wakes tasks that missed a payment or an end without one, and names in the log what needs a person:
-    what was paid twice, or paid and not retired. It reads what the market didn't tell before: of projects that could not be asked about when
-    they were planned, and of retirements, whose serial numbers may come late; of 100 a day. It makes no link. It declines nothing, unless
-    ``give_up_after`` says so.
+    It reminds of what waits to be paid, asks again about payments that were brought and nobody could confirm, wakes tasks that missed a
+    payment or an end without one, and names in the log what needs a person: what may be paid, was paid twice, or is paid and not retired. It
+    reads what the market didn't tell before: of projects that could not be asked about when they were planned, and of retirements, whose
+    serial numbers may come late; of 100 a day. It makes no link. It declines nothing, unless ``give_up_after`` says so.
 
     Returns (XCom): the paid purchases whose runs are over before their retirement was recorded and announced, to be followed until it is:
     mappings with ``payment_id``, ``checkout`` (as ``CarbonmarkCreateCheckoutOperator`` returns it) and ``carbonmark_conn_id``.
@@ -45,7 +47,8 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
     :param notifiers: Airflow notifiers, called for each purchase that is to be reminded of; their templates see ``waiting_days``, and what
         those of ``CarbonmarkAwaitPaymentOperator`` see.
     :param remind_after: after how long that is, each once.
-    :param give_up_after: after how long what nobody paid is declined, once its payment page can't be used any more. Never when not given.
+    :param give_up_after: after how long what nobody paid is declined, once its payment page can't be used any more, and while no payment was
+        brought for it that nobody can confirm. Never when not given.
     :param carbonmark_conn_id: the Airflow connection whose market is asked about projects and retirements. (templated)
     """
 
@@ -81,16 +84,19 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
 
         now = datetime.now(UTC)
         with keeping_books() as ledger:
-            open_purchases = ledger.open_purchases()
-            waiting = [each for each in open_purchases if each.state is State.LINK_MADE]
+            waiting = [each for each in ledger.open_purchases() if each.state is State.LINK_MADE]
             since = ledger.waiting_since([each.id for each in waiting])
             for purchase in waiting:
-                if not self._gives_up(ledger, purchase, now - since[purchase.id], now):
-                    self._remind(context, ledger, purchase, since[purchase.id], now)
+                try:
+                    self._see_to(context, ledger, purchase, since[purchase.id], now)
+                except Exception:
+                    # Or one mail that can't be sent would keep payments from being followed. It is tried again the next day.
+                    self.log.exception("%s can't be seen to now", purchase)
             over = is_over(context)
             self._wake(ledger, over, now)
+            open_purchases = ledger.open_purchases()
             followed = list(self._to_follow(ledger, open_purchases, over))
-            self._name_what_needs_a_person(ledger, open_purchases)
+            self._name_what_needs_a_person(ledger, open_purchases, now)
             hook = CarbonmarkHook(self.carbonmark_conn_id)
             missing = ledger.missing_retirements(since=now - SERIALS_WITHIN)
             # Any: those of which the market never tells must not keep others from being asked about.
@@ -100,6 +106,22 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
             learn_of_projects(ledger, hook, ledger.missing_projects())
         self.log.info("%d purchases wait to be paid, %d payments are followed.", len(waiting), len(followed))
         return followed
+
+    def _see_to(
+        self, context: Context, ledger: Ledger, purchase: Purchase, since: datetime, now: datetime
+    ) -> None:
+        """Ask again about what was brought for a purchase that waits; then give it up, or remind of it."""
+        from airflow_provider_carbonmark.hooks.next_link import rule_out
+
+        try:
+            rule_out(ledger, purchase, lambda conn_id: CarbonmarkHook(conn_id).connection.settings)
+            is_paid = ledger.purchase(purchase.id).payment_id is not None
+            is_over = is_paid or self._gives_up(ledger, purchase, now - since, now)
+        except NoNextLinkError as doubt:
+            self.log.error("%s waits, and may be paid: it is not given up. %s", purchase, doubt)
+            is_over = False
+        if not is_over:
+            self._remind(context, ledger, purchase, since, now)
 
     def _gives_up(self, ledger: Ledger, purchase: Purchase, waited: timedelta, now: datetime) -> bool:
         """Decline what waited for too long, and return whether it was."""
@@ -165,12 +187,19 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
                 "carbonmark_conn_id": purchase.link.conn_id,
             }
 
-    def _name_what_needs_a_person(self, ledger: Ledger, purchases: Iterable[Purchase]) -> None:
+    def _name_what_needs_a_person(self, ledger: Ledger, purchases: Iterable[Purchase], now: datetime) -> None:
         for payment in ledger.second_payments():
-            self.log.error(
-                "Purchase %d. %s Ask Carbonmark for the second payment's money back.",
-                *(payment.purchase, payment.what),
-            )
+            self.log.error("Purchase %d. %s %s", payment.purchase, payment.what, payment.todo)
         for purchase in purchases:
             if purchase.todo:
                 self.log.error("%s is %s: %s", purchase, purchase.state, purchase.todo)
+            elif purchase.state is State.PAID and not purchase.test_mode and _is_late(purchase, now):
+                self.log.error(
+                    "%s is paid since %s, and its retirement is not proven: look at the log of the task that follows payment %s, and ask "
+                    "Carbonmark",
+                    *(purchase, purchase.paid_at, purchase.payment_id),
+                )
+
+
+def _is_late(purchase: Purchase, now: datetime) -> bool:
+    return purchase.paid_at is not None and now - purchase.paid_at > CONFIRMED_WITHIN

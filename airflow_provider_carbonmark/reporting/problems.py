@@ -69,10 +69,8 @@ def paid_twice(lines: Iterable[PurchaseLine], payments: Iterable[SecondPayment])
         first.setdefault(line.purchase, line)
     for payment in payments:
         if (known := first.get(payment.purchase)) is not None:
-            todo = "Ask Carbonmark for the second payment's money back."
-            yield Problem(
-                "paid_twice", known.entity, known.month, known.line, known.quantity_tonnes, payment.what, todo
-            )
+            about = known.entity, known.month, known.line, known.quantity_tonnes
+            yield Problem("paid_twice", *about, payment.what, payment.todo)
 
 
 def _over_covered(lines: Sequence[PurchaseLine], surplus: Decimal) -> Problem:

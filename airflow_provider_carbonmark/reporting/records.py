@@ -105,7 +105,7 @@ def read_records(
 
     :param period: ``YYYY-MM`` or ``YYYY``.
     :param facts: what the deployment states; nothing by default.
-    :param pay_url: says where a purchase can be paid; by default the report doesn't say.
+    :param pay_url: says where a purchase can be paid, None for its payment page; by default the report doesn't say.
     :param certificates: stores copies of certificates, for the purchases given, and says where they are, from the report's folder. It is
         called before what is known of the retirements is read, their SHA-256 among it.
     :raises InvalidInputError: when the period is neither a month nor a year.
@@ -119,7 +119,7 @@ def read_records(
     contracts = ledger.contracts(asked.until)
     purchases = {each.purchase for each in cancelled}
     copies = certificates(purchases) if certificates else {}
-    to_pay = {line.purchase for line in lines if line.purchase and line.state is State.LINK_MADE}
+    to_pay = {line.purchase: line for line in lines if line.purchase and line.state is State.LINK_MADE}
     return Records(
         period=asked,
         before=before,
@@ -131,7 +131,9 @@ def read_records(
         certificates=copies,
         files=ledger.files(**scope, test_mode=False),
         second_payments=ledger.second_payments(**scope),
-        pay_urls={id: url for id in sorted(to_pay) if (url := pay_url(ledger, id))} if pay_url else {},
+        pay_urls={id: pay_url(ledger, id) or line.checkout_url or "" for id, line in sorted(to_pay.items())}
+        if pay_url
+        else {},
         facts=facts or DisclosureFacts(),
         ledger_version=ledger.version,
     )

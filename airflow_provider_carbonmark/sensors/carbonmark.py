@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -40,6 +41,8 @@ from airflow_provider_carbonmark.api.waiting import (
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing_without_retry
 from airflow_provider_carbonmark.hooks.checkout import PURCHASE_KEY, find_purchase, parse_checkout
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
+from airflow_provider_carbonmark.hooks.payment_check import Finding, take_typed
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 TIMEOUT_AFTER = timedelta(days=30)
+_CLEAR: Final = "clear the task that awaits the payment"
 # The triggerer keeps the deadline itself. Should no triggerer run, the scheduler ends the wait so much later.
 TRIGGER_TIMEOUT_GRACE = timedelta(minutes=5)
 
@@ -240,8 +244,12 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
                     reason = f"{reason} {failed.todo}".rstrip()
                 else:
                     number = find_purchase(ledger, self._checkout).id
-                    ledger.payment_failed(number, self.payment_id)
-                    reason = f"{reason} Nothing was taken, and it can be paid as before: clear the task that awaits the payment."
+                    before = ledger.payment_failed(number, self.payment_id).state
+                    what = "can be paid" if before is State.LINK_MADE else f"is {before}"
+                    reason = f"{reason} Nothing was taken, and it {what} as before: {_CLEAR}."
+        if outcome == Outcome.NOT_AS_ASKED and self._is_of_ledger:
+            with keeping_books() as ledger:
+                self._refuse_if_typed_for_another(ledger, find_purchase(ledger, self._checkout))
         return AirflowFailException(reason)
 
     @cached_property
@@ -280,8 +288,19 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             self._is_noted = True
 
     def _paid_in(self, ledger: Ledger) -> Purchase:
-        number = find_purchase(ledger, self._checkout).id
-        return ledger.paid(number, self.payment_id, now=pendulum.now("UTC"))
+        purchase = find_purchase(ledger, self._checkout)
+        self._refuse_if_typed_for_another(ledger, purchase)
+        return ledger.paid(purchase.id, self.payment_id, now=pendulum.now("UTC"))
+
+    def _refuse_if_typed_for_another(self, ledger: Ledger, purchase: Purchase) -> None:
+        """Refuse what a person typed while nobody could say whose it is, and what is, or may be, another purchase's."""
+        checked = take_typed(ledger, purchase, self.payment_id, self.hook.connection.settings)
+        if checked and checked.finding in (Finding.OTHER, Finding.HELD):
+            raise AirflowFailException(
+                f"Payment {self.payment_id!r} was entered for {purchase}: {checked.why}. To enter another, {_CLEAR}."
+            )
+        if checked and checked.finding is Finding.OUT_OF_REACH:
+            raise AirflowException(f"Whose payment {self.payment_id!r} is must be asked again: {checked.why}")
 
     def _retired(self, retirement: dict[str, Any]) -> dict[str, Any]:
         """Take a proven retirement: a planned one is recorded by the task that announces it, any other here."""

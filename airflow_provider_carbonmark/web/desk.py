@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.payment_check import Checked, Finding, check_payment
 from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import is_of_this_airflow
-from airflow_provider_carbonmark.ledger.names import LedgerError
+from airflow_provider_carbonmark.ledger.names import OPEN, LedgerError
 from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.ledger_key import LedgerKey
 from airflow_provider_carbonmark.web.threads import Threads
@@ -223,7 +223,8 @@ def _find(id: int, token: Token | None) -> Found:
         links, brought = ledger.links(id), ledger.payments(id)
         project = next(iter(ledger.projects([purchase.project_id or ""])), None)
     if token is None:
-        begun = purchase.retired_at or purchase.failed_at or purchase.declined_at
+        over = purchase.retired_at or purchase.failed_at or purchase.declined_at
+        begun = None if purchase.state in OPEN else over
     else:
         link = next((each for each in links if each.number == token.link), None)
         if link is None or link.conn_id != token.conn_id:

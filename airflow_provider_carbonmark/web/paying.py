@@ -275,9 +275,8 @@ def _next_link(id: int, number: int, said_by: str) -> Purchase:
 
 
 def _rule_out(purchase: Purchase) -> None:
-    settings = waking.settings_of(purchase.link.conn_id if purchase.link else "")
     with open_ledger() as ledger:
-        rule_out(ledger, purchase, settings)
+        rule_out(ledger, purchase, waking.settings_of)
 
 
 def _take(purchase: Purchase, payment: Payment, told: Checked, reference: str) -> Checked:

@@ -176,12 +176,10 @@ def _bring(token: Token, payment_id: str, *, is_verified: bool) -> Brought:
 def _report(brought: Brought, why: str) -> None:
     """Say in the log what a person may want to know, once."""
     purchase, payment_id = brought.purchase, brought.payment.payment_id
-    if brought.is_second or brought.meaning is Meaning.ANOTHERS:
-        twice = f"it is paid with {purchase.payment_id}, so somebody paid twice"
-        problem = twice if brought.is_second else brought.why
+    if brought.second or brought.meaning is Meaning.ANOTHERS:
         log.error(
             "A buyer came back to %s with payment %s, which must be looked at: %s",
-            *(purchase, payment_id, problem),
+            *(purchase, payment_id, brought.why),
         )
         return
     level = logging.INFO if brought.is_its_own else logging.WARNING

@@ -12,17 +12,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, null, select, update
 
 from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.ledger.changes.transitions import (
     for_a_person,
-    must_be_its_payment,
     must_have_link,
     paid,
+    payment_failed,
 )
 from airflow_provider_carbonmark.ledger.names import LedgerError, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Payment, Purchase
+from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment, second_payments
 from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
 from airflow_provider_carbonmark.ledger.tables.rows import (
     change_purchase,
@@ -32,7 +33,7 @@ from airflow_provider_carbonmark.ledger.tables.rows import (
     task_of,
     task_values,
 )
-from airflow_provider_carbonmark.ledger.tables.schema import payments, purchases, waits
+from airflow_provider_carbonmark.ledger.tables.schema import links, payments, purchases, waits
 
 #: What may be paid, though nobody is to pay some of it any more.
 _PAYABLE: Final = (State.LINK_MADE, State.DECLINED, State.FAILED)
@@ -58,6 +59,7 @@ class Brought:
     :param payment: what was brought.
     :param is_news: whether the ledger knew nothing of it before.
     :param other: the purchase whose payment it is, where it is another's.
+    :param second: the two payments, where it came beside the one that counts.
     """
 
     purchase: Purchase
@@ -65,6 +67,7 @@ class Brought:
     meaning: Meaning
     is_news: bool
     other: int | None = None
+    second: SecondPayment | None = None
 
     @property
     def is_first(self) -> bool:
@@ -75,17 +78,10 @@ class Brought:
         """Whether it is the payment that the purchase is paid with."""
         return self.meaning in (Meaning.FIRST, Meaning.SAME)
 
-    @property
-    def is_second(self) -> bool:
-        """Whether it was paid beside the payment that the purchase is paid with."""
-        return self.meaning is Meaning.SECOND
-
     def checked(self) -> Purchase:
         """Return the purchase. :raises LedgerError: when the payment is not its own."""
-        if self.meaning is Meaning.ANOTHERS:
+        if self.meaning is Meaning.ANOTHERS or self.second:
             raise for_a_person(self.why)
-        if self.is_second:
-            must_be_its_payment(self.purchase, self.payment.payment_id)
         return self.purchase
 
     @property
@@ -96,6 +92,8 @@ class Brought:
                 f"{self.purchase} can't have payment {self.payment.payment_id!r}: it is that of purchase {self.other}, and one payment "
                 "buys one purchase; check at Carbonmark what it bought"
             )
+        if self.second:
+            return f"{self.purchase}. {self.second.what} {self.second.todo}"
         return self.meaning.value
 
 
@@ -120,7 +118,11 @@ def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> B
             by_number = {link.number: link for link in read_links(connection, id)}
             changes = paid(purchase, payment.payment_id, by_number[payment.link].cost_usd, now)
             purchase = change_purchase(connection, purchase, changes, payment.link)
-    return Brought(purchase, payment, meaning, is_news, other)
+    second = None
+    if meaning is Meaning.SECOND:
+        its_own = second_payments(connection, purchase=id)
+        second = next(each for each in its_own if each.second == payment.payment_id)
+    return Brought(purchase, payment, meaning, is_news, other, second)
 
 
 def _keep(connection: Connection, purchase: Purchase, payment: Payment) -> tuple[Payment | None, bool]:
@@ -150,6 +152,21 @@ def forget_typed(connection: Connection, id: int, payment_id: str) -> None:
     connection.execute(delete(payments).where(*is_it, *typed))
 
 
+def take_back(connection: Connection, id: int, payment_id: str) -> Purchase:
+    """Forget a payment that failed after all, or it would be told as one of two; a second one may count now."""
+    purchase = lock_purchase(connection, id)
+    changes = payment_failed(purchase, payment_id)
+    if changes:
+        of_purchase, is_it = payments.c.purchase_id == id, payments.c.payment_id == payment_id
+        connection.execute(delete(payments).where(of_purchase, is_it))
+        # Whoever looks next asks Carbonmark again before anybody pays.
+        connection.execute(update(payments).where(of_purchase).values(verified_at=None))
+        was_paid = links.c.purchase_id == id, links.c.outcome == "paid"
+        unpaid = case((links.c.current_of == id, null()), else_="unpaid")
+        connection.execute(update(links).where(*was_paid).values(outcome=unpaid))
+    return change_purchase(connection, purchase, changes)
+
+
 def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: int | None) -> Meaning:
     if other is not None:
         return Meaning.ANOTHERS
@@ -159,10 +176,7 @@ def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: 
         return Meaning.TOO_MANY
     if kept.verified_at is None:
         return Meaning.UNVERIFIED
-    if purchase.payment_id is not None:
-        return Meaning.SECOND
-    # One that was verified before has failed since, and only who asks Carbonmark knows whether it has come after all.
-    return Meaning.UNVERIFIED if payment.verified_at is None else Meaning.FIRST
+    return Meaning.FIRST if purchase.payment_id is None else Meaning.SECOND
 
 
 def owner(connection: Connection, payment_id: str) -> int | None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, and_, insert, update
 
@@ -32,6 +32,9 @@ from airflow_provider_carbonmark.ledger.tables.rows import (
     task_values,
 )
 from airflow_provider_carbonmark.ledger.tables.schema import links, purchases
+
+#: doc (Stripe): a page can be paid for half an hour at least. By then, what the same key gets may be one that has expired.
+KEY_LIFETIME: Final = timedelta(minutes=30)
 
 
 def ordered(connection: Connection, task: Task) -> Purchase | None:
@@ -162,13 +165,14 @@ def ask_next_link(
 
 
 def _ask(connection: Connection, id: int, known: Link | None, asked: Link, current_of: int | None) -> Link:
-    """Write down what is asked; what was asked before in the same words keeps its key, and who asked it when."""
+    """Write down what is asked; what was asked a moment ago in the same words keeps its key, and who asked it when."""
     is_it = links.c.purchase_id == id, links.c.number == asked.number
     if known is None:
         place = {"purchase_id": id, "number": asked.number, "current_of": current_of}
         connection.execute(insert(links).values(place | _as_asked(asked)))
         return asked
-    if (known.request, known.conn_id) == (asked.request, asked.conn_id):
+    is_fresh = asked.asked_at - known.asked_at < KEY_LIFETIME
+    if is_fresh and (known.request, known.conn_id) == (asked.request, asked.conn_id):
         asked = replace(known, cost_usd=asked.cost_usd, limits=asked.limits)
     connection.execute(update(links).where(*is_it).values(_as_asked(asked)))
     return asked

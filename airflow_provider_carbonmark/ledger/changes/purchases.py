@@ -142,8 +142,8 @@ class Purchases:
         :param request_of: makes the request for a link's number; the same number gives the same request.
         :param conn_id: the connection that it will be asked with.
         :param limits: what this and each link after it may cost, plain JSON.
-        :return: the link to ask for. Its key is that of an earlier try when that sent the same and never saw an answer: a service
-            that honours the key would refuse it with another request.
+        :return: the link to ask for. Its key is that of an earlier try when that sent the same within half an hour and never saw an
+            answer: a service that honours the key would refuse it with another request, and answer with an expired page later on.
         :raises HasLinkError: when the purchase has its link.
         """
         doing = f"Asking for the link of purchase {id}"
@@ -273,7 +273,6 @@ class Purchases:
         :raises LedgerError: when it is paid with another payment, or the payment is another purchase's.
         """
         purchase = self.purchase(id)
-        transitions.paid(purchase, payment_id, None, now)
         if purchase.payment_id == payment_id:
             return purchase
         current = purchase.link.number if purchase.link else 0
@@ -283,8 +282,9 @@ class Purchases:
         return brought.checked()
 
     def payment_failed(self, id: int, payment_id: str) -> Purchase:
-        """Write down that the payment that a purchase was paid with failed after all: it is to be paid as before."""
-        return self._change(id, lambda purchase: transitions.payment_failed(purchase, payment_id))
+        """Write down that the payment that a purchase was paid with failed after all, and is none: it is what it was before."""
+        doing = f"Taking payment {payment_id!r} of purchase {id} back"
+        return self._write(doing, bringing.take_back, id, payment_id)
 
     def retired(
         self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False

@@ -11,7 +11,7 @@ declined              link_made                                           declin
 failed, a decision    planned                                             failed
 failed, a fact        paid                                                paid_not_retired
 paid                  link_made; declined or failed, with a link          paid
-payment failed        paid                                                link_made
+payment failed        paid                                                what it was
 retired               link_made, paid, paid_not_retired; declined         retired
                       or failed, with a link
 announced             any                                                 the same
@@ -159,10 +159,12 @@ def paid(purchase: Purchase, payment_id: str, cost_usd: Decimal | None, now: dat
 
 
 def payment_failed(purchase: Purchase, payment_id: str) -> Changes:
-    """Take back a payment that failed after all: nothing was taken for it, so the purchase can be paid as before."""
+    """Take back a payment that failed after all: nothing was taken for it, so the purchase is what it was before."""
     if purchase.state is not State.PAID or purchase.payment_id != payment_id:
         return _NOTHING
-    return {"state": State.LINK_MADE, "payment_id": None, "paid_at": None}
+    # What had ended before it was paid may have been bought anew by now.
+    ended = State.DECLINED if purchase.declined_at else State.FAILED if purchase.failed_at else None
+    return {"state": ended or State.LINK_MADE, "payment_id": None, "paid_at": None}
 
 
 def retired(purchase: Purchase, retirement: Mapping[str, Any], now: datetime, *, announcing: bool) -> Changes:

@@ -54,6 +54,11 @@ class SecondPayment:
         """Say what happened."""
         return f"Paid twice: {self.counts} ({self.counts_url}) counts, and {self.second} ({self.second_url}) came besides."
 
+    @property
+    def todo(self) -> str:
+        """What a person has to do."""
+        return "Ask Carbonmark for the second payment's money back."
+
 
 def open_purchases(connection: Connection, deployment: str) -> list[Purchase]:
     """Return what a deployment's runs hold that is to be paid, to be retired or to be announced, and what was paid and failed."""
@@ -78,11 +83,14 @@ def waiting_since(connection: Connection, ids: Collection[int]) -> dict[int, dat
     }
 
 
-def second_payments(connection: Connection, *conditions: ColumnElement[bool]) -> list[SecondPayment]:
+def second_payments(
+    connection: Connection, *conditions: ColumnElement[bool], purchase: int | None = None
+) -> list[SecondPayment]:
     """
     Return the payments that Carbonmark knows as a purchase's, and that came beside the one that counts, by purchase.
 
     :param conditions: of allocations, where only purchases for some of these are wanted.
+    :param purchase: the only one that is wanted.
     """
     its_own, its_link = payments.alias(), links.alias()
     second = payments.join(purchases, payments.c.purchase_id == _p.id)
@@ -104,6 +112,8 @@ def second_payments(connection: Connection, *conditions: ColumnElement[bool]) ->
         .select_from(second)
         .where(payments.c.verified_at.is_not(None), payments.c.payment_id != _p.payment_id)
     )
+    if purchase is not None:
+        query = query.where(_p.id == purchase)
     if conditions:
         query = query.where(_p.id.in_(select(allocations.c.purchase_id).where(*conditions)))
     found = {(row.id, row.second): SecondPayment(*row) for row in connection.execute(query)}

@@ -75,3 +75,16 @@ def test_the_report_of_the_1st_has_the_late_certificate_of_what_was_paid_late(
             assert report() == periods
     assert all(credit["certificate_file"] for credit in credits(tmp_path / "2025-12"))
     assert report(pendulum.datetime(2027, 6, 1, 7)) == ["2027", "2027-04"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_waits_is_paid_at_its_pay_address_or_where_airflow_s_is_not_known_at_its_page(
+    dag_run, report, tmp_path, monkeypatch, is_known
+):
+    dag_run.plan()
+    checkout = dag_run.link()
+    if not is_known:
+        monkeypatch.delenv("AIRFLOW__API__BASE_URL")
+    report(period="2026-10")
+    pages = "".join(each.read_text() for each in (tmp_path / "2026-10").glob("*.html"))
+    assert [checkout[name] in pages for name in ("pay_url", "checkout_url")] == [is_known, not is_known]

@@ -79,18 +79,42 @@ def test_what_waits_is_reminded_of_once_for_each_length_of_time(dag_run, review)
 
 
 @sqlite_only
-def test_a_reminder_that_fails_is_made_again(dag_run, review):
+def test_a_reminder_that_fails_keeps_nothing_from_being_followed_and_is_made_again(dag_run, buyer, review):
     class Broken(Told):
         def notify(self, context: Any) -> None:
             raise ConnectionError("no mail today")
 
-    dag_run.plan()
-    dag_run.link()
-    with pytest.raises(ConnectionError):
-        review(8, notifiers=Broken())
+    dag_run.plan([stated("1.234", "api"), stated("1", "web")])
+    dag_run.link(0)
+    buyer.pay(dag_run.link(1))
+    dag_run.end()
+    assert len(review(8, notifiers=Broken())) == 1
     notifier = Told()
     review(8.5, notifiers=[notifier])
     assert len(notifier.told) == 1
+
+
+@sqlite_only
+@pytest.mark.parametrize("source", [Source.RETURNED, Source.ENTERED])
+def test_what_nobody_could_confirm_is_asked_about_again_and_not_given_up_meanwhile(
+    dag_run, buyer, ledger, review, server, sandbox, logged, source
+):
+    dag_run.plan()
+    checkout = dag_run.link()
+    number = checkout["purchase"]
+    dag_run.park()
+    payment_id = buyer.pay(checkout, comes_back=False)
+    ledger.bring(number, 1, payment_id, source=source, verified=False, now=START)
+    sandbox.state.change_switches(bought_at="untold")
+    notifier = Told()
+    review(30, give_up_after=timedelta(days=1), notifiers=notifier)
+    assert f"Payment {payment_id} was brought for it" in logged()
+    # Its pay address leads nobody to pay once more.
+    assert (ledger.purchase(number).state, len(notifier.told), server) == ("link_made", 1, [])
+    sandbox.state.change_switches(bought_at="top")
+    dag_run.end()
+    (paid,) = review(31, give_up_after=timedelta(days=1))
+    assert (paid["payment_id"], ledger.purchase(number).state) == (payment_id, "paid")
 
 
 def follow(run, paid):
@@ -180,8 +204,9 @@ def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_b
 
 @sqlite_only
 def test_what_needs_a_person_is_an_error_in_the_log(dag_run, buyer, ledger, review, logged):
-    dag_run.plan([stated("1.234", "api"), stated("1", "web")])
-    sold_out, twice = dag_run.link(0), dag_run.link(1)
+    dag_run.plan([stated("1.234", "api"), stated("1", "web"), stated("2", "zoo")])
+    sold_out, twice, late = map(dag_run.link, range(3))
+    buyer.pay(late)
     first = buyer.pay(twice)
     buyer.pay(sold_out, SOLD_OUT_CARD)
     dag_run.run("payment", 0)
@@ -189,8 +214,9 @@ def test_what_needs_a_person_is_an_error_in_the_log(dag_run, buyer, ledger, revi
         dag_run.run("retirement", 0)
     ledger.bring(twice["purchase"], 1, "pay_2", source=Source.RETURNED, verified=True, now=START)
     logged()
-    review()
+    review(15)
     text = logged()
+    assert "is paid since" in text
     assert f"Paid twice: {first} ({twice['checkout_url']}) counts, and pay_2" in text
     assert "ask Carbonmark for the money back" in text
 

@@ -87,7 +87,7 @@ def test_a_link_that_was_not_stored_is_asked_for_again_with_the_same_key(ledger:
     kill("the link is not there")
     found = ledger.purchase(made.id)
     assert (found.state, found.link, found.has_link) == (State.PLANNED, asked, False)
-    assert ask(ledger, made, now=LATER) == asked
+    assert ask(ledger, made) == asked
     stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
     assert stored.link.url == page(made)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
+from airflow_provider_carbonmark.ledger.changes.linking import KEY_LIFETIME
 from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Link, Purchase
 from airflow_provider_carbonmark.ledger.tables.schema import origins, source_files
@@ -120,6 +121,21 @@ def test_the_first_payment_counts_whichever_link_it_is_for_and_costs_what_that_l
     assert [link.outcome for link in ledger.links(linked.id)] == ["paid", None]
 
 
+@pytest.mark.parametrize("end", [State.DECLINED, State.FAILED])
+def test_what_had_ended_before_a_payment_that_failed_is_not_to_be_paid_again(
+    ledger: Ledger, linked: Purchase, end: State
+) -> None:
+    if end is State.DECLINED:
+        ledger.declined(linked.id, FIRST, "no", now=EXPIRED)
+    else:
+        ledger.say_unpaid(linked.id, 1, said_by="Ada", now=EXPIRED)
+        ledger.ends_unpaid(linked.id, "sold out", now=EXPIRED)
+    ended = ledger.purchase(linked.id)
+    bring(ledger, linked, "pay-1")
+    ledger.payment_failed(linked.id, "pay-1")
+    assert ledger.purchase(linked.id) == ended
+
+
 def test_of_two_who_ask_at_once_both_get_the_same_link(ledger: Ledger, linked: Purchase) -> None:
     one, other = ask_next(ledger, linked), ask_next(ledger, linked)
     assert one == other
@@ -150,7 +166,11 @@ def test_whoever_dies_while_making_the_next_link_leaves_it_to_be_asked_for_in_th
     ledger: Ledger, engine: Engine, linked: Purchase
 ) -> None:
     asked = ask_next(ledger, linked)
-    assert ask_next(ledger, linked).idempotency_key == asked.idempotency_key
+    later = EXPIRED + KEY_LIFETIME
+    soon = ask_next(ledger, linked, now=later - timedelta(seconds=1))
+    assert (soon.idempotency_key, soon.asked_at) == (asked.idempotency_key, EXPIRED)
+    # What the same key gets by then may be a page that nobody can pay any more.
+    assert ask_next(ledger, linked, now=later).idempotency_key != asked.idempotency_key
     assert ledger.purchase(linked.id).link == ledger.links(linked.id)[0]
     made = follow(ledger, linked)
     assert [link.number for link in ledger.links(linked.id)] == [1, 2]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,18 @@ def test_a_payment_that_failed_is_none_when_it_is_brought_again_unless_it_has_co
     bring(ledger, linked, "pay-1")
     ledger.payment_failed(linked.id, "pay-1")
     assert bring(ledger, linked, "pay-1", verified=False).meaning is Meaning.UNVERIFIED
-    assert ledger.purchase(linked.id).state is State.LINK_MADE
+    assert ledger.purchase(linked.id) == linked
     assert bring(ledger, linked, "pay-1").meaning is Meaning.FIRST
+
+
+def test_a_payment_that_failed_is_not_one_of_two(ledger: Ledger, linked: Purchase) -> None:
+    bring(ledger, linked, "pay-1")
+    bring(ledger, linked, "pay-2")
+    ledger.payment_failed(linked.id, "pay-1")
+    # Nobody knows whether the other one was taken: it is asked about before anybody pays.
+    assert [(each.payment_id, each.verified_at) for each in ledger.payments(linked.id)] == [("pay-2", None)]
+    assert bring(ledger, linked, "pay-2").meaning is Meaning.FIRST
+    assert ledger.second_payments() == []
 
 
 @pytest.mark.parametrize("end", ["open", "declined"])
@@ -99,7 +110,8 @@ def test_a_payment_is_the_first_then_the_same_and_another_one_is_the_second(
     for verified in (True, False):
         second = bring(ledger, linked, "pay-2", verified=verified)
         assert (second.meaning, second.is_its_own) == (Meaning.SECOND, False)
-        with pytest.raises(LedgerError, match="'pay-1', and now payment 'pay-2'.*paid twice"):
+        at = re.escape(page(linked))
+        with pytest.raises(LedgerError, match=rf"Paid twice: pay-1 \({at}\) counts, and pay-2 \({at}\)"):
             second.checked()
     kept = ledger.payments(linked.id)
     assert [(each.payment_id, each.verified_at, each.source) for each in kept] == [
@@ -112,7 +124,10 @@ def test_what_failed_after_its_payment_knows_that_and_no_other(ledger: Ledger, l
     bring(ledger, linked, "pay-failed")
     ledger.failed(linked.id, "refunded", now=NOW)
     assert bring(ledger, linked, "pay-failed").meaning is Meaning.SAME
-    assert bring(ledger, linked, "pay-2").meaning is Meaning.SECOND
+    # Whoever follows it: the page and the report tell of it, too.
+    with pytest.raises(LedgerError, match="Paid twice"):
+        ledger.paid(linked.id, "pay-2", now=LATER)
+    assert [each.second for each in ledger.second_payments()] == ["pay-2"]
     assert ledger.purchase(linked.id).state is State.PAID_NOT_RETIRED
 
 
@@ -232,19 +247,19 @@ def test_an_unpaid_order_is_given_up_for_another(ledger: Ledger, stage: str) -> 
 
 
 def test_what_is_asked_otherwise_gets_another_key_and_stays_one_link(ledger: Ledger, engine: Engine) -> None:
-    made = order(ledger, checkout_task())
+    made, soon = order(ledger, checkout_task()), NOW + timedelta(minutes=1)
     asked = ask(ledger, made)
-    assert ask(ledger, made, now=LATER) == asked
+    assert ask(ledger, made, now=soon) == asked
     for other in ({"conn_id": "another"}, {"request_of": lambda number: {"number": number}}):
-        again = ask(ledger, made, now=LATER, **other)
+        again = ask(ledger, made, now=soon, **other)
         assert again.idempotency_key != asked.idempotency_key
-        assert (again.number, again.asked_at) == (1, LATER)
+        assert (again.number, again.asked_at) == (1, soon)
     with engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(links)) == 1
     # The answer to the first comes late, and is the first that is stored: it is what it is by what was asked for it.
-    stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=LATER)
-    assert stored.link == replace(asked, url=page(made), made_at=LATER)
-    assert ledger.link_made(made.id, FIRST, again, url="https://late", now=LATER) == stored
+    stored = ledger.link_made(made.id, FIRST, asked, url=page(made), now=soon)
+    assert stored.link == replace(asked, url=page(made), made_at=soon)
+    assert ledger.link_made(made.id, FIRST, again, url="https://late", now=soon) == stored
 
 
 def test_two_tries_that_ask_at_once_ask_the_same(ledger: Ledger, engine: Engine, rival: Rival) -> None:

@@ -122,6 +122,8 @@ def test_it_is_good_as_long_as_the_purchase_is_open_and_then_as_a_link_would_be(
     page = buyer.look(link)
     assert (page.status_code, title(page)) == (404, "This link is unknown")
     assert "return_token_days" in caplog.text
+    paid(link)
+    assert title(buyer.look(link)) == PAID
 
 
 # --- paying
@@ -305,8 +307,8 @@ def test_a_payment_for_an_earlier_link_counts_and_a_second_is_an_error_with_both
     assert title(buyer.go(again)) == "A payment is already recorded"
     assert link.paid_with == id_of(late)
     (error,) = errors(caplog)
-    assert id_of(late) in error
-    assert id_of(again) in error
+    first, second = link.ledger.links(link.number)
+    assert f"{id_of(late)} ({first.url}) counts, and {id_of(again)} ({second.url}) came besides" in error
 
 
 def test_who_paid_the_old_link_is_led_nowhere_once_that_is_known(link, buyer, sandbox):

@@ -119,6 +119,14 @@ def test_one_that_is_held_is_not_taken_by_saying_that_nobody_paid(july, august, 
     assert (july.paid_with, august.paid_with) == (payment_id, None)
 
 
+def test_one_that_is_none_of_those_that_were_told_with_the_links_is_nobody_s(make_link, buyer, sandbox):
+    sandbox.state.change_switches(checkout_layout="rich")
+    july, august = make_link(run_id="july"), make_link(run_id="august")
+    _, twin = map(id_of, buyer.pay_twice(july))
+    assert "That payment is for something else" in buyer.paid(july, twin).text
+    assert (july.paid_with, august.paid_with) == (None, None)
+
+
 def test_messages_with_references_tell_them_apart(make_link, buyer):
     july, august = (make_link(run_id=run, retirement_message=f"For {run}") for run in ("july", "august"))
     payment_id = id_of(buyer.pay(july))
