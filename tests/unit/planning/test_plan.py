@@ -394,21 +394,6 @@ class TestLimits:
         with pytest.raises(PlanLimitError, match=r"too much: b 7.5 USD, where .* is 7.4 USD\."):
             planned(*needs, dedication=TOGETHER, limits=Limits(Decimal("7.4")))
 
-    def test_where_entities_have_a_limit_each_gets_the_same_part_of_all_purchases(self):
-        market = [offer("cheap", "1", "10"), offer("dear", "10", "99")]
-        needs = emitted("a", "8"), emitted("b", "8")
-        plan = planned(*needs, dedication=TOGETHER, market=market, limits=Limits(Decimal(35)))
-        assert [[str(share.quantity_tonnes) for share in one.shares] for one in plan.purchases] == [
-            ["5", "5"],
-            ["3", "3"],
-        ]
-        # Otherwise one after the other: many entities and many listings make few shares.
-        plan = planned(*needs, dedication=TOGETHER, market=market)
-        assert [[str(share.quantity_tonnes) for share in one.shares] for one in plan.purchases] == [
-            ["8", "2"],
-            ["6"],
-        ]
-
     def test_the_cheapest_tonnes_go_to_the_entity_that_needs_them_to_stay_within_its_limit(self):
         market = [offer("cheap", "1", "10"), offer("dear", "10", "99")]
         plan = planned(emitted("a", "1"), emitted("b", "10"), market=market, limits=Limits(Decimal(15)))
