@@ -18,8 +18,8 @@ from airflow_provider_carbonmark.hooks.checkout import as_made
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment, take_checked
 from airflow_provider_carbonmark.hooks.return_url import Token, next_urls
-from airflow_provider_carbonmark.ledger.limits import limits_from_json, limits_passed
-from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError
+from airflow_provider_carbonmark.ledger.limits import limits_from_json
+from airflow_provider_carbonmark.ledger.names import HasLinkError, LimitsPassedError, NoNextLinkError
 from airflow_provider_carbonmark.ledger.values import too_little
 from airflow_provider_carbonmark.ledger.words import Words
 
@@ -127,27 +127,23 @@ def _hold_against_limits(ledger: Ledger, purchase: Purchase, link: Link, cost: D
     if cost < (least := minimum_payment_usd()):
         _end(ledger, purchase, too_little(cost, least))
         raise NoNextLinkError(Words("It costs %(cost)s now, which is less than can be paid.", cost=cost))
-    # Written down before it is held against the limits: of two that together pass one, neither slips through.
-    ledger.requoted(purchase.id, link.number, cost)
     most, limits = limits_from_json(link.limits or {})
-    too_dear = None
     if most is not None and cost > most:
-        too_dear = Words(
-            "It would cost %(cost)s now, and the most that it may cost is %(most)s.", cost=cost, most=most
+        raise NoNextLinkError(
+            Words(
+                "It would cost %(cost)s now, and the most that it may cost is %(most)s.", cost=cost, most=most
+            )
         )
-    elif limits:
-        of_run, by_entity = ledger.run_costs(purchase.run, test_mode=purchase.test_mode)
-        entities = {share.entity for share in purchase.allocations}
-        its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
-        if passed := limits_passed(limits, of_run, its_own):
-            log.warning("%s gets no other link: %s", purchase, passed)
-            too_dear = Words(
+    try:
+        ledger.requoted(purchase.id, link.number, cost, limits)
+    except LimitsPassedError as passed:
+        log.warning("%s gets no other link: %s", purchase, passed)
+        raise NoNextLinkError(
+            Words(
                 "It would cost %(cost)s now, and together with what else is bought that is more than may be spent.",
                 cost=cost,
             )
-    if too_dear:
-        _quote_as_before(ledger, purchase, link)
-        raise NoNextLinkError(too_dear)
+        ) from None
 
 
 def _quote_as_before(ledger: Ledger, purchase: Purchase, link: Link) -> None:

@@ -14,6 +14,7 @@ Every write, and a crash in the middle of it or right after it:
   Taking up the links of dead runs is a second transaction; cut off before it, the same run does it when it plans again. What the
   run could not carry on, Airflow mapping only so many tasks, is refused in the first and left alone in the second.
 - :meth:`Ledger.order` is one transaction: a task that is tried again finds its order.
+- :meth:`Ledger.quoted` holds a price against the limits in the transaction that writes it: one that is refused was never written.
 - :meth:`Ledger.ask_link` comes before asking Carbonmark. A crash between the two, or before the answer is stored, leaves the request
   and its idempotency key, with which the next try asks again and gets the same link; half an hour later, with another key and for another.
 - :meth:`Ledger.link_made` comes before the link is delivered. A link that is not stored was seen by nobody; a purchase whose link is
@@ -32,11 +33,10 @@ Every write, and a crash in the middle of it or right after it:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
@@ -158,11 +158,6 @@ class Ledger(Purchases):
         scope = coverage.Scope(run, tuple(months), test_mode, (), at_most, catch_up, tuple(take_over), now)
         holders: dict[Run, datetime] = self._read({}, coverage.holders, run, test_mode, scope.dag_ids)
         return replace(scope, dead=tuple(one for one, since in holders.items() if is_over(one, since)))
-
-    def run_costs(self, run: Run, *, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
-        """Return what the purchases cost that a run planned, in all and by entity; USD, as quoted last."""
-        nothing: tuple[Decimal, Mapping[str, Decimal]] = (Decimal(0), {})
-        return self._read(nothing, coverage.run_costs, run, test_mode)
 
     def open_purchases(self) -> list[Purchase]:
         """Return what this Airflow's runs hold that is to be paid, retired or announced, and what was paid and failed; by number."""

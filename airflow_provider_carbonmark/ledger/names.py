@@ -47,6 +47,10 @@ class NoNextLinkError(LedgerError):
         self.words = words
 
 
+class LimitsPassedError(LedgerError):
+    """With what a purchase costs now, its run would pass a limit; says which. Nothing was written."""
+
+
 class State(StrEnum):
     """
     What became of a purchase.

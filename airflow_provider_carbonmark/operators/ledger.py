@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions import EntityEmissions
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
-    from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan
     from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
 #: Updated with each retirement that is recorded in the ledger.
@@ -75,7 +75,7 @@ class CarbonmarkPlanOperator(BaseOperator):
     :param limits: what it may cost, likewise.
     :param catch_up: also plan what earlier months of this DAG lack, whatever the cause: declined, failed, or too little to be paid. (templated)
     :param take_over_from: DAGs that were renamed or removed, whose purchases this one carries on. (templated)
-    :param preview: say in the log and in the XCom ``preview`` what would be planned; write nothing, return nothing. (templated)
+    :param preview: say in the log and in the XCom ``preview`` what would be planned and carried over; write nothing, return nothing. (templated)
     :param carbonmark_conn_id: the Airflow connection. (templated)
     """
 
@@ -162,7 +162,7 @@ class CarbonmarkPlanOperator(BaseOperator):
             self._planned_for = emissions
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
-            context["ti"].xcom_push(PREVIEW_KEY, [_shown(purchase) for purchase in plan.purchases])
+            context["ti"].xcom_push(PREVIEW_KEY, _shown(plan))
             context["ti"].xcom_push(PLANNED_KEY, told | {"preview": True, "purchases": []})
             return []
         purchases = ledger.plan(make, **about)
@@ -218,6 +218,8 @@ class CarbonmarkPlanOperator(BaseOperator):
 
     def _tell(self, plan: Plan) -> None:
         for planned in plan.purchases:
+            first = planned.shares[:SHARES_SHOWN]
+            told = (f"{share.entity}, {share.month}: {share.quantity_tonnes:f} t" for share in first)
             self.log.info(
                 "%s t of %s (%s, %s) for %s USD, of which for %s",
                 *(
@@ -226,7 +228,7 @@ class CarbonmarkPlanOperator(BaseOperator):
                     planned.project_id,
                     planned.vintage,
                 ),
-                *(planned.cost_usd, "; ".join(map(_told, planned.shares[:SHARES_SHOWN]))),
+                *(planned.cost_usd, "; ".join(told)),
             )
         self.log.info("%d purchases for %s USD in all.", len(plan.purchases), plan.cost_usd)
 
@@ -381,14 +383,16 @@ def _check_mode(purchase: Purchase, hook: CarbonmarkHook) -> None:
         )
 
 
-def _told(share: Share) -> str:
-    return f"{share.entity}, {share.month}: {share.quantity_tonnes:f} t"
+def _shown(plan: Plan) -> dict[str, Any]:
+    """Return a plan that isn't written anywhere as plain JSON."""
 
+    def plain(one: object) -> dict[str, Any]:
+        values = vars(one).items()
+        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values}
 
-def _shown(planned: PlannedPurchase) -> dict[str, Any]:
-    """Return a purchase that isn't written anywhere as plain JSON."""
-
-    def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in values.items()}
-
-    return plain(vars(planned)) | {"shares": [plain(vars(share)) for share in planned.shares[:SHARES_SHOWN]]}
+    return {
+        "purchases": [
+            plain(each) | {"shares": [*map(plain, each.shares[:SHARES_SHOWN])]} for each in plan.purchases
+        ],
+        "carried_over": [plain(left.need) | {"reason": left.reason} for left in plan.carried_over],
+    }

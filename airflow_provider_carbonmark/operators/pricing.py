@@ -16,6 +16,7 @@ from airflow_provider_carbonmark.api.retries import refuses_the_listing
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
 from airflow_provider_carbonmark.hooks.runs import run_of
+from airflow_provider_carbonmark.ledger.names import LimitsPassedError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,7 +46,7 @@ class PriceTerms:
         self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook
     ) -> Mapping[str, str]:
         """
-        Ask what the purchase costs now, write that into the ledger, and refuse what is too dear.
+        Ask what the purchase costs now, refuse what is too dear, and write the rest into the ledger.
 
         :return: what this and each later link of it may cost, for the ledger.
 
@@ -65,9 +66,8 @@ class PriceTerms:
                 raise AirflowFailException(f"{purchase} gets no link: {reason}. Buy more at once.")
             ledger.failed(purchase.id, reason, now=pendulum.now("UTC"), run=run_of(context))
             raise AirflowSkipException(f"{purchase} gets no link, {reason}")
-        ledger.quoted(purchase.id, run_of(context), cost)
         log.info("%s costs %s USD.", purchase, cost)
-        return self._hold_against_limits(context, ledger, purchase, cost)
+        return self._write_down(context, ledger, purchase, cost)
 
     def _ask(self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> Decimal:
         try:
@@ -82,25 +82,22 @@ class PriceTerms:
             raise
         return quote.cost_usd
 
-    def _hold_against_limits(
+    def _write_down(
         self, context: Context, ledger: Ledger, purchase: Purchase, cost: Decimal
     ) -> Mapping[str, str]:
-        from airflow_provider_carbonmark.ledger.limits import limits_as_json, limits_passed
+        from airflow_provider_carbonmark.ledger.limits import limits_as_json
 
         with failing_without_retry():
             limit = parse_max_cost(self.max_cost)
         refuse_above(limit, cost, f"{purchase} costs")
-        # The price was written down before this: of two links that together pass a limit, neither slips through.
         limits = self.limits(context) if callable(self.limits) else self.limits
-        if limits:
-            of_run, by_entity = ledger.run_costs(run_of(context), test_mode=purchase.test_mode)
-            entities = {share.entity for share in purchase.allocations}
-            its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
-            if passed := limits_passed(limits, of_run, its_own):
-                raise AirflowFailException(
-                    f"{purchase} gets no link, since what this run buys costs too much now: {passed}. Raise the limit and clear this "
-                    "task, or start a new run once this one is over, which plans anew."
-                )
+        try:
+            ledger.quoted(purchase.id, run_of(context), cost, limits)
+        except LimitsPassedError as passed:
+            raise AirflowFailException(
+                f"{purchase} gets no link, since what this run buys costs too much now: {passed}. Raise the limit and clear this "
+                "task, or start a new run once this one is over, which plans anew."
+            ) from None
         return limits_as_json(limit, limits)
 
 

@@ -253,7 +253,9 @@ class _Buying:
             (quantity := tonnes(part), _EXACT.multiply(unit_price_usd(listing), quantity))
             for listing, (_, part) in zip(listings, parts, strict=True)
         ]
-        for listing, (quantity, cost), shares in zip(listings, bought, pool.shares(bought), strict=True):
+        has_limit = self.limits.max_cost_per_entity_usd is not None
+        shared = pool.shares(bought, in_proportion=has_limit)
+        for listing, (quantity, cost), shares in zip(listings, bought, shared, strict=True):
             beneficiary_name, retirement_message = self.dedication.of(
                 shares[0].entity,
                 shares[0].month,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.planning.dedication import Dedication
 
 _EXACT = Context(prec=60)
+_DIGITS = 9  # of a tonne, which is what the ledger keeps
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,37 @@ class Pool:
         months = ", ".join(spans({need.month for need in self.needs}))
         return f"{len({need.entity for need in self.needs})} entities in {months}"
 
-    def shares(self, parts: Iterable[tuple[Decimal, Decimal]]) -> Iterator[list[Share]]:
+    def shares(
+        self, parts: Iterable[tuple[Decimal, Decimal]], *, in_proportion: bool
+    ) -> Iterator[list[Share]]:
         """
-        Share purchases out among the needs, one need after the other; what was rounded up at the last purchase is nobody's.
+        Share purchases out among the needs; what was rounded up at the last purchase is nobody's.
 
         :param parts: tonnes and USD of each purchase.
+        :param in_proportion: each need gets the same part of every purchase, to 10^-9 t; so what it costs is what the solver reckons
+            with. Otherwise one need is filled after the other, which makes few shares of many needs.
         :return: for each purchase its shares.
         """
-        open_needs = iter(self.needs)
-        need, missing = next(open_needs), self.needs[0].offset_tonnes
+        missing = [_nanotonnes(need.offset_tonnes) for need in self.needs]
         for quantity, cost in parts:
+            all_missing = sum(missing)
+            bought = min(_nanotonnes(quantity), all_missing)
             shares: list[Share] = []
-            left = quantity
-            while left:
-                tonnes = min(left, missing)
-                share = share_of_cost(cost, tonnes, quantity)
-                shares.append(Share(need.entity, need.month, need.emitted_tonnes, tonnes, share))
-                left, missing = _EXACT.subtract(left, tonnes), _EXACT.subtract(missing, tonnes)
-                if not missing:
-                    following = next(open_needs, None)
-                    if following is None:
-                        break
-                    need, missing = following, following.offset_tonnes
+            passed = handed_out = 0
+            for at, (need, amount) in enumerate(zip(self.needs, missing, strict=True)):
+                passed += amount
+                # What is handed out so far is rounded, not each share: so they add up, and none is more than is missing.
+                due = passed * bought // all_missing if in_proportion else min(passed, bought)
+                if part := due - handed_out:
+                    tonnes = Decimal(part).scaleb(-_DIGITS, _EXACT).normalize(_EXACT)
+                    share = share_of_cost(cost, tonnes, quantity)
+                    shares.append(Share(need.entity, need.month, need.emitted_tonnes, tonnes, share))
+                missing[at], handed_out = amount - part, due
             yield shares
+
+
+def _nanotonnes(tonnes: Decimal) -> int:
+    return int(tonnes.scaleb(_DIGITS, _EXACT))
 
 
 def pooled(needs: Iterable[Need], dedication: Dedication) -> list[Pool]:

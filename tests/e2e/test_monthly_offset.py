@@ -159,7 +159,7 @@ def test_a_preview_says_what_would_be_bought_and_plans_nothing(stand: Stand, emi
     run_id = stand.run(MONTHLY_OFFSET, conf)
 
     assert stand.links(run_id) == []
-    (line,) = stand.airflow.api.xcom(MONTHLY_OFFSET, run_id, "plan", key="preview")
+    (line,) = stand.airflow.api.xcom(MONTHLY_OFFSET, run_id, "plan", key="preview")["purchases"]
     assert (line["shares"][0]["entity"], line["quantity_tonnes"]) == ("previewed", "0.06")
 
 

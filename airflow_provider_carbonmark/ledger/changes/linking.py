@@ -1,5 +1,5 @@
 """
-What a task orders without a plan, and the links of purchases: never two live ones. Transactions are the caller's.
+What a task orders without a plan, what purchases cost, and their links: never two live ones. Transactions are the caller's.
 
 A link that can't be paid any more stays the current one until the next is made. That one is asked for under the next number, which nobody
 sees; when it is made, it takes the place of the other in one transaction.
@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, insert, update
+from sqlalchemy import Connection, and_, insert, select, update
 
 from airflow_provider_carbonmark.ledger.changes import transitions
-from airflow_provider_carbonmark.ledger.names import LedgerError, Run, State, Task
+from airflow_provider_carbonmark.ledger.limits import Limits, limits_passed
+from airflow_provider_carbonmark.ledger.names import LedgerError, LimitsPassedError, Run, State, Task
 from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase, with_reference
+from airflow_provider_carbonmark.ledger.questions.coverage import is_run, run_costs
 from airflow_provider_carbonmark.ledger.tables.database import outrun_if_taken
 from airflow_provider_carbonmark.ledger.tables.rows import (
     change_purchase,
@@ -96,6 +98,34 @@ def _give_up(connection: Connection, purchase: Purchase, run: Run, order: Order,
         change_purchase(connection, purchase, transitions.failed(purchase, reason, now, run))
     elif purchase.state is State.LINK_MADE:
         change_purchase(connection, purchase, transitions.declined(purchase, run, reason, now))
+
+
+def write_cost(
+    connection: Connection,
+    id: int,
+    rule: Callable[[Purchase], transitions.Changes],
+    limits: Limits | None,
+) -> Purchase:
+    """
+    Write down what a purchase costs now.
+
+    :param rule: what that changes.
+    :raises LimitsPassedError: when with that its run would pass a limit; says which.
+    """
+    if limits:
+        # All that the run buys, so that of two that together pass a limit one sees the other. In the order of all who lock several.
+        of_run = select(purchases.c.id).where(is_run(find_purchase(connection, id).run))
+        in_order = of_run.order_by(purchases.c.planned_at, purchases.c.id)
+        connection.execute(in_order.with_for_update()).all()
+    known = lock_purchase(connection, id)
+    purchase = change_purchase(connection, known, rule(known))
+    if limits:
+        cost, by_entity = run_costs(connection, purchase.run, purchase.test_mode)
+        entities = {share.entity for share in purchase.allocations}
+        its_own = {entity: cost for entity, cost in by_entity.items() if entity in entities}
+        if passed := limits_passed(limits, cost, its_own):
+            raise LimitsPassedError(passed)
+    return purchase
 
 
 def ask_link(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from airflow_provider_carbonmark.ledger.changes.bringing import Brought
+    from airflow_provider_carbonmark.ledger.limits import Limits
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -120,11 +121,16 @@ class Purchases:
         doing = f"Ordering for task {task.task_id!r}"
         return self._write(doing, linking.order_once, task, order, test_mode, now, instead_of)
 
-    def quoted(self, id: int, run: Run, cost_usd: Decimal) -> Purchase:
-        """Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned."""
+    def quoted(self, id: int, run: Run, cost_usd: Decimal, limits: Limits | None = None) -> Purchase:
+        """
+        Write down what the purchase costs by the quote, USD, rounded up to 10^-9; only while it is planned.
+
+        :param limits: of all that its run buys.
+        :raises LimitsPassedError: when it would pass one of them; nothing is written, so that it counts for nothing.
+        """
         # Whether Carbonmark rounds is not documented: price times quantity in floats has 17 digits.
         cost = rounded_up(cost_usd)
-        return self._change(id, lambda purchase: transitions.quoted(purchase, run, cost))
+        return self._write_cost(id, lambda purchase: transitions.quoted(purchase, run, cost), limits)
 
     def ask_link(
         self,
@@ -180,10 +186,14 @@ class Purchases:
         doing = f"Writing down what was said of purchase {id}"
         return self._write(doing, linking.say_unpaid, id, number, said_by, now)
 
-    def requoted(self, id: int, after: int, cost_usd: Decimal) -> Purchase:
-        """Write down what the link after the current one would cost, USD, rounded up to 10^-9; without effect once it is made."""
+    def requoted(self, id: int, after: int, cost_usd: Decimal, limits: Limits | None = None) -> Purchase:
+        """
+        Write down what the link after the current one would cost, likewise; without effect once it is made.
+
+        :raises LimitsPassedError: likewise.
+        """
         cost = rounded_up(cost_usd)
-        return self._change(id, lambda purchase: transitions.requoted(purchase, after, cost))
+        return self._write_cost(id, lambda purchase: transitions.requoted(purchase, after, cost), limits)
 
     def ask_next_link(
         self,
@@ -335,6 +345,11 @@ class Purchases:
             return change_purchase(connection, purchase, rule(purchase))
 
         return self._write(f"Changing purchase {id}", change)
+
+    def _write_cost(
+        self, id: int, rule: Callable[[Purchase], transitions.Changes], limits: Limits | None
+    ) -> Purchase:
+        return self._write(f"Writing down what purchase {id} costs", linking.write_cost, id, rule, limits)
 
     def _read(self, otherwise: T, query: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         """Return what a query finds; something else where nothing was ever written."""

@@ -240,10 +240,16 @@ def test_every_try_asks_the_price_again_and_over_max_cost_the_purchase_stays_pla
 def test_the_plan_s_limits_hold_for_all_links_of_the_run_together(dag_run, ledger, sandbox, limit):
     entity = "web" if limit == "max_cost_per_entity_usd" else "api"
     limits = Limits(**{limit: Decimal(12)})
-    first, second = dag_run.plan([stated("1"), stated("1", entity, "2026-11")], limits=limits)
+    emissions = [stated("1"), stated("1", entity, "2026-11"), stated("1", entity, "2026-12")]
+    _, second, _ = dag_run.plan(emissions, limits=limits)
     dag_run.run("checkout", 0, limits=limits)
-    sandbox.state.listings[second["asset_price_source_id"]].purchase_price = Decimal("11.95")
+    listing = sandbox.state.listings[second["asset_price_source_id"]]
+    price, listing.purchase_price = listing.purchase_price, Decimal("11.95")
     with pytest.raises(AirflowFailException, match=f"{limit} is 12 USD.*Raise the limit"):
         dag_run.run("checkout", 1, limits=lambda context: limits)
     assert len(sandbox.state.checkouts) == 1
-    assert ledger.purchase(second["purchase"]).cost_usd == Decimal("11.95")
+    # What was refused counts for nothing: the others go on.
+    assert f"{ledger.purchase(second['purchase']).cost_usd:f}" == second["cost_usd"]
+    listing.purchase_price = price
+    dag_run.run("checkout", 2, limits=limits)
+    assert len(sandbox.state.checkouts) == 2

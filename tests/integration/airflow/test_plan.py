@@ -227,13 +227,13 @@ def test_a_listing_that_expires_before_a_link_would_is_left_out(
         assert len(dag_run.plan()) == 1
 
 
-def test_by_default_nothing_is_planned_that_no_card_can_pay(dag_run, monkeypatch, logged):
+def test_by_default_nothing_is_planned_that_no_card_can_pay(dag_run, airflow, monkeypatch, logged):
     monkeypatch.delenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD")
-    # The cheapest listing has 3.2 t for 0.10 USD each.
-    for preview, planned in ((True, []), (False, [("web", "1.89")])):
+    for preview, planned in ((False, [("web", "1.89")]), (True, [])):
         made = dag_run.plan([stated("1.5"), stated("0.003", "api")], preview=preview)
         assert [(each["entity"], each["cost_usd"]) for each in made] == planned
-        assert "api, 2026-10 are not bought now, carried over: 0.00378 USD is below" in logged()
+    (left,) = airflow.pull(dag_run.task("plan"), "preview")["carried_over"]
+    assert logged().count(f"{left['entity']}, 2026-10 are not bought now, {left['reason']}") == 2
 
 
 def test_the_supply_margin_holds_for_what_several_runs_buy_of_a_listing(dag_run, second, ledger, sandbox):
@@ -265,7 +265,7 @@ def test_a_preview_says_what_would_be_planned_and_writes_nothing(
 ):
     assert dag_run.plan(BOTH, preview=preview) == []
     assert tables(url) == []
-    shown = airflow.pull(dag_run.task("plan"), "preview")
+    shown = airflow.pull(dag_run.task("plan"), "preview")["purchases"]
     shares = [(share["entity"], share["quantity_tonnes"]) for line in shown for share in line.pop("shares")]
     assert shares == [("api", "1.234"), ("web", "0.5")]
     assert "2 purchases for 0.1734 USD in all" in logged()
@@ -273,7 +273,7 @@ def test_a_preview_says_what_would_be_planned_and_writes_nothing(
     for line, told in zip(planned, shown, strict=True):
         assert told.items() <= line.items()
     assert dag_run.plan(BOTH, preview=preview) == []
-    assert airflow.pull(dag_run.task("plan"), "preview") == []
+    assert airflow.pull(dag_run.task("plan"), "preview") == {"purchases": [], "carried_over": []}
     assert {line.state for line in ledger.lines()} == {State.PLANNED}
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.limits import Limits
+from airflow_provider_carbonmark.ledger.names import LimitsPassedError, Run, State
 from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Plan, PlannedPurchase
 from tests.integration.ledger.parts import (
     FIRST,
@@ -21,6 +23,7 @@ from tests.integration.ledger.parts import (
     SECOND,
     THIRD,
     Buyer,
+    Rival,
     become,
     bring,
     buying,
@@ -30,11 +33,15 @@ from tests.integration.ledger.parts import (
     everybody,
     line,
     link,
+    on_commit,
     only,
     plan,
     preview,
     stating,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 
 def test_a_plan_is_written_as_it_was_made(ledger: Ledger) -> None:
@@ -107,7 +114,21 @@ def test_the_planner_is_told_what_its_run_spends_already(ledger: Ledger) -> None
     become(ledger, next(each for each in plan(ledger, buying()) if entity(each) == "api"), "failed")
     plan(ledger, buyer)
     assert buyer.told[1].run_cost_usd == Decimal(10)
-    assert ledger.run_costs(FIRST, test_mode=False) == (Decimal(10), buyer.told[1].run_cost_by_entity)
+
+
+def test_of_two_prices_that_together_pass_a_limit_one_is_refused_and_counts_for_nothing(
+    ledger: Ledger, engine: Engine, rival: Rival
+) -> None:
+    one, other = plan(ledger, buying(line("api", "2"), line("web", "2")))
+
+    def price(ledger: Ledger, of: Purchase) -> Purchase:
+        return ledger.quoted(of.id, FIRST, Decimal(7), Limits(max_cost_per_run_usd=Decimal(13)))
+
+    on_commit(engine, lambda: rival.start(lambda ledger: price(ledger, other), until="FOR UPDATE"))
+    assert price(ledger, one).cost_usd == 7
+    with pytest.raises(LimitsPassedError, match="all together 14 USD, where max_cost_per_run_usd is 13 USD"):
+        rival.result()
+    assert ledger.purchase(other.id) == other
 
 
 def test_nothing_is_written_when_the_plan_is_refused(ledger: Ledger) -> None:

@@ -11,6 +11,7 @@ from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.values import Coverage, Covered, Need, Plan
 from airflow_provider_carbonmark.planning import NoListingError, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
+from airflow_provider_carbonmark.planning.limits import NO_LIMITS, Limits
 from airflow_provider_carbonmark.planning.pools import pooled
 from tests.unit.planning.market import NOW, WITH_PURO, offer
 
@@ -52,17 +53,21 @@ def situations(draw: st.DrawFn):
         for name in "abc"
     ]
     minimum = Decimal(draw(st.sampled_from(["0", "0.5", "4"])))
-    return emissions, draw(coverages(emissions)), listings, draw(st.sampled_from(DEDICATIONS)), minimum
+    # One that binds nobody, but for how purchases are shared out.
+    limits = draw(st.sampled_from([NO_LIMITS, Limits(max_cost_per_entity_usd=Decimal(1000))]))
+    dedication = draw(st.sampled_from(DEDICATIONS))
+    return emissions, draw(coverages(emissions)), listings, dedication, minimum, limits
 
 
 def plan_of(situation) -> Plan:
-    emissions, coverage, listings, dedication, minimum = situation
+    emissions, coverage, listings, dedication, minimum, limits = situation
     return plan_purchases(
         emissions,
         coverage,
         listings,
         dedication=dedication,
         filters=WITH_PURO,
+        limits=limits,
         minimum_payment_usd=minimum,
         now=NOW,
     )
@@ -106,10 +111,10 @@ def test_every_need_is_bought_or_carried_over_to_the_last_digit_and_nothing_else
 
 @given(situations())
 def test_what_is_carried_over_could_be_bought_but_for_the_least_payment(situation):
-    _, _, listings, dedication, minimum = situation
+    _, _, listings, dedication, minimum, limits = situation
     reasons = {left.need: left.reason for left in planned(situation).carried_over}
     for pool in pooled(reasons, dedication):
-        alone = plan_of(([], Coverage(abandoned=pool.needs), listings, dedication, Decimal(0)))
+        alone = plan_of(([], Coverage(abandoned=pool.needs), listings, dedication, Decimal(0), limits))
         is_too_little = alone.cost_usd < minimum
         assert is_too_little or "can't be bought without a payment below" in reasons[pool.needs[0]]
 
@@ -117,7 +122,7 @@ def test_what_is_carried_over_could_be_bought_but_for_the_least_payment(situatio
 @settings(max_examples=200)
 @given(situations())
 def test_a_purchase_is_what_can_be_bought_and_paid_shared_out_but_for_its_rounding(situation):
-    *_, listings, _, minimum = situation
+    _, _, listings, _, minimum, _ = situation
     by_source = {one.source_id: one for one in listings}
     sold, of_texts = Counter(), defaultdict(list)
     for one in planned(situation).purchases:
