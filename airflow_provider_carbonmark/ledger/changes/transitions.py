@@ -101,7 +101,8 @@ def next_link_asked(purchase: Purchase, after: int, now: datetime) -> Link:
     if link.number >= MOST_LINKS:
         raise NoNextLinkError(
             Words(
-                "There were %(number)s payment pages for this purchase, and there are no more.",
+                "There were %(number)s payment pages for this purchase, and there are no more. Have it declined in Airflow: what it was "
+                "for is bought anew then.",
                 number=MOST_LINKS,
             )
         )
