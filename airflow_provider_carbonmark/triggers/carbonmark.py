@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.errors import (
+    AccessDeniedError,
+    CarbonmarkError,
+    InvalidInputError,
+    TransportError,
+)
 from airflow_provider_carbonmark.api.retirement import Outcome, Verdict
 from airflow_provider_carbonmark.api.waiting import (
     WaitTerms,
@@ -124,7 +129,7 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             if verdict.reason != said:
                 self.log.info("%s", verdict.reason)
                 said = verdict.reason
-            left = (self.deadline - datetime.now(UTC)).total_seconds()
+            left = self._left()
             if left <= 0:
                 return {"outcome": TIMEOUT, "reason": verdict.reason}
             pause = next_pause(waited, self.poke_interval, self.max_wait)
@@ -133,9 +138,19 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             del answer, verdict
             await asyncio.sleep(pause)
 
+    def _left(self) -> float:
+        return (self.deadline - datetime.now(UTC)).total_seconds()
+
     async def _poll(self, shared: SharedClient) -> Payment | CarbonmarkError:
+        # The last poll has its whole time. Where all of them hang, more waits queue for their turn than would get it by then.
+        longest = max(0.0, self._left()) + shared.connection.settings.timeout
         try:
-            return await shared.get_payment(self.terms.payment_id)
+            async with asyncio.timeout(longest):
+                return await shared.get_payment(self.terms.payment_id)
+        except TimeoutError:
+            return TransportError(
+                f"Payment {self.terms.payment_id!r} was not asked for: polls of connection {self.carbonmark_conn_id!r} before it took too long"
+            )
         except AccessDeniedError:
             raise
         except CarbonmarkError as error:

@@ -1,8 +1,7 @@
 """
-The step from version 2, which had one link for each purchase: neither what a link was to cost, nor until when it could be paid. At first
-it had one allocation for each purchase, too, without a cost of its own.
+The step from version 2, which had one link for each purchase: neither what a link was to cost, nor until when it could be paid.
 
-New columns are added to the tables as they are; nothing else of them changes.
+At first it had one allocation for each purchase, too, without a cost of its own. New columns are added to the tables as they are; nothing else of them changes.
 """
 
 from __future__ import annotations
