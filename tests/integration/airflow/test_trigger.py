@@ -116,6 +116,17 @@ async def test_a_restarted_triggerer_goes_on_where_it_was(sandbox, clock, buy):
     assert clock.elapsed == pytest.approx(600, abs=0.1)
 
 
+@pytest.mark.parametrize("apart", [timedelta(minutes=7), -timedelta(minutes=7)])
+async def test_a_worker_whose_clock_is_off_neither_ends_nor_delays_the_wait_for_a_payment_that_is_not_there_yet(
+    sandbox, clock, buy, apart
+):
+    sandbox.state.change_switches(payment_visible_seconds=60, retirement_seconds=0)
+    _, payment_id = buy()
+    event = await fire(make_trigger(payment_id, started=START + apart, seconds=86_400))
+    assert event["outcome"] == "retired"
+    assert clock.elapsed < 300
+
+
 async def test_a_deadline_that_passed_while_no_triggerer_ran_still_gets_a_last_poll(sandbox, clock, buy):
     _, payment_id = buy()
     clock.advance(100_000)
