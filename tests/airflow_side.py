@@ -1,4 +1,4 @@
-"""Which tests can differ by Airflow's version: those that import something of it, however far down."""
+"""Which tests can differ by Airflow's version: those that import something of it, however far down, or run it as a program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def needs_airflow(path: Path) -> bool:
-    """Return whether a test, or a conftest beside it, leads to an import of Airflow, at its top or in a function."""
+    """Return whether a test, or a conftest beside it, leads to an import of Airflow, at its top or in a function, or to its program."""
+    if b'"-m", "airflow"' in path.read_bytes():
+        return True
     beside = path.with_name("conftest.py")
     seen = {path} if beside.parent.parent == ROOT / "tests" or not beside.exists() else {path, beside}
     left = list(seen)

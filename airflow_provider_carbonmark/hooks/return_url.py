@@ -81,12 +81,14 @@ def next_urls(ledger: Ledger, token: Token, before: Mapping[str, Any]) -> dict[s
     Return ``success_url`` and ``cancel_url`` for the link after another.
 
     :param token: of that other link.
-    :param before: what Carbonmark was asked for with that one. Addresses that a DAG's author gave stay as they are.
+    :param before: what Carbonmark was asked for with that one. Addresses that a DAG's author gave stay as they are; of a link of a
+        ledger of version 1, only those are known.
     """
-    key = key_of(ledger)
-    old, new = (sign(each, key) for each in (token, replace(token, link=token.link + 1)))
+    key, following = key_of(ledger), replace(token, link=token.link + 1)
+    old, new = (sign(each, key) for each in (token, following))
     names = ("success_url", "cancel_url")
-    return {name: re.sub(f"/{re.escape(old)}$", f"/{new}", str(before[name])) for name in names}
+    kept = {name: re.sub(f"/{re.escape(old)}$", f"/{new}", before[name]) for name in names if name in before}
+    return kept if len(kept) == len(names) else return_urls(ledger, following) | kept
 
 
 def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:

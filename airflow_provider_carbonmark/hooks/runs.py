@@ -124,7 +124,9 @@ def _is_test() -> bool:
     Airflow offers no public way to tell; seen on 3.2.2, 3.3.2 and 3.4.0b2: there, the supervisor that a task talks to is in the same
     process. Where that changes, a test counts as a run of the deployment, as it did before.
     """
-    from airflow.sdk.execution_time import task_runner
-
+    try:
+        from airflow.sdk.execution_time import task_runner
+    except ImportError:
+        return False
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     return type(comms).__name__ == "InProcessSupervisorComms"

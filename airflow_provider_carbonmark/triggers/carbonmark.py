@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_carbonmark.api.errors import AccessDeniedError, CarbonmarkError, InvalidInputError
+from airflow_provider_carbonmark.api.errors import (
+    AccessDeniedError,
+    CarbonmarkError,
+    InvalidInputError,
+    TransportError,
+)
 from airflow_provider_carbonmark.api.retirement import Outcome, Verdict
 from airflow_provider_carbonmark.api.waiting import (
     WaitTerms,
@@ -88,13 +93,16 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
         # Only the triggerer needs aiohttp and a client, not the worker that defers.
         from airflow_provider_carbonmark.hooks.shared_client import forget, shared_client
 
-        await asyncio.sleep(max(0.0, (self.not_before - datetime.now(UTC)).total_seconds()))
+        # No longer than it was to be, though the worker's clock may be ahead.
+        pause = min(self.not_before - datetime.now(UTC), self.not_before - self.started_at)
+        await asyncio.sleep(max(0.0, pause.total_seconds()))
+        begun = datetime.now(UTC)
         refused = None
         while True:
             try:
                 async with shared_client(self.carbonmark_conn_id) as shared:
                     try:
-                        return await self._watch(shared)
+                        return await self._watch(shared, begun)
                     except AccessDeniedError as error:
                         # The key may have been replaced since the connection was read, so it is read again once.
                         if shared.connection == refused:
@@ -104,13 +112,17 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             except InvalidInputError as error:
                 return _event(Verdict(Outcome.UNTOLD, str(error)))
 
-    async def _watch(self, shared: SharedClient) -> dict[str, Any]:
-        """Poll until something final is known, and return the event that says so."""
+    async def _watch(self, shared: SharedClient, begun: datetime) -> dict[str, Any]:
+        """
+        Poll until something final is known, and return the event that says so.
+
+        :param begun: when this triggerer polled first: a worker's clock that is behind must not use up the time for what isn't there yet.
+        """
         said = ""
         while True:
             answer = await self._poll(shared)
-            waited = (datetime.now(UTC) - self.started_at).total_seconds()
-            verdict = weigh(answer, self.terms, test_mode=shared.connection.test_mode, waited=waited)
+            here = (datetime.now(UTC) - begun).total_seconds()
+            verdict = weigh(answer, self.terms, test_mode=shared.connection.test_mode, waited=here)
             if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
                 self.log.info("%s", verdict.reason)
                 return {
@@ -124,18 +136,29 @@ class CarbonmarkRetirementTrigger(BaseTrigger):
             if verdict.reason != said:
                 self.log.info("%s", verdict.reason)
                 said = verdict.reason
-            left = (self.deadline - datetime.now(UTC)).total_seconds()
+            left = self._left()
             if left <= 0:
                 return {"outcome": TIMEOUT, "reason": verdict.reason}
+            waited = (datetime.now(UTC) - self.started_at).total_seconds()
             pause = next_pause(waited, self.poke_interval, self.max_wait)
             pause = min(max(pause, asked_to_pause(answer)), left)
             # What waits hold on to while they sleep, the garbage collector walks through again and again.
             del answer, verdict
             await asyncio.sleep(pause)
 
+    def _left(self) -> float:
+        return (self.deadline - datetime.now(UTC)).total_seconds()
+
     async def _poll(self, shared: SharedClient) -> Payment | CarbonmarkError:
+        # The last poll has its whole time. Where all of them hang, more waits queue for their turn than would get it by then.
+        longest = max(0.0, self._left()) + shared.connection.settings.timeout
         try:
-            return await shared.get_payment(self.terms.payment_id)
+            async with asyncio.timeout(longest):
+                return await shared.get_payment(self.terms.payment_id)
+        except TimeoutError:
+            return TransportError(
+                f"Payment {self.terms.payment_id!r} was not asked for: polls of connection {self.carbonmark_conn_id!r} before it took too long"
+            )
         except AccessDeniedError:
             raise
         except CarbonmarkError as error:

@@ -1,5 +1,5 @@
 """
-The only file that touches Airflow's internals: who is signed in, and which DAGs they may read.
+The only file that touches Airflow's internals for readers: who is signed in, and which DAGs they may read.
 
 Runs in the API server. Import it late: plugins are imported by every process, and all this is loaded in an API server only. Each
 supported version of Airflow is tested, because none of it is Airflow's public interface.
@@ -7,7 +7,6 @@ supported version of Airflow is tested, because none of it is Airflow's public i
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -18,18 +17,7 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
     from fastapi import Request
 
-__all__ = ["get_user", "name_of", "readable_dag_ids", "url_behind_sign_in"]
-
-log = logging.getLogger(__name__)
-
-
-async def name_of(request: Request) -> str | None:
-    """Return who is signed in; None where nobody is, or nobody can tell."""
-    try:
-        return str((await get_user(request, None, None)).get_name())
-    except Exception as error:
-        log.debug("Nobody is signed in: %r", error)
-        return None
+__all__ = ["get_user", "readable_dag_ids", "url_behind_sign_in"]
 
 
 def readable_dag_ids(user: BaseUser) -> set[str]:

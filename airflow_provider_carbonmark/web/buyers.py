@@ -21,7 +21,7 @@ from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.hooks.return_url import LONGEST_TEXT, PREFIX, own_addresses
 from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
-from airflow_provider_carbonmark.web import access
+from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.desk import Desk, Limits
 from airflow_provider_carbonmark.web.languages import preferred
 from airflow_provider_carbonmark.web.paying import Lead, PayVisits, Said, Sight
@@ -111,7 +111,7 @@ def create_app(limits: Limits | None = None) -> FastAPI:
             if not _is_from_its_own_page(request):
                 return Page.ELSEWHERE
             form = await _form(request)
-            return await pay_visits.say(id, form, await access.name_of(request))
+            return await pay_visits.say(id, form, await waking.name_of(request))
 
         return _pay_page(request, await within_its_time(say(), Page.LATER), token)
 

@@ -58,6 +58,7 @@ class Limits:
     :param check: until Carbonmark counts as out of reach.
     :param waking: until the page says that nobody was told.
     :param hanging: until a thread counts as hanging, and makes room for another.
+    :param stuck: until nobody waits any longer for a visit, or for the key, whose connection may be dead: the next look begins another.
     :param key_again: between two readings of the ledger's key, where there is one.
     :param key_retry: the same, where there is none.
     """
@@ -66,6 +67,7 @@ class Limits:
     check: float = 8.0
     waking: float = 3.0
     hanging: float = 15.0
+    stuck: float = 60.0
     key_again: float = 60.0
     key_retry: float = 2.0
 
@@ -102,11 +104,10 @@ class Desk:
         self.ledger, self.carbonmark, self._airflow = (
             Threads(_AT_ONCE, hanging=_HANGING, seconds=limits.hanging) for _ in range(3)
         )
-        self.key = LedgerKey(
-            lambda: self.ledger.run(_signing_key), again=limits.key_again, retry=limits.key_retry
-        )
+        self.key = LedgerKey(self._read_key, again=limits.key_again, retry=limits.key_retry)
         self._waker = waking.Waker()
         self._turned_away: set[Hashable] = set()
+        self._visits: set[asyncio.Task[Any]] = set()
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
         self._being_woken: set[asyncio.Task[bool]] = set()
 
@@ -119,17 +120,29 @@ class Desk:
         """
         under_way = self._under_way.get(key)
         if under_way is None:
-            if len(self._under_way) >= _MOST_UNDER_WAY:
+            if len(self._visits) >= _MOST_UNDER_WAY:
                 raise TooManyVisitsError
             under_way = self._under_way[key] = asyncio.create_task(visit())
+            self._visits.add(under_way)
             under_way.add_done_callback(partial(self._ended, key))
+            asyncio.get_running_loop().call_later(self.limits.stuck, self._let_go, key, under_way)
         found: T = await asyncio.shield(under_way)
         return found
 
+    def _let_go(self, key: Hashable, visit: asyncio.Task[Any]) -> None:
+        if self._under_way.get(key) is visit:
+            del self._under_way[key]
+
     def _ended(self, key: Hashable, visit: asyncio.Task[Any]) -> None:
-        del self._under_way[key]
+        self._visits.discard(visit)
+        self._let_go(key, visit)
         if not visit.cancelled() and (error := visit.exception()):
             log.error("A buyer's visit to %s could not be handled", key, exc_info=error)
+
+    async def _read_key(self) -> bytes | None:
+        # Everybody waits for the same reading.
+        async with asyncio.timeout(self.limits.stuck):
+            return await self.ledger.run(_signing_key)
 
     async def find(self, purchase: int, token: Token | None = None) -> Found | None:
         """

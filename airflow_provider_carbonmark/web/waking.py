@@ -1,5 +1,5 @@
 """
-The only file that touches Airflow's internals for buyers: a connection as Airflow keeps it, a parked task's request, and the answer to it.
+The only file that touches Airflow's internals for buyers: who is signed in, a connection, a parked task's request, and the answer to it.
 
 None of it is Airflow's public interface. So all of it is imported when it is needed, each supported version is tested, and where it
 fails, the payment is in the ledger already: the task finds it there when it is next run.
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection
 
 if TYPE_CHECKING:
+    from fastapi import Request
+
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.ledger.names import Task
 
@@ -31,6 +33,17 @@ def settings_of(conn_id: str) -> ClientSettings:
     from airflow.models.connection import Connection
 
     return CarbonmarkConnection.of(Connection.get_connection_from_secrets(conn_id)).settings
+
+
+async def name_of(request: Request) -> str | None:
+    """Return who is signed in; None where nobody is, or nobody can tell."""
+    try:
+        from airflow.api_fastapi.core_api.security import get_user
+
+        return str((await get_user(request, None, None)).get_name())
+    except Exception as error:
+        log.debug("Nobody is signed in: %r", error)
+        return None
 
 
 class Waker:

@@ -6,7 +6,8 @@ Its table had the name that the purchases have now. It is put aside as ``carbonm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -31,6 +32,7 @@ from airflow_provider_carbonmark.ledger.tables.schema import allocations, links,
 from airflow_provider_carbonmark.ledger.tables.version_2 import add_columns
 
 _ROWS_AT_ONCE: Final = 1_000
+_OURS: Final = re.compile(r"/carbonmark/(return|cancelled)/[^/]+$")
 
 _old = Table(
     "carbonmark_ledger_1",
@@ -132,7 +134,7 @@ def _link(row: RowMapping, deployment: str) -> dict[str, Any]:
         "number": 1,
         "current_of": row["id"],
         "url": row["checkout_url"],
-        "request": request,
+        "request": _request(request),
         # Version 1 forgot the key once the answer was stored.
         "idempotency_key": row["idempotency_key"] or "",
         "conn_id": request.get("carbonmark_conn_id", ""),
@@ -147,6 +149,15 @@ def _link(row: RowMapping, deployment: str) -> dict[str, Any]:
         "payment_id": checkout.get("payment_id"),
         "outcome": "paid" if row["payment_id"] else outcomes.get(row["state"]),
     }
+
+
+def _request(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as it is sent today; without this Airflow's own addresses, whose tokens nobody reads any more."""
+    texts = {name: before[name] for name in ("beneficiary_name", "retirement_message") if name in before}
+    sent = {name: before[name] for name in ("asset_price_source_id", "quantity_tonnes") if name in before}
+    addresses = {name: before.get(name, "") for name in ("success_url", "cancel_url")}
+    given = {name: url for name, url in addresses.items() if url and not _OURS.search(url)}
+    return sent | given | {"metadata": before.get("metadata", {}) | texts}
 
 
 def _payments(row: RowMapping) -> Iterator[dict[str, Any]]:

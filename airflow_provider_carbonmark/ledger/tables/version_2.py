@@ -1,7 +1,7 @@
 """
 The step from version 2, which had one link for each purchase: neither what a link was to cost, nor until when it could be paid.
 
-New columns are added to the tables as they are; nothing else of them changes.
+At first it had one allocation for each purchase, too, without a cost of its own. New columns are added to the tables as they are; nothing else of them changes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Column, inspect, null, select, text, update
+from sqlalchemy.schema import CreateColumn
 
 from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ADDED: Final = (
+    allocations.c.cost_usd,
+    allocations.c.rounding_tonnes,
+    allocations.c.reason,
     purchases.c.base_unit_price_usd,
     purchases.c.retired_at_told,
     purchases.c.reminded_at,
@@ -42,14 +46,22 @@ def add_columns(connection: Connection, columns: tuple[Column[object], ...]) -> 
         if not inspector.has_table(table):
             continue
         if column.name not in {known["name"] for known in inspector.get_columns(table)}:
-            kind = column.type.compile(dialect=connection.dialect)
-            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column.name} {kind}"))
+            described = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {described}"))
 
 
 def carry_over(connection: Connection) -> None:
     """Say of each link what it was to cost and until when it can be paid, and of entities what they are called now; the caller commits."""
     cost = select(purchases.c.cost_usd).where(purchases.c.id == links.c.purchase_id).scalar_subquery()
     connection.execute(update(links).where(links.c.cost_usd.is_(null())).values(cost_usd=cost))
+    is_whole = (
+        purchases.c.id == allocations.c.purchase_id,
+        purchases.c.quantity_tonnes == allocations.c.quantity_tonnes,
+    )
+    of_whole = select(purchases.c.cost_usd).where(*is_whole).scalar_subquery()
+    connection.execute(
+        update(allocations).where(allocations.c.cost_usd.is_(null())).values(cost_usd=of_whole)
+    )
     untold = select(links.c.purchase_id, links.c.number, links.c.made_at).where(
         links.c.made_at.is_not(None), links.c.expires_at.is_(None), links.c.url.not_like(_FOR_EVER)
     )

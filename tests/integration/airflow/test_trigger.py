@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -22,12 +23,14 @@ from tests.integration.airflow.parts import START, fire, polls, stored
 STUCK = "4000000000001026"
 
 
-def make_trigger(payment_id: str, *, seconds: float = 600, **terms) -> CarbonmarkRetirementTrigger:
+def make_trigger(
+    payment_id: str, *, started: datetime = START, seconds: float = 600, **terms
+) -> CarbonmarkRetirementTrigger:
     return CarbonmarkRetirementTrigger(
         carbonmark_conn_id="carbonmark_default",
         terms=WaitTerms(payment_id=payment_id, **terms).to_json(),
-        started_at=START.isoformat(),
-        deadline=(START + timedelta(seconds=seconds)).isoformat(),
+        started_at=started.isoformat(),
+        deadline=(started + timedelta(seconds=seconds)).isoformat(),
         poke_interval=1,
         max_wait=300,
     )
@@ -113,10 +116,32 @@ async def test_a_restarted_triggerer_goes_on_where_it_was(sandbox, clock, buy):
     assert clock.elapsed == pytest.approx(600, abs=0.1)
 
 
+@pytest.mark.parametrize("apart", [timedelta(minutes=7), -timedelta(minutes=7)])
+async def test_a_worker_whose_clock_is_off_neither_ends_nor_delays_the_wait_for_a_payment_that_is_not_there_yet(
+    sandbox, clock, buy, apart
+):
+    sandbox.state.change_switches(payment_visible_seconds=60, retirement_seconds=0)
+    _, payment_id = buy()
+    event = await fire(make_trigger(payment_id, started=START + apart, seconds=86_400))
+    assert event["outcome"] == "retired"
+    assert clock.elapsed < 300
+
+
 async def test_a_deadline_that_passed_while_no_triggerer_ran_still_gets_a_last_poll(sandbox, clock, buy):
     _, payment_id = buy()
     clock.advance(100_000)
     assert (await fire(make_trigger(payment_id)))["outcome"] == "retired"
+
+
+async def test_waits_whose_polls_all_hang_end_in_time_although_they_queue(connect, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CARBONMARK__MAX_CONCURRENT_POLLS", "1")
+    started, most = datetime.now(UTC), timedelta(seconds=20)
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        connect(host=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
+        waits = [make_trigger("pay_1", started=started, seconds=1) for _ in range(40)]
+        events = await fire_all(waits)
+    assert {event["outcome"] for event in events} == {"timeout"}
+    assert datetime.now(UTC) - started < most
 
 
 async def test_a_failed_poll_is_followed_by_the_wait_s_own_pause(sandbox, clock, buy):

@@ -14,8 +14,7 @@ from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
 from airflow_provider_carbonmark.ledger.changes.linking import KEY_LIFETIME
 from airflow_provider_carbonmark.ledger.names import HasLinkError, NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.purchase import MOST_LINKS, Link, Purchase
-from airflow_provider_carbonmark.ledger.tables.schema import origins, source_files
-from airflow_provider_carbonmark.ledger.tables.version_2 import ADDED
+from airflow_provider_carbonmark.ledger.tables.schema import metadata
 from tests.integration.ledger.parts import (
     CONN_ID,
     FIRST,
@@ -207,17 +206,40 @@ def _of(need: Any) -> Any:
     return line(need.entity, need.offset_tonnes, need.month)
 
 
+#: The tables of version 2 as the code of commit 0d20726 made them, by name, and their columns.
+_RUN = "deployment dag_id run_id"
+_TASK = f"{_RUN} task_id map_index"
+VERSION_2 = {
+    "purchases": "id revision test_mode asset_price_source_id project_id registry vintage quantity_tonnes unit_price_usd cost_usd "
+    "beneficiary_name retirement_message state reason planned_at paid_at retired_at failed_at declined_at payment_id certificate_url "
+    f"transaction_hash explorer_url to_announce {_TASK} ordered_by handler_deployment handler_dag_id handler_run_id handled_since",
+    "allocations": f"id purchase_id entity month test_mode line emitted_tonnes quantity_tonnes stated_at {_RUN}",
+    "links": "purchase_id number current_of url request idempotency_key conn_id asked_at made_at expires_at payment_id outcome "
+    f"{_TASK}",
+    "payments": "purchase_id link payment_id source brought_by brought_at verified_at",
+    "waits": f"purchase_id task waits_since {_TASK}",
+    "ledger_version": "only_row version ledger signing_key",
+}
+
+
 def test_a_ledger_of_version_2_becomes_one_of_today(ledger: Ledger, engine: Engine, linked: Purchase) -> None:
-    links = ledger.links(linked.id)
-    untold = "UPDATE carbonmark_links SET expires_at = NULL"
-    columns = [f"ALTER TABLE {each.table.name} DROP COLUMN {each.name}" for each in ADDED]
+    links, lines = ledger.links(linked.id), ledger.lines()
     with engine.begin() as connection:
-        for table in (origins, source_files):
-            table.drop(connection)
-        for statement in (untold, *columns, "UPDATE carbonmark_ledger_version SET version = 2"):
-            connection.execute(text(statement))
+        for table in reversed(metadata.sorted_tables):
+            kept = VERSION_2.get(table.name.removeprefix("carbonmark_"), "").split()
+            if not kept:
+                table.drop(connection)
+                continue
+            for index in table.indexes:
+                if not {*index.columns.keys()} <= {*kept}:
+                    index.drop(connection)
+            for name in {*table.columns.keys()} - {*kept}:
+                connection.execute(text(f"ALTER TABLE {table.name} DROP COLUMN {name}"))
+        connection.execute(text("UPDATE carbonmark_links SET expires_at = NULL"))
+        connection.execute(text("UPDATE carbonmark_ledger_version SET version = 2"))
     today = Ledger(engine)
     assert (today.id, today.signing_key()) == (ledger.id, ledger.signing_key())
+    assert today.lines() == lines
     (link,) = today.links(linked.id)
     assert link.limits is None
     assert [today.files(), *(each.origin for each in today.lines())] == [[], None]

@@ -49,6 +49,13 @@ def expected_line(row: dict[str, Any]) -> PurchaseLine:
     )
 
 
+def as_sent_today(request: dict[str, Any]) -> dict[str, Any]:
+    """Give what was asked for as it is sent today; addresses with a token of version 1 lead nowhere."""
+    texts = {name: request[name] for name in ("beneficiary_name", "retirement_message")}
+    named = {name: request[name] for name in ("asset_price_source_id", "quantity_tonnes")}
+    return named | {"metadata": request["metadata"] | texts}
+
+
 def in_order(lines: list[PurchaseLine]) -> list[PurchaseLine]:
     """Return rows without their own numbers, which are new."""
     numberless = [replace(each, id=0) for each in lines]
@@ -70,7 +77,7 @@ def check_rows(ledger: Ledger) -> None:
         assert [(each.entity, each.line) for each in kept.allocations] == [(row["entity"], row["line"])]
         asked = row["idempotency_key"] or row["checkout"]
         assert kept.has_link is bool(row["checkout"])
-        assert (kept.link and kept.link.request) == (row["link_request"] if asked else None)
+        assert (kept.link and kept.link.request) == (as_sent_today(row["link_request"]) if asked else None)
         brought = {row["claimed_payment_id"]: None} | {row["payment_id"]: row["paid_at"]}
         brought.pop(None, None)
         assert {each.payment_id: each.verified_at for each in ledger.payments(kept.id)} == brought

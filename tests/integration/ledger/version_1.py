@@ -118,10 +118,10 @@ def _value(name: str, value: Any) -> Any:
     return State(value) if isinstance(kind, StateName) else value
 
 
-def make(engine: Engine, *, finished: bool = True) -> None:
+def make(engine: Engine, *, finished: bool = True, held: list[dict[str, Any]] | None = None) -> None:
     """Make the ledger; or what there is of it when its process died right before it told the version."""
     with engine.begin() as connection:
         metadata.create_all(connection)
         if finished:
-            connection.execute(insert(purchases), rows())
+            connection.execute(insert(purchases), held or rows())
             connection.execute(insert(versions).values(only_row=1, version=1))

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_provider_carbonmark import sandbox
+from airflow_provider_carbonmark.hooks.runs import is_over
+from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.sandbox.cards import cards_as_markdown
 from airflow_provider_carbonmark.sandbox.switches import Switches
 
@@ -22,7 +27,8 @@ def test_it_lists_every_card_and_every_switch():
     assert [name for name in Switches.model_fields if f"`{name}`" not in README] == []
 
 
-def test_its_example_passes_as_a_user_s_own_test(database, tmp_path):
+def test_its_example_passes_as_a_user_s_own_test(database, tmp_path, tmp_path_factory):
+    kept = tmp_path_factory.mktemp("kept")
     (example,) = [
         block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" in block
     ]
@@ -30,12 +36,20 @@ def test_its_example_passes_as_a_user_s_own_test(database, tmp_path):
     # Parsing the others takes longer than the test.
     for name in re.findall(r"^from (carbonmark_\w+) import", example, re.MULTILINE):
         shutil.copy(DAGS / f"{name}.py", tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"],
+    done = subprocess.run(
+        f"{sys.executable} -m pytest -q -p no:cacheprovider --basetemp={kept} test_example.py".split(),
         env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path), "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "1 passed" in run.stdout, run.stdout + run.stderr
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    # Its runs, by dag.test(), are none of the deployment's, and are over with their process.
+    (file,) = {each.resolve() for each in kept.glob("*/carbonmark-ledger.db")}
+    with closing(sqlite3.connect(file)) as ledger:
+        (run,) = (
+            Run(*row) for row in ledger.execute("SELECT dag_id, run_id, deployment FROM carbonmark_purchases")
+        )
+    assert run.deployment.startswith("(test ")
+    assert is_over({"ti": None})(run, datetime.now(UTC))

@@ -128,6 +128,12 @@ def test_what_every_pytest_run_imports_of_ours_is_one_module():
     assert loaded_by(f"{PACKAGE}.pytest_plugin", after="import pytest") == ours
 
 
+def test_buyers_are_served_where_what_is_not_public_of_airflow_is_another():
+    gone = ("airflow.api_fastapi", "airflow.models.hitl", "airflow.models.taskinstance")
+    loaded = loaded_by(f"{PACKAGE}.web.buyers", after=f"import sys\nsys.modules |= dict.fromkeys({gone})")
+    assert f"{PACKAGE}.web.waking" in loaded
+
+
 def test_the_plugin_costs_nothing_where_nothing_is_served():
     # Every Airflow process imports it; the first request to an API server brings the rest.
     loaded = loaded_by(f"{PACKAGE}.web.plugin", after=BASE)

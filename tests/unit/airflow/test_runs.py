@@ -126,6 +126,14 @@ def test_a_test_run_is_over_when_its_process_is_or_tests_another_or_after_a_day(
         assert ask(run, now() - timedelta(hours=25))
 
 
+def test_where_nothing_says_that_it_is_a_test_it_is_a_run_of_the_deployment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("airflow.sdk.execution_time.task_runner")
+    monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", None)
+    assert run_of(context()) == RUN
+
+
 @pytest.mark.usefixtures("in_test")
 def test_to_a_test_run_only_test_runs_are_over() -> None:
     ask = is_over(context())

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_carbonmark.ledger.names import Run, Source, State
 from airflow_provider_carbonmark.planning import Limits
-from tests.integration.ledger import parts as planning
+from tests.integration.ledger import parts as planning, version_1
 from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     DAG_ID,
@@ -172,6 +172,21 @@ def test_nobody_has_makes_the_next_link_and_leads_there(link, buyer, sandbox):
     url = buyer.pay(link, second.url)
     assert title(buyer.go(url)).startswith("Thank you")
     assert [(each.link, each.source) for each in link.ledger.payments(link.number)] == [(2, Source.RETURNED)]
+
+
+def test_a_link_of_version_1_is_followed_by_one_of_today(
+    make_link, ledger, listing, buyer, connect, tmp_path, engines
+):
+    row = next(each for each in version_1.rows() if each["entity"] == "linked")
+    asked = row["link_request"] | {"asset_price_source_id": listing}
+    engine = engines(f"sqlite:///{tmp_path}/ledger.db")
+    version_1.make(engine, held=[row | {"asset_price_source_id": listing, "link_request": asked}])
+    connect(asked["carbonmark_conn_id"])
+    link = Link({"purchase": row["id"]}, ledger).expired()
+    assert buyer.nobody_paid(link).headers["location"] == link.current
+    url = buyer.pay(link, link.current)
+    assert title(buyer.go(url)).startswith("Thank you")
+    assert link.paid_with == id_of(url)
 
 
 def test_who_is_signed_in_is_who_said_so(link, buyer):
