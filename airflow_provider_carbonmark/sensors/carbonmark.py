@@ -42,7 +42,7 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook, failing
 from airflow_provider_carbonmark.hooks.checkout import PURCHASE_KEY, find_purchase, parse_checkout
 from airflow_provider_carbonmark.hooks.ledger import keeping_books
 from airflow_provider_carbonmark.hooks.payment_check import Finding, take_typed
-from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.links import RetirementLink
 from airflow_provider_carbonmark.triggers.carbonmark import TIMEOUT, CarbonmarkRetirementTrigger
 
@@ -191,6 +191,7 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
         """Ask once. Only a proven retirement ends the wait well; what can't get better fails it without a retry."""
         with failing_without_retry():
             terms, test_mode = self.terms, self.hook.test_mode
+        self._note_brought()
         answer = self._poll()
         verdict = weigh(answer, terms, test_mode=test_mode, waited=self._waited(context))
         if not isinstance(answer, CarbonmarkError) and verdict.outcome is Outcome.RETIRED:
@@ -279,6 +280,21 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
     def _is_ours(self, answer: Payment) -> bool:
         asked = self.terms.asked
         return bool(asked and describes(answer, asked)) and not is_not_paid(answer)
+
+    def _note_brought(self) -> None:
+        """Write the payment into the ledger before Carbonmark is asked: until it answers, nobody knows whether the purchase is paid."""
+        if not self._is_of_ledger or self._said:
+            return
+        with keeping_books() as ledger:
+            purchase = find_purchase(ledger, self._checkout)
+            is_known = any(each.payment_id == self.payment_id for each in ledger.payments(purchase.id))
+            if purchase.link and purchase.payment_id is None and not is_known:
+                about: dict[str, Any] = {
+                    "source": Source.WATCHED,
+                    "verified": False,
+                    "now": pendulum.now("UTC"),
+                }
+                ledger.bring(purchase.id, purchase.link.number, self.payment_id, **about)
 
     def _note_paid(self) -> None:
         """Write into the ledger, once, that the checkout is paid: now it isn't only a person who says so."""

@@ -1,4 +1,4 @@
-"""An id that a person types under the wrong purchase while Carbonmark can't say whose it is: it is found out before anything is recorded."""
+"""An id that is typed under the wrong purchase, or given to a sensor, while Carbonmark can't say whose it is: no purchase is paid with it before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.hooks import api_server
+from airflow_provider_carbonmark.ledger.names import Source
 from airflow_provider_carbonmark.operators.payment import PAID
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD, DagRun, answer, stated
 from tests.integration.airflow.parts import sqlite_only
@@ -72,3 +73,19 @@ def test_what_tells_its_message_is_brought_to_its_purchase(ledger, october, trou
         ("2026-10", "link_made", None),
     ]
     run.park()
+
+
+def test_an_id_that_a_sensor_is_given_is_noted_before_carbonmark_says_anything(
+    ledger, dag_run, buyer, sandbox
+):
+    dag_run.plan()
+    checkout = dag_run.link()
+    payment_id = buyer.pay(checkout, GOOD_CARD, comes_back=False)
+    sandbox.state.change_switches(faults=[{"kind": "error", "path": "/payments/", "status": 401}])
+    with pytest.raises(AirflowFailException):
+        dag_run.run("retirement", payment_id=payment_id, checkout=checkout)
+    (noted,) = ledger.payments(checkout["purchase"])
+    assert (noted.payment_id, noted.source, noted.verified_at) == (payment_id, Source.WATCHED, None)
+    sandbox.state.change_switches(faults=[])
+    dag_run.run("retirement", payment_id=payment_id, checkout=checkout)
+    assert states(ledger) == ["paid"]
