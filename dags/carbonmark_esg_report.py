@@ -30,9 +30,9 @@ from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.hooks.disclosure import disclosure_facts
+from airflow_provider_carbonmark.hooks.facts.disclosure import disclosure_facts
+from airflow_provider_carbonmark.hooks.facts.retirements import fetch_certificates
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
-from airflow_provider_carbonmark.hooks.retirements import fetch_certificates
 from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.operators.ledger import CARBONMARK_RETIREMENTS
 from airflow_provider_carbonmark.reporting import make_report, read_records

@@ -120,7 +120,7 @@ def report(args: Namespace) -> None:
     """Write the report on a period, with what the deployment states; certificates are left to the sample DAG, which asks Carbonmark for them."""
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_carbonmark.hooks.disclosure import disclosure_facts
+    from airflow_provider_carbonmark.hooks.facts.disclosure import disclosure_facts
     from airflow_provider_carbonmark.hooks.return_url import pay_url
     from airflow_provider_carbonmark.reporting import make_report, read_records
 
@@ -140,7 +140,7 @@ def sandbox(args: Namespace) -> None:
 
 def contract(args: Namespace) -> None:
     """Compare the service's OpenAPI document with what this package sends and reads; exit code 1 on a difference that matters."""
-    from airflow_provider_carbonmark.api.contract import main
+    from airflow_provider_carbonmark.api.contract.check import main
 
     raise SystemExit(main([args.document] if args.document else []))
 

@@ -79,8 +79,8 @@ class CarbonmarkHousekeepingOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         # Imported late: a DAG file needs none of it.
-        from airflow_provider_carbonmark.hooks.projects import learn_of_projects
-        from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+        from airflow_provider_carbonmark.hooks.facts.projects import learn_of_projects
+        from airflow_provider_carbonmark.hooks.facts.retirements import learn_of_retirements
 
         now = datetime.now(UTC)
         with keeping_books() as ledger:

@@ -139,7 +139,7 @@ class CarbonmarkPlanOperator(BaseOperator):
         return lineage_of_plan(self, self._planned_for, is_preview=parse_flag(self.preview, "preview"))
 
     def _plan(self, context: Context, ledger: Ledger) -> list[dict[str, Any]]:
-        from airflow_provider_carbonmark.hooks.projects import learn_of_projects
+        from airflow_provider_carbonmark.hooks.facts.projects import learn_of_projects
 
         emissions = list(self._read_emissions(context))
         hook = CarbonmarkHook(self.carbonmark_conn_id)
@@ -320,7 +320,7 @@ class CarbonmarkRecordRetirementOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         # Imported late: a DAG file doesn't need it.
-        from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+        from airflow_provider_carbonmark.hooks.facts.retirements import learn_of_retirements
 
         with keeping_books() as ledger:
             if not isinstance(self.retirement, Mapping):

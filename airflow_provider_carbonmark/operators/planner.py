@@ -14,9 +14,9 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import is_passing
 from airflow_provider_carbonmark.hooks.checkout import link_lifetime
-from airflow_provider_carbonmark.hooks.disclosure import disclosure_facts
+from airflow_provider_carbonmark.hooks.facts.disclosure import disclosure_facts
+from airflow_provider_carbonmark.hooks.facts.projects import known_projects
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
-from airflow_provider_carbonmark.hooks.projects import known_projects
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing

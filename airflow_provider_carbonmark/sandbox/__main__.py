@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from airflow_provider_carbonmark.sandbox.cards import CARDS
 from airflow_provider_carbonmark.sandbox.server import SandboxServer
 from airflow_provider_carbonmark.sandbox.switches import Fault, Switches
+from airflow_provider_carbonmark.sandbox.world.cards import CARDS
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -10,18 +10,18 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, error_answer
-from airflow_provider_carbonmark.sandbox.layouts import Answer, checkout_answer, payment_answer
-from airflow_provider_carbonmark.sandbox.projects import PROJECTS, as_project, fits
-from airflow_provider_carbonmark.sandbox.records import CheckoutBody, QuoteBody
-from airflow_provider_carbonmark.sandbox.retirements import (
+from airflow_provider_carbonmark.sandbox.switches import ErrorShape
+from airflow_provider_carbonmark.sandbox.world.layouts import Answer, checkout_answer, payment_answer
+from airflow_provider_carbonmark.sandbox.world.projects import PROJECTS, as_project, fits
+from airflow_provider_carbonmark.sandbox.world.records import CheckoutBody, QuoteBody
+from airflow_provider_carbonmark.sandbox.world.retirements import (
     certificate_document,
     has_provenance,
     in_snake_case,
     provenance_answer,
     retirement_answer,
 )
-from airflow_provider_carbonmark.sandbox.state import SandboxState, unknown_retirement
-from airflow_provider_carbonmark.sandbox.switches import ErrorShape
+from airflow_provider_carbonmark.sandbox.world.state import SandboxState, unknown_retirement
 
 bearer = HTTPBearer(auto_error=False, description="`cm_api_<anything>`; `cm_api_sandbox…` retires nothing")
 

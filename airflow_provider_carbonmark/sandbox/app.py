@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.sandbox import api, control, pages
-from airflow_provider_carbonmark.sandbox.cards import cards_as_markdown
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, error_answer
 from airflow_provider_carbonmark.sandbox.gate import Gate
+from airflow_provider_carbonmark.sandbox.world.cards import cards_as_markdown
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.sandbox.state import SandboxState
+    from airflow_provider_carbonmark.sandbox.world.state import SandboxState
 
 DESCRIPTION = f"""
 A local understudy of Carbonmark's Checkout Service and of its market API: prices, projects, retirements. **Nothing is bought, and no

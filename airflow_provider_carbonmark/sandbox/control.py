@@ -10,11 +10,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_carbonmark.sandbox.api import State
-from airflow_provider_carbonmark.sandbox.cards import Outcome
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal
-from airflow_provider_carbonmark.sandbox.layouts import Answer, timestamp
-from airflow_provider_carbonmark.sandbox.state import unknown_payment
 from airflow_provider_carbonmark.sandbox.switches import Seconds, Switches
+from airflow_provider_carbonmark.sandbox.world.cards import Outcome
+from airflow_provider_carbonmark.sandbox.world.layouts import Answer, timestamp
+from airflow_provider_carbonmark.sandbox.world.state import unknown_payment
 
 Tonnes = Annotated[Decimal, Field(ge=0)]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from airflow_provider_carbonmark.sandbox.errors import error_answer
-from airflow_provider_carbonmark.sandbox.layouts import timestamp
+from airflow_provider_carbonmark.sandbox.world.layouts import timestamp
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from airflow_provider_carbonmark.sandbox.state import SandboxState
     from airflow_provider_carbonmark.sandbox.switches import ErrorShape, Fault
+    from airflow_provider_carbonmark.sandbox.world.state import SandboxState
 
 CONTROL_PATH = "/sandbox"
 PATHS_WITH_ID = (

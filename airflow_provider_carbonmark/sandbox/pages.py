@@ -14,9 +14,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_carbonmark.sandbox.api import BaseUrl, State
-from airflow_provider_carbonmark.sandbox.cards import CARDS, GOOD_CARD, charge
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, expired
-from airflow_provider_carbonmark.sandbox.records import PLACEHOLDER, Checkout, Payment
+from airflow_provider_carbonmark.sandbox.world.cards import CARDS, GOOD_CARD, charge
+from airflow_provider_carbonmark.sandbox.world.records import PLACEHOLDER, Checkout, Payment
 
 TEMPLATES = Path(__file__).with_name("templates")
 PAGES = ("/pay/", "/retirements/id/", "/transactions/", "/returned/", "/cancelled")

@@ -11,9 +11,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_carbonmark.sandbox.app import create_app
-from airflow_provider_carbonmark.sandbox.cards import GOOD_CARD, charge
-from airflow_provider_carbonmark.sandbox.state import SandboxState, TimeSource, utc_now
 from airflow_provider_carbonmark.sandbox.switches import Switches
+from airflow_provider_carbonmark.sandbox.world.cards import GOOD_CARD, charge
+from airflow_provider_carbonmark.sandbox.world.state import SandboxState, TimeSource, utc_now
 
 # As long as nginx keeps idle connections, so that a client which keeps its own can be seen to.
 KEEP_ALIVE_SECONDS = 75

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _buyers() -> FastAPI:
-    from airflow_provider_carbonmark.web.buyers import create_app
+    from airflow_provider_carbonmark.web.buyers.app import create_app
 
     return create_app()
 

@@ -21,8 +21,8 @@ from starlette.exceptions import HTTPException
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.runs import deployment
 from airflow_provider_carbonmark.web import access, pages, views
+from airflow_provider_carbonmark.web.buyers.threads import Threads
 from airflow_provider_carbonmark.web.place import HEADERS, PREFIX
-from airflow_provider_carbonmark.web.threads import Threads
 from airflow_provider_carbonmark.web.views import NoAccessError, UnreadableRequestError, Wanted
 
 log = logging.getLogger(__name__)

@@ -34,9 +34,9 @@ from tests.unit.reporting.sample import NASTY, PLANNED_AT, REPORTS, RUN, a_line,
 with warnings.catch_warnings():
     # What Airflow's API warns of itself while it is being imported differs from version to version.
     warnings.simplefilter("ignore")
-    from airflow_provider_carbonmark.web.buyers import MAX_LOOKS, create_app
-    from airflow_provider_carbonmark.web.paying import PayVisits, Sight, Stands
-    from airflow_provider_carbonmark.web.visits import Page, Visit, Visits
+    from airflow_provider_carbonmark.web.buyers.app import MAX_LOOKS, create_app
+    from airflow_provider_carbonmark.web.buyers.paying import PayVisits, Sight, Stands
+    from airflow_provider_carbonmark.web.buyers.visits import Page, Visit, Visits
 
 WORST = (
     f"\x00\x0b\x85\ufdd0\ufffe\U0010ffff {NASTY} </style></title></bdi></table>-->]]><!-- \r\n\t" + "x" * 300

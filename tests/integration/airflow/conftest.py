@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
-from airflow_provider_carbonmark.sandbox.retirements import has_provenance
+from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
 from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment, stated
 from tests.integration.airflow.parts import MODES, START, Clock, make_context
 

@@ -11,9 +11,9 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 
-from airflow_provider_carbonmark.hooks import retirements
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.hooks.retirements import fetch_certificates
+from airflow_provider_carbonmark.hooks.facts import retirements
+from airflow_provider_carbonmark.hooks.facts.retirements import fetch_certificates
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.sandbox import api
 

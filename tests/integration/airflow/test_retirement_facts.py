@@ -8,11 +8,12 @@ import pytest
 import time_machine
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from airflow_provider_carbonmark.hooks.retirements import learn_of_retirements
+from airflow_provider_carbonmark.hooks.facts.retirements import learn_of_retirements
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Task
 from airflow_provider_carbonmark.operators import housekeeping
-from airflow_provider_carbonmark.sandbox import api, records
+from airflow_provider_carbonmark.sandbox import api
+from airflow_provider_carbonmark.sandbox.world import records
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.model import Worker
 from tests.integration.airflow.parts import make_context

@@ -19,7 +19,7 @@ from airflow_provider_carbonmark.api import client
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, RetryPolicy
 from airflow_provider_carbonmark.sandbox import SandboxServer
-from airflow_provider_carbonmark.sandbox.retirements import has_provenance
+from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
 
 KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
 GOOD_CARD = "4242 4242 4242 4242"

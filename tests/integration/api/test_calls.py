@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_carbonmark.api import calls, errors
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
-from airflow_provider_carbonmark.sandbox.projects import PROJECTS
+from airflow_provider_carbonmark.sandbox.world.projects import PROJECTS
 
 LISTING = ("purchase_price", "liquid_supply", "min_fill_amount", "is_ex_ante", "project_id", "vintage")
 

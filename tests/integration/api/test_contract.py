@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.api.contract import compare, main
-from airflow_provider_carbonmark.api.openapi import Document, read_document
+from airflow_provider_carbonmark.api.contract.check import compare, main
+from airflow_provider_carbonmark.api.contract.openapi import Document, read_document
 
 CALLS = {
     "/quotes": "POST",

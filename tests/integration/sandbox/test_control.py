@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_carbonmark.sandbox.cards import CARDS
 from airflow_provider_carbonmark.sandbox.switches import Fault, Switches
+from airflow_provider_carbonmark.sandbox.world.cards import CARDS
 
 
 def test_the_state_counts_requests_and_shows_checkouts_and_payments(shopper):

@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from airflow_provider_carbonmark.sandbox.cards import CARDS
+from airflow_provider_carbonmark.sandbox.world.cards import CARDS
 from tests.integration.sandbox.conftest import CONSUMPTION, GOOD_CARD
 
 

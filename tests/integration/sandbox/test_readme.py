@@ -15,8 +15,8 @@ from pathlib import Path
 from airflow_provider_carbonmark import sandbox
 from airflow_provider_carbonmark.hooks.runs import is_over
 from airflow_provider_carbonmark.ledger.names import Run
-from airflow_provider_carbonmark.sandbox.cards import cards_as_markdown
 from airflow_provider_carbonmark.sandbox.switches import Switches
+from airflow_provider_carbonmark.sandbox.world.cards import cards_as_markdown
 
 README = (Path(sandbox.__file__).with_name("README.md")).read_text(encoding="utf-8")
 DAGS = Path(__file__).parents[3] / "dags"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.__main__ import main
-from airflow_provider_carbonmark.sandbox.cards import CARDS
+from airflow_provider_carbonmark.sandbox.world.cards import CARDS
 
 
 def test_the_package_has_no_other_names():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-from airflow_provider_carbonmark.hooks.disclosure import disclosure_facts
+from airflow_provider_carbonmark.hooks.facts.disclosure import disclosure_facts
 
 OPTION = "AIRFLOW__CARBONMARK__DISCLOSURE_FACTS"
 

@@ -130,7 +130,7 @@ def test_what_every_pytest_run_imports_of_ours_is_one_module():
 
 def test_buyers_are_served_where_what_is_not_public_of_airflow_is_another():
     gone = ("airflow.api_fastapi", "airflow.models.hitl", "airflow.models.taskinstance")
-    loaded = loaded_by(f"{PACKAGE}.web.buyers", after=f"import sys\nsys.modules |= dict.fromkeys({gone})")
+    loaded = loaded_by(f"{PACKAGE}.web.buyers.app", after=f"import sys\nsys.modules |= dict.fromkeys({gone})")
     assert f"{PACKAGE}.web.waking" in loaded
 
 

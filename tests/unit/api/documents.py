@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_carbonmark.api.contract import compare
-from airflow_provider_carbonmark.api.openapi import Document
+from airflow_provider_carbonmark.api.contract.check import compare
+from airflow_provider_carbonmark.api.contract.openapi import Document
 
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 

@@ -9,8 +9,8 @@ from itertools import cycle
 
 import pytest
 
-from airflow_provider_carbonmark.api.contract import compare, main
-from airflow_provider_carbonmark.api.openapi import Document
+from airflow_provider_carbonmark.api.contract.check import compare, main
+from airflow_provider_carbonmark.api.contract.openapi import Document
 from tests.unit.api.documents import NUMBER, TEXT, Told, an_object, everything, json_of, words
 
 QUOTE, CHECKOUT, PAYMENT, PRICES = "POST /quotes", "POST /checkout", "GET /payments/{id}", "GET /prices"

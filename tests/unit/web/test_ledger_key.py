@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token, sign
-from airflow_provider_carbonmark.web import ledger_key
-from airflow_provider_carbonmark.web.ledger_key import LedgerKey, NoKeyError
+from airflow_provider_carbonmark.web.buyers import ledger_key
+from airflow_provider_carbonmark.web.buyers.ledger_key import LedgerKey, NoKeyError
 
 OLD, NEW = b"o" * 32, b"n" * 32
 TOKEN = Token(7, 1, "carbonmark_default")

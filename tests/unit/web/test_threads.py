@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from airflow_provider_carbonmark.web.threads import Threads
+from airflow_provider_carbonmark.web.buyers.threads import Threads
 
 
 class Call:

@@ -27,13 +27,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from airflow.api_fastapi.core_api.routes.public import hitl  # noqa: F401
 
-    from airflow_provider_carbonmark.web import buyers as buyers
 
 from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.ledger.names import Run, Task
 from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
-from airflow_provider_carbonmark.web.desk import Limits
+from airflow_provider_carbonmark.web.buyers.desk import Limits
 
 if TYPE_CHECKING:
     import httpx

@@ -8,7 +8,7 @@ from airflow.configuration import conf
 
 from airflow_provider_carbonmark.hooks.return_url import Token, sign
 from airflow_provider_carbonmark.ledger.names import Source, State
-from airflow_provider_carbonmark.web import desk, visits
+from airflow_provider_carbonmark.web.buyers import desk, visits
 from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     ALREADY,

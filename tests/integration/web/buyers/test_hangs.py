@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from airflow_provider_carbonmark.web import desk, visits, waking
-from airflow_provider_carbonmark.web.desk import Limits
+from airflow_provider_carbonmark.web import waking
+from airflow_provider_carbonmark.web.buyers import desk, visits
+from airflow_provider_carbonmark.web.buyers.desk import Limits
 from tests.integration.web.buyers.parts import (
     ALREADY,
     CANCELLED,

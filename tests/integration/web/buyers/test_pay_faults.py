@@ -11,7 +11,8 @@ import pytest
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import State
-from airflow_provider_carbonmark.web import desk, paying, waking
+from airflow_provider_carbonmark.web import waking
+from airflow_provider_carbonmark.web.buyers import desk, paying
 from tests.integration.web.buyers.parts import buyers, everything, id_of
 from tests.integration.web.buyers.test_hangs import LIMITS, SOON
 from tests.integration.web.buyers.test_pay import CLOSED, IS_IT_PAID, NOTED, PAID, TO_PAY, declined

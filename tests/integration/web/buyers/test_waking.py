@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 from airflow_provider_carbonmark.hooks.api_server import show_again, tell_server
 from airflow_provider_carbonmark.hooks.return_url import sign_text
 from airflow_provider_carbonmark.ledger.names import Source
-from airflow_provider_carbonmark.web import visits, waking
+from airflow_provider_carbonmark.web import waking
+from airflow_provider_carbonmark.web.buyers import visits
 from tests.integration.web.buyers.parts import (
     ALREADY,
     PAID_PAGE,

@@ -17,7 +17,7 @@ from fractions import Fraction
 from importlib import metadata as distributions
 from typing import Any
 
-from airflow_provider_carbonmark.api.assumptions import (
+from airflow_provider_carbonmark.api.contract.assumptions import (
     AssumedCall,
     AssumedField,
     Place,
@@ -25,9 +25,9 @@ from airflow_provider_carbonmark.api.assumptions import (
     is_one_of,
     read_of_error,
 )
+from airflow_provider_carbonmark.api.contract.openapi import Document, Operation, Schema, read_document
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, shorten
 from airflow_provider_carbonmark.api.models import Checkout, Listing, Payment
-from airflow_provider_carbonmark.api.openapi import Document, Operation, Schema, read_document
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
@@ -393,7 +393,3 @@ def main(argv: list[str] | None = None) -> int:
     findings = compare(document)
     print(*_report(where, document, findings), sep="\n")
     return int(any(finding.matters for finding in findings))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

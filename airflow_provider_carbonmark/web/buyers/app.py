@@ -22,11 +22,11 @@ from airflow_provider_carbonmark.hooks.return_url import LONGEST_TEXT, PREFIX, o
 from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
 from airflow_provider_carbonmark.web import waking
-from airflow_provider_carbonmark.web.desk import Desk, Limits
+from airflow_provider_carbonmark.web.buyers.desk import Desk, Limits
+from airflow_provider_carbonmark.web.buyers.paying import Lead, PayVisits, Said, Sight
+from airflow_provider_carbonmark.web.buyers.visits import UNKNOWN_LINK, Page, Visit, Visits
 from airflow_provider_carbonmark.web.languages import preferred
-from airflow_provider_carbonmark.web.paying import Lead, PayVisits, Said, Sight
 from airflow_provider_carbonmark.web.place import HEADERS
-from airflow_provider_carbonmark.web.visits import UNKNOWN_LINK, Page, Visit, Visits
 
 log = logging.getLogger(__name__)
 

@@ -22,12 +22,12 @@ from airflow_provider_carbonmark.hooks.payment_check import Finding
 from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token
 from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
 from airflow_provider_carbonmark.ledger.names import Source
-from airflow_provider_carbonmark.web.ledger_key import NoKeyError
+from airflow_provider_carbonmark.web.buyers.ledger_key import NoKeyError
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.changes.bringing import Brought
     from airflow_provider_carbonmark.ledger.purchase import Purchase
-    from airflow_provider_carbonmark.web.desk import Desk, Found
+    from airflow_provider_carbonmark.web.buyers.desk import Desk, Found
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from airflow_provider_carbonmark.hooks.return_url import lifetime
 from airflow_provider_carbonmark.hooks.runs import is_of_this_airflow
 from airflow_provider_carbonmark.ledger.names import OPEN, LedgerError
 from airflow_provider_carbonmark.web import waking
-from airflow_provider_carbonmark.web.ledger_key import LedgerKey
-from airflow_provider_carbonmark.web.threads import Threads
+from airflow_provider_carbonmark.web.buyers.ledger_key import LedgerKey
+from airflow_provider_carbonmark.web.buyers.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_carbonmark.sandbox.market import Listing, plain
+from airflow_provider_carbonmark.sandbox.world.market import Listing, plain
 
 # So that what was retired grows as the supply goes down.
 BRIDGED_TONNES = 100_000

@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
-from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
 from airflow_provider_carbonmark.sandbox.errors import ServiceRefusal, bad_request, expired, too_cheap
-from airflow_provider_carbonmark.sandbox.market import Listing, open_market, plain
-from airflow_provider_carbonmark.sandbox.records import (
+from airflow_provider_carbonmark.sandbox.switches import FaultPlan, Switches
+from airflow_provider_carbonmark.sandbox.world.cards import Card, Outcome
+from airflow_provider_carbonmark.sandbox.world.market import Listing, open_market, plain
+from airflow_provider_carbonmark.sandbox.world.records import (
     PLACEHOLDER,
     Checkout,
     CheckoutBody,
@@ -24,7 +25,6 @@ from airflow_provider_carbonmark.sandbox.records import (
     ProvenRetirement,
     Retirement,
 )
-from airflow_provider_carbonmark.sandbox.switches import FaultPlan, Switches
 
 TimeSource = Callable[[], datetime]
 

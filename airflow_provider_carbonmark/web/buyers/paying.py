@@ -37,7 +37,7 @@ from airflow_provider_carbonmark.web import waking
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
-    from airflow_provider_carbonmark.web.desk import Desk, Found
+    from airflow_provider_carbonmark.web.buyers.desk import Desk, Found
 
 log = logging.getLogger(__name__)
 

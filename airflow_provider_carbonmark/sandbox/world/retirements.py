@@ -9,11 +9,11 @@ from decimal import ROUND_UP
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.sandbox.market import plain
+from airflow_provider_carbonmark.sandbox.world.market import plain
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.sandbox.market import Listing
-    from airflow_provider_carbonmark.sandbox.records import ProvenRetirement, Retirement
+    from airflow_provider_carbonmark.sandbox.world.market import Listing
+    from airflow_provider_carbonmark.sandbox.world.records import ProvenRetirement, Retirement
 
 NOBODY = "0x" + 40 * "0"
 #: Registries whose credits come without provenance (assumed: some do, since there is a field that says so).

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from airflow_provider_carbonmark.sandbox.cards import Card, Outcome
+from airflow_provider_carbonmark.sandbox.world.cards import Card, Outcome
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.sandbox.market import Listing
     from airflow_provider_carbonmark.sandbox.switches import Switches
+    from airflow_provider_carbonmark.sandbox.world.market import Listing
 
 CENT = Decimal("0.01")
 # assumed: a page powered by Stripe keeps metadata with Stripe, whose values have at most 500 characters.

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from airflow_provider_carbonmark.sandbox.switches import ProofField, Switches
 
 if TYPE_CHECKING:
-    from airflow_provider_carbonmark.sandbox.records import Checkout, PaymentView
+    from airflow_provider_carbonmark.sandbox.world.records import Checkout, PaymentView
 
 PROOF_FIELDS: tuple[ProofField, ...] = get_args(ProofField)
 BOUGHT_FIELDS = ("quantity_tonnes", "asset_price_source_id", "beneficiary_name", "retirement_message")

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+import sys
+
+from airflow_provider_carbonmark.api.contract.check import main
+
+sys.exit(main())
