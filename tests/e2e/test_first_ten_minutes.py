@@ -182,6 +182,8 @@ def signs_in(page: Page, password: str) -> None:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
+    # Where the DAG is there already, going on at once would be cut off by the way from signing in.
+    page.wait_for_url(f"{AIRFLOW}/")
 
 
 def is_up(page: Page) -> bool:
