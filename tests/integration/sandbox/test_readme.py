@@ -36,9 +36,12 @@ def test_its_example_passes_as_a_user_s_own_test(database, tmp_path, tmp_path_fa
     # Parsing the others takes longer than the test.
     for name in re.findall(r"^from (carbonmark_\w+) import", example, re.MULTILINE):
         shutil.copy(DAGS / f"{name}.py", tmp_path)
+    # Its DAG and run are for no other test to find.
+    shutil.copy(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", tmp_path)
+    homes = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
     done = subprocess.run(
         f"{sys.executable} -m pytest -q -p no:cacheprovider --basetemp={kept} test_example.py".split(),
-        env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path), "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, **homes, "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

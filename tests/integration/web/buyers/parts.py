@@ -27,6 +27,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from airflow.api_fastapi.core_api.routes.public import hitl  # noqa: F401
 
+    from airflow_provider_carbonmark.web.buyers import app as buyers  # noqa: F401
 
 from airflow_provider_carbonmark.hooks.return_url import pay_url
 from airflow_provider_carbonmark.ledger.names import Run, Task
