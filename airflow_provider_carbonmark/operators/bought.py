@@ -88,10 +88,10 @@ def _lines(ledger: Ledger, plan: Mapping[str, Any]) -> list[PurchaseLine]:
 
 def _earlier_links(ledger: Ledger, plan: Mapping[str, Any], run: Run) -> list[PurchaseLine]:
     """Return what of the DAG's earlier months waits to be paid in other runs: no plan catches up with it."""
-    waiting = ledger.lines(test_mode=bool(plan["test_mode"]), states=[State.LINK_MADE])
-    last, of_dag = max(plan["months"], default=""), (run.deployment, run.dag_id)
+    about: dict[str, Any] = {"test_mode": bool(plan["test_mode"]), "dag_ids": [run.dag_id]}
+    last = max(plan["months"], default="")
     return [
         line
-        for line in waiting
-        if line.month < last and line.handler != run and (line.run.deployment, line.run.dag_id) == of_dag
+        for line in ledger.lines(**about, states=[State.LINK_MADE])
+        if line.month < last and line.handler != run and line.run.deployment == run.deployment
     ]

@@ -41,8 +41,8 @@ _FIELDS: Final[dict[type, set[str]]] = {
     kind: {field.name for field in fields(kind)}
     for kind in (Purchase, PurchaseLine, Allocation, Link, Payment)
 }
-# Not what the allocation itself has, and says of itself: when it was stated is when it was planned.
 _NOT_SHOWN = ("purchase_id", "stated_at", "reason", "to_catch_up")
+# Not what the allocation itself has, and says of itself: when it was stated is when it was planned.
 _SHOWN = _FIELDS[PurchaseLine] - {*allocations.c.keys(), "planned_at"} | {f"handler_{name}" for name in _RUN}
 
 #: Allocations and restated figures, each with its purchase and that one's current link.
