@@ -28,6 +28,19 @@ COMPONENTS = ("api-server", *OTHER_COMPONENTS)
 HEALTH_NAMES = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
+def digested(log: Path, task: str) -> bool:
+    """
+    Return whether a scheduler has said in its log that it knows that a task has parked.
+
+    Airflow fails a try that is answered before that. A person is seldom that fast, and a buyer's return is found by the next try, five
+    minutes later by default; tests are, so they wait for it.
+
+    :param task: the end of what identifies the task there, ``task_id='payment'`` or more.
+    """
+    lines = log.read_text(errors="replace").splitlines()
+    return any("Received executor event with state" in line and task in line for line in lines)
+
+
 class AirflowStack(Started):
     """
     Airflow's processes as one context manager; leaving it stops them all and removes the home.
@@ -136,26 +149,17 @@ class AirflowStack(Started):
     def answer_parked(
         self, answer: Callable[[], None], dag_id: str, run_id: str, task_id: str, map_index: int = -1
     ) -> None:
-        """
-        Answer the request of a parked task, and wait until the task is over.
-
-        Airflow fails a try that is answered while its scheduler still digests that the task parked. A person is never that fast, and a
-        buyer's return is found by the next try; so what is waited for here is the scheduler's word in its log.
-        """
+        """Answer the request of a parked task once :func:`digested`, and wait until the task is over."""
 
         def task() -> dict[str, Any]:
             return self.api.task_instance(dag_id, run_id, task_id, map_index) or {}
 
-        def digested() -> bool:
-            key = (
-                f"task_id='{task_id}', run_id='{run_id}', try_number={task().get('try_number')}, "
-                f"map_index={map_index})"
-            )
-            lines = self.processes["scheduler"].log.read_text(errors="replace").splitlines()
-            return any("Received executor event with state" in line and key in line for line in lines)
+        def known() -> bool:
+            key = f"task_id='{task_id}', run_id='{run_id}', try_number={task().get('try_number')}, map_index={map_index})"
+            return digested(self.processes["scheduler"].log, key)
 
         self.api.wait_until_parked(dag_id, run_id, task_id, map_index=map_index)
-        wait_until(digested, what=f"the scheduler to know that {task_id} of {run_id} is parked", timeout=60)
+        wait_until(known, what=f"the scheduler to know that {task_id} of {run_id} is parked", timeout=60)
         answer()
         wait_until(
             lambda: task().get("state") in OVER,

@@ -21,9 +21,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from airflow_provider_carbonmark import __version__
+from tests.e2e.airflow_stack import digested
 from tests.e2e.browser import MILLISECONDS, chromium, follow, heading, pay_with
 from tests.e2e.conftest import ROOT
-from tests.e2e.processes import Process, free_ports, wait_until
+from tests.e2e.processes import Process, StackError, free_ports, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -121,6 +122,15 @@ class Newcomer:
             rows = database.execute(f"SELECT {what} FROM {table} WHERE dag_id = 'offset_one_tonne'")
             return [str(value) for (value,) in rows]
 
+    def run_ended_well(self) -> bool:
+        """Return whether it has. :raises StackError: when a try of a task failed, with what Airflow said that is more than progress."""
+        tries = self.sees("state", "task_instance")
+        if {"failed", "up_for_retry", "upstream_failed"} & set(tries):
+            lines = (self.home / "standalone.log").read_text(errors="replace").splitlines()
+            told = "\n".join([line for line in lines if "[info" not in line][-60:])
+            raise StackError(f"A task of the README's DAG failed ({tries}):\n{told}")
+        return self.sees("state", "dag_run") == ["success"]
+
     def goes(self) -> None:
         self._running.close()
 
@@ -156,9 +166,10 @@ def test_a_newcomer_buys_a_tonne_from_the_sandbox_by_the_readme(newcomer: Newcom
     wait_until(lambda: newcomer.sees("dag_id", "dag"), what="Airflow to find the DAG", timeout=180)
     triggers(page)
 
-    waits = {"awaiting_input", "deferred"}  # the latter before Airflow 3.3
     wait_until(
-        lambda: waits & set(newcomer.sees("state", "task_instance")), what="the task to wait", timeout=120
+        lambda: digested(standalone.log, "task_id='payment'"),
+        what="Airflow to know that the task waits",
+        timeout=120,
     )
     page.goto(f"{AIRFLOW}/required_actions")
     page.get_by_role("link", name=re.compile("Pay for 1 t")).click()
@@ -166,9 +177,7 @@ def test_a_newcomer_buys_a_tonne_from_the_sandbox_by_the_readme(newcomer: Newcom
     pay_with(paying)
     assert paying.url.startswith(f"{AIRFLOW}/carbonmark/return/")
     assert heading(paying) == "Thank you, your payment has arrived"
-    wait_until(
-        lambda: newcomer.sees("state", "dag_run") == ["success"], what="the run to end well", timeout=120
-    )
+    wait_until(newcomer.run_ended_well, what="the run to end", timeout=120)
 
     page.goto(f"{AIRFLOW}/")
     page.get_by_role("button", name="Browse").click()
