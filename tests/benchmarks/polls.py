@@ -92,7 +92,8 @@ def measured(*durations: str) -> list[dict[str, float]]:
             clock.shift(seconds)
 
         # Only the trigger's own pauses: everything else that runs here sleeps as ever.
-        with patch.object(triggers, "asyncio", SimpleNamespace(sleep=sleep)):
+        paused = SimpleNamespace(**vars(asyncio) | {"sleep": sleep})
+        with patch.object(triggers, "asyncio", paused):
             for duration in map(float, durations):
                 sandbox.state.reset()
                 taken = asyncio.run(wait(pay_on(sandbox, duration)))
