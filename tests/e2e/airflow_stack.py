@@ -38,7 +38,7 @@ def digested(log: Path, task: str) -> bool:
     :param task: the end of what identifies the task there, ``task_id='payment'`` or more.
     """
     lines = log.read_text(errors="replace").splitlines()
-    return any("Received executor event with state" in line and task in line for line in lines)
+    return any("Received executor event with state success" in line and task in line for line in lines)
 
 
 class AirflowStack(Started):

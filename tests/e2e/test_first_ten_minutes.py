@@ -24,7 +24,7 @@ from airflow_provider_carbonmark import __version__
 from tests.e2e.airflow_stack import digested
 from tests.e2e.browser import MILLISECONDS, chromium, follow, heading, pay_with
 from tests.e2e.conftest import ROOT
-from tests.e2e.processes import Process, StackError, free_ports, wait_until
+from tests.e2e.processes import Process, RunFailed, free_ports, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -123,12 +123,12 @@ class Newcomer:
             return [str(value) for (value,) in rows]
 
     def run_ended_well(self) -> bool:
-        """Return whether it has. :raises StackError: when a try of a task failed, with what Airflow said that is more than progress."""
+        """Return whether it has. :raises RunFailed: when a try of a task failed, with what Airflow said that is more than progress."""
         tries = self.sees("state", "task_instance")
         if {"failed", "up_for_retry", "upstream_failed"} & set(tries):
             lines = (self.home / "standalone.log").read_text(errors="replace").splitlines()
             told = "\n".join([line for line in lines if "[info" not in line][-60:])
-            raise StackError(f"A task of the README's DAG failed ({tries}):\n{told}")
+            raise RunFailed(f"A task of the README's DAG failed ({tries}):\n{told}")
         return self.sees("state", "dag_run") == ["success"]
 
     def goes(self) -> None:
