@@ -18,12 +18,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
-from airflow_provider_carbonmark.hooks.return_url import LONGEST_TEXT, PREFIX, own_addresses
+from airflow_provider_carbonmark.hooks.return_url import (
+    LONGEST_TEXT,
+    PREFIX,
+    InvalidTokenError,
+    own_addresses,
+)
 from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.reporting.page import hash_of, templates
 from airflow_provider_carbonmark.web import waking
-from airflow_provider_carbonmark.web.buyers.desk import Desk, Limits
-from airflow_provider_carbonmark.web.buyers.paying import Lead, PayVisits, Said, Sight
+from airflow_provider_carbonmark.web.buyers.desk import Desk, Limits, TurnedAwayError
+from airflow_provider_carbonmark.web.buyers.paying import SOMEBODY, Lead, PayVisits, Said, Sight
 from airflow_provider_carbonmark.web.buyers.visits import UNKNOWN_LINK, Page, Visit, Visits
 from airflow_provider_carbonmark.web.languages import preferred
 from airflow_provider_carbonmark.web.place import HEADERS
@@ -68,10 +73,13 @@ def create_app(limits: Limits | None = None) -> FastAPI:
     desk = Desk(limits)
     visits, pay_visits = Visits(desk), PayVisits(desk)
 
-    async def within_its_time(visit: Awaitable[T], in_trouble: T) -> T:
+    async def within_its_time(visit: Awaitable[T], in_trouble: T, to_strangers: T) -> T:
         try:
             async with asyncio.timeout(limits.page):
                 return await visit
+        except (InvalidTokenError, TurnedAwayError):
+            # Anybody can cause this, as often as they like: not a line in the log.
+            return to_strangers
         except TimeoutError:
             log.debug("A buyer's page gave up waiting")
         except Exception as error:
@@ -82,38 +90,34 @@ def create_app(limits: Limits | None = None) -> FastAPI:
     async def returned(request: Request, token: str, payment_id: str) -> Response:
         if _is_only_looking_ahead(request):
             return _not_now()
-        visit = await within_its_time(visits.returned(token, payment_id), Visit(Page.UNCHECKED))
+        returned = visits.returned(token, payment_id)
+        visit = await within_its_time(returned, Visit(Page.UNCHECKED), UNKNOWN_LINK)
         return _page(request, visit, payment_id)
 
     @app.get("/cancelled/{token}")
     async def cancelled(request: Request, token: str) -> Response:
         if _is_only_looking_ahead(request):
             return _not_now()
-        visit = await within_its_time(visits.cancelled(token), Visit(Page.CANCELLED))
+        visit = await within_its_time(visits.cancelled(token), Visit(Page.CANCELLED), UNKNOWN_LINK)
         can_pay = visit.purchase and visit.page is Page.CANCELLED and visit.purchase.state is State.LINK_MADE
         way_back = desk.key.pay_path(visit.purchase.id) if visit.purchase and can_pay else None
         return _page(request, visit, way_back=way_back)
 
     @app.get("/pay/{token}")
     async def looked(request: Request, token: str) -> Response:
-        async def look() -> Sight | Page | None:
-            id = await pay_visits.purchase(token)
-            return None if id is None else await pay_visits.look(id)
-
-        return _pay_page(request, await within_its_time(look(), Page.LATER), token)
+        seen: Sight | Page = await within_its_time(pay_visits.look(token), Page.LATER, Page.UNKNOWN_LINK)
+        return _pay_page(request, seen, token)
 
     @app.post("/pay/{token}")
     async def said(request: Request, token: str) -> Response:
-        async def say() -> Sight | Lead | Page | None:
-            id = await pay_visits.purchase(token)
-            if id is None:
-                return None
+        async def say() -> Sight | Lead | Page:
+            id = await desk.key.purchase(token)
             if not _is_from_its_own_page(request):
                 return Page.ELSEWHERE
             form = await _form(request)
-            return await pay_visits.say(id, form, await waking.name_of(request))
+            return await pay_visits.say(id, form, await waking.name_of(request) or SOMEBODY)
 
-        return _pay_page(request, await within_its_time(say(), Page.LATER), token)
+        return _pay_page(request, await within_its_time(say(), Page.LATER, Page.UNKNOWN_LINK), token)
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> Response:
@@ -144,11 +148,11 @@ def _is_from_its_own_page(request: Request) -> bool:
     return origin in own or (bool(host) and host == request.headers.get("host"))
 
 
-def _pay_page(request: Request, seen: Sight | Lead | Page | None, token: str) -> Response:
+def _pay_page(request: Request, seen: Sight | Lead | Page, token: str) -> Response:
     if isinstance(seen, Lead):
         # To the page itself by its last part, since an Airflow may be below a path.
         return RedirectResponse(seen.url or token, HTTPStatus.SEE_OTHER, headers=_PAY_HEADERS)
-    page, sight = (Page.PAY, seen) if isinstance(seen, Sight) else (seen or Page.UNKNOWN_LINK, None)
+    page, sight = (Page.PAY, seen) if isinstance(seen, Sight) else (seen, None)
     return _answer(
         request,
         page,

@@ -49,6 +49,10 @@ class TooManyVisitsError(Exception):
     """More buyers wait for what hangs than are let in."""
 
 
+class TurnedAwayError(Exception):
+    """Whoever comes has no link of ours, or comes too late for it: they are told no more than strangers."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """
@@ -136,7 +140,8 @@ class Desk:
     def _ended(self, key: Hashable, visit: asyncio.Task[Any]) -> None:
         self._visits.discard(visit)
         self._let_go(key, visit)
-        if not visit.cancelled() and (error := visit.exception()):
+        error = None if visit.cancelled() else visit.exception()
+        if error and not isinstance(error, TurnedAwayError):
             log.error("A buyer's visit to %s could not be handled", key, exc_info=error)
 
     async def _read_key(self) -> bytes | None:
@@ -144,11 +149,12 @@ class Desk:
         async with asyncio.timeout(self.limits.stuck):
             return await self.ledger.run(_signing_key)
 
-    async def find(self, purchase: int, token: Token | None = None) -> Found | None:
+    async def find(self, purchase: int, token: Token | None = None) -> Found:
         """
-        Return a purchase; None, and a line in the log, when its buyer can't be let in.
+        Return a purchase.
 
         :param token: of the return URL that the buyer came to; None for the pay address.
+        :raises TurnedAwayError: when its buyer can't be let in; the log says why.
         """
         try:
             return await self.ledger.run(partial(_find, purchase, token))
@@ -160,7 +166,7 @@ class Desk:
                 self._turned_away.add(key)
             level = logging.WARNING if is_news else logging.DEBUG
             log.log(level, "A buyer came to %s and is turned away: %s", key, refusal)
-            return None
+            raise TurnedAwayError from refusal
 
     async def check(self, conn_id: str, found: Found, payment_id: str, number: int) -> Checked:
         """

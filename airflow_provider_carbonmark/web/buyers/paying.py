@@ -112,34 +112,25 @@ class Lead:
 
 
 class PayVisits:
-    """Handles what comes to pay addresses. What it returns is None for strangers."""
+    """Handles what comes to pay addresses. Strangers are turned away: by what the key's checks raise, or with TurnedAwayError."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def purchase(self, token_text: str) -> int | None:
+    async def look(self, token_text: str) -> Sight:
         """
-        Return which purchase a token names.
+        Return what there is to see. Changes nothing, and asks nobody but the ledger.
 
         :param token_text: the token, from anybody.
-        :raises NoKeyError: when nobody can tell.
         """
-        try:
-            return await self._desk.key.purchase(token_text)
-        except InvalidTokenError:
-            # Anybody can cause this, as often as they like: not a line in the log.
-            return None
-
-    async def look(self, id: int) -> Sight | None:
-        """Return what there is to see. Changes nothing, and asks nobody but the ledger."""
+        id = await self._desk.key.purchase(token_text)
         return await self._desk.to_its_end(("look", id), lambda: self._look(id))
 
-    async def say(self, id: int, form: Mapping[str, str], said_by: str | None) -> Sight | Lead | None:
+    async def say(self, id: int, form: Mapping[str, str], said_by: str) -> Sight | Lead:
         """
         Take what somebody says.
 
         :param form: what they sent: ``said``, with ``link`` or ``payment_id``.
-        :param said_by: who is signed in; None for nobody.
         """
         said = form.get("said")
         number = form.get("link", "")
@@ -147,35 +138,32 @@ class PayVisits:
             return await self._desk.to_its_end((said, id), lambda: self._pay(id))
         if said == Said.NOBODY_PAID and number.isascii() and number.isdigit() and len(number) < 4:
             key = (said, id, int(number))
-            return await self._desk.to_its_end(key, lambda: self._next(id, int(number), said_by or SOMEBODY))
+            return await self._desk.to_its_end(key, lambda: self._next(id, int(number), said_by))
         if said == Said.I_PAID:
             typed = form.get("payment_id", "").strip()
-            return await self._desk.to_its_end(
-                (said, id, typed), lambda: self._paid(id, typed, said_by or SOMEBODY)
-            )
+            return await self._desk.to_its_end((said, id, typed), lambda: self._paid(id, typed, said_by))
         if said == SHOW:
             with suppress(InvalidTokenError):
                 await self._desk.show(id, *await self._desk.key.text(form.get("text", "")))
         sight = await self._look(id)
-        if said == LOOK and sight and (sight.purchase.payment_id or sight.stands is Stands.CLOSED):
-            await self._desk.wake(sight.purchase, sight.purchase.payment_id)
+        if said == LOOK:
+            await self._wake_if_settled(sight)
         return sight
 
-    async def _look(self, id: int, word: Words | None = None) -> Sight | None:
-        found = await self._desk.find(id)
-        if found is None:
-            return None
-        return _sight(found, word)
+    async def _look(self, id: int, word: Words | None = None) -> Sight:
+        return _sight(await self._desk.find(id), word)
 
-    async def _pay(self, id: int) -> Sight | Lead | None:
+    async def _wake_if_settled(self, sight: Sight) -> None:
+        if sight.purchase.payment_id or sight.stands is Stands.CLOSED:
+            await self._desk.wake(sight.purchase, sight.purchase.payment_id)
+
+    async def _pay(self, id: int) -> Sight | Lead:
         found = await self._desk.find(id)
-        if found is None:
-            return None
         if Stands.of(found, datetime.now(UTC)) is Stands.NOTED:
             return await self._rule_out(found)
         return _way_on(found)
 
-    async def _rule_out(self, found: Found) -> Sight | Lead | None:
+    async def _rule_out(self, found: Found) -> Sight | Lead:
         """Ask again about what was brought; only what is ruled out lets somebody pay."""
         id = found.purchase.id
         try:
@@ -183,22 +171,18 @@ class PayVisits:
         except NoNextLinkError as doubt:
             return await self._look(id, doubt.words)
         now = await self._desk.find(id)
-        if now is None:
-            return None
         if now.purchase.payment_id:
             await self._desk.wake(now.purchase, now.purchase.payment_id)
             return Lead()
         return _way_on(replace(now, brought=[]))
 
-    async def _next(self, id: int, number: int, said_by: str) -> Sight | Lead | None:
-        if await self._desk.find(id) is None:
-            return None
+    async def _next(self, id: int, number: int, said_by: str) -> Sight | Lead:
+        await self._desk.find(id)
         try:
             await self._desk.carbonmark.run(partial(_next_link, id, number, said_by))
         except NoNextLinkError as refusal:
             sight = await self._look(id, refusal.words)
-            if sight and (sight.purchase.payment_id or sight.stands is Stands.CLOSED):
-                await self._desk.wake(sight.purchase, sight.purchase.payment_id)
+            await self._wake_if_settled(sight)
             return sight
         except Exception as error:
             # Ours to mend, such as a connection that is gone.
@@ -208,10 +192,8 @@ class PayVisits:
             return await self._look(id, word)
         return await self._pay(id)
 
-    async def _paid(self, id: int, typed: str, said_by: str) -> Sight | Lead | None:
+    async def _paid(self, id: int, typed: str, said_by: str) -> Sight | Lead:
         found = await self._desk.find(id)
-        if found is None:
-            return None
         try:
             payment_id, reference = parse_typed(typed)
         except InvalidInputError:

@@ -19,12 +19,12 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_payment_id
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.hooks.payment_check import Finding
-from airflow_provider_carbonmark.hooks.return_url import InvalidTokenError, Token
 from airflow_provider_carbonmark.ledger.changes.bringing import Meaning
 from airflow_provider_carbonmark.ledger.names import Source
-from airflow_provider_carbonmark.web.buyers.ledger_key import NoKeyError
+from airflow_provider_carbonmark.web.buyers.desk import TurnedAwayError
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.hooks.return_url import Token
     from airflow_provider_carbonmark.ledger.changes.bringing import Brought
     from airflow_provider_carbonmark.ledger.purchase import Purchase
     from airflow_provider_carbonmark.web.buyers.desk import Desk, Found
@@ -69,7 +69,7 @@ UNKNOWN_LINK = Visit(Page.UNKNOWN_LINK)
 
 
 class Visits:
-    """Handles the returns of buyers' browsers."""
+    """Handles the returns of buyers' browsers. Strangers are turned away: by what the key's checks raise, or with TurnedAwayError."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -83,12 +83,9 @@ class Visits:
         """
         try:
             parse_payment_id(payment_id)
-            token = await self._desk.key.token(token_text)
-        except (InvalidTokenError, InvalidInputError):
-            # Anybody can cause this, as often as they like: not a line in the log.
-            return UNKNOWN_LINK
-        except NoKeyError:
-            return Visit(Page.UNCHECKED)
+        except InvalidInputError:
+            raise TurnedAwayError from None
+        token = await self._desk.key.token(token_text)
         return await self._desk.to_its_end((token, payment_id), lambda: self._returned(token, payment_id))
 
     async def cancelled(self, token_text: str) -> Visit:
@@ -97,25 +94,16 @@ class Visits:
 
         :param token_text: the token, from anybody.
         """
-        try:
-            token = await self._desk.key.token(token_text)
-        except InvalidTokenError:
-            return UNKNOWN_LINK
-        except NoKeyError:
-            return Visit(Page.CANCELLED)
+        token = await self._desk.key.token(token_text)
         return await self._desk.to_its_end((token, ""), lambda: self._cancelled(token))
 
     async def _cancelled(self, token: Token) -> Visit:
         found = await self._desk.find(token.purchase, token)
-        if found is None:
-            return UNKNOWN_LINK
         page = Page.ALREADY_RECORDED if found.purchase.payment_id or found.brought else Page.CANCELLED
         return Visit(page, found.purchase)
 
     async def _returned(self, token: Token, payment_id: str) -> Visit:
         found = await self._desk.find(token.purchase, token)
-        if found is None:
-            return UNKNOWN_LINK
         purchase = found.purchase
         if purchase.payment_id == payment_id:
             return Visit(Page.ALREADY_RECORDED, purchase, told=await self._desk.wake(purchase, payment_id))
@@ -125,7 +113,7 @@ class Visits:
             return Visit(Page.UNCHECKED, purchase)
         if finding is Finding.OTHER:
             log.info("A buyer came back to %s with payment %s: %s", purchase, payment_id, why)
-            return UNKNOWN_LINK
+            raise TurnedAwayError
         is_verified = finding is Finding.THIS_PURCHASE
         if is_verified and purchase.payment_id is None:
             await self._verify_late(token, found, payment_id)
@@ -136,7 +124,7 @@ class Visits:
                 *(purchase, payment_id, " and ".join(each.payment_id for each in entered)),
             )
         if brought.meaning is Meaning.ANOTHERS:
-            return UNKNOWN_LINK
+            raise TurnedAwayError
         if brought.meaning is Meaning.TOO_MANY:
             return Visit(Page.UNCHECKED, purchase)
         told = await self._desk.wake(purchase, brought.purchase.payment_id or payment_id)
