@@ -17,7 +17,7 @@ from airflow_provider_carbonmark.emissions.files import EmissionsSource, open_ta
 from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.emissions.periods import MONTH, check_month
 from airflow_provider_carbonmark.emissions.reading import Reading
-from airflow_provider_carbonmark.emissions.tables import FileRead
+from airflow_provider_carbonmark.emissions.tables import FileRead, as_text
 from airflow_provider_carbonmark.emissions.units import TONNES
 
 log = logging.getLogger(__name__)
@@ -228,8 +228,7 @@ def _stated(entry: object, number: int) -> EntityEmissions:
         raise error(f"has the entity {shown(entity)}")
     if not isinstance(month, str) or not MONTH.fullmatch(month):
         raise error(f"has the month {shown(month)}")
-    # A float by its shortest text: its exact value, 0.1000000000000000055…, would be rounded up to a kilogram more.
-    text = float.__repr__(tonnes) if isinstance(tonnes, float) else str(tonnes)
+    text = as_text(tonnes)
     try:
         emitted = Decimal(text)
     except InvalidOperation:

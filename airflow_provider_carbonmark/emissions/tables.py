@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -79,13 +79,18 @@ def spellings(column: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((column, column.replace(".", "_"))))
 
 
+def name_among(names: Collection[str], column: str) -> str | None:
+    """Return under which of these names a column is there; None for none."""
+    return next((name for name in spellings(column) if name in names), None)
+
+
 def position_of(column: str, names: Sequence[str], place: str) -> int | None:
     """
     Return where a column is among those of a header; None for nowhere.
 
     :raises EmissionsError: when it is there twice.
     """
-    name = next((name for name in spellings(column) if name in names), None)
+    name = name_among(names, column)
     if name is None:
         return None
     if names.count(name) > 1:
@@ -93,9 +98,7 @@ def position_of(column: str, names: Sequence[str], place: str) -> int | None:
     return names.index(name)
 
 
-def missing_columns(
-    place: str, missing: Sequence[str], columns: EmissionsColumns, hint: str = ""
-) -> EmissionsError:
+def missing_columns(place: str, missing: Sequence[str], hint: str = "") -> EmissionsError:
     """
     Say which columns are missing, and nothing of what else is there: it may be no table of emissions at all.
 
@@ -125,7 +128,7 @@ def find_columns(
     places = {column: find(column) for column in wanted}
     missing = [column for column, at in places.items() if at is None and column not in columns.optional]
     if missing:
-        raise missing_columns(place, missing, columns, hint(missing))
+        raise missing_columns(place, missing, hint(missing))
     return {column: at for column, at in places.items() if at is not None}
 
 
@@ -147,7 +150,7 @@ def mapping_table(source: Iterable[Mapping[str, Any]], columns: EmissionsColumns
         names = [shown(name) for name in present]
         more = f" and {len(names) - _COLUMNS_SHOWN} more" if len(names) > _COLUMNS_SHOWN else ""
         there = f"it has {', '.join(names[:_COLUMNS_SHOWN])}{more}; "
-        raise missing_columns("row 1", missing, columns, there)
+        raise missing_columns("row 1", missing, there)
     return Table("row", rows, len(rows.positions), rows.positions)
 
 
@@ -172,7 +175,6 @@ class Records:
         self.line_num = 0
         self.positions = {column: position for position, column in enumerate(columns.wanted)}
         self._records = records
-        self._columns = columns
         self._place = place
         self.must_have = [
             column
@@ -193,7 +195,7 @@ class Records:
         # A null that is left out and a name that is misspelt look alike, but that the latter is nowhere.
         if self._unseen:
             place = f"{self._place} 1 to {self.line_num}"
-            raise missing_columns(place, sorted(self._unseen), self._columns)
+            raise missing_columns(place, sorted(self._unseen))
 
     def _reader(self, column: str) -> Callable[[Any, Any], str]:
         names, (top, *below), unseen = spellings(column), column.split("."), self._unseen
@@ -237,5 +239,7 @@ def as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return float.__repr__(value)  # the shortest text that is this float; a numpy float's own differs
+        # The shortest text that is this float: its exact value, 0.1000000000000000055…, would be rounded up to a kilogram more. A numpy
+        # float's own differs.
+        return float.__repr__(value)
     return value.isoformat() if isinstance(value, datetime.date) else str(value)

@@ -15,8 +15,8 @@ from airflow_provider_carbonmark.emissions.tables import (
     Table,
     find_columns,
     missing_columns,
+    name_among,
     position_of,
-    spellings,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _hint(header: list[str], missing: Sequence[str], columns: EmissionsColumns) 
     line = columns.delimiter.join(header)
     for delimiter, called in _OTHER_DELIMITERS.items():
         cells = [cell.strip(' "') for cell in line.split(delimiter)]
-        if len(cells) > 1 and all(any(name in cells for name in spellings(column)) for column in missing):
+        if len(cells) > 1 and all(name_among(cells, column) for column in missing):
             return (
                 f"its cells are separated by {called}: write EmissionsColumns(delimiter={delimiter!r}), or "
             )
@@ -76,41 +76,33 @@ def json_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
     :param path: its name in messages.
     :raises EmissionsError: when the first object is no row of the expected table; shows nothing of it.
     """
-    lines = _Lines(stream, path)
-    records = iter(lines)
+    records = _json_lines(stream, path)
     first = next(records, {})
     needed = [column for column in columns.wanted if column not in columns.optional]
     absent = [column for column in needed if not _has(first, column)]
     # Any but the period may be a null that is left out, though not all of them.
     if columns.period in absent or len(absent) == len(needed) - 1 > 0:
-        raise missing_columns(f"{path}, the JSON in line 1", absent, columns)
+        raise missing_columns(f"{path}, the JSON in line 1", absent)
     rows = Records(chain([first], records), columns, f"{path}, row", nulls_left_out=True)
     return Table(f"{path}, row", rows, len(rows.positions), rows.positions, path)
 
 
 def _has(record: dict[str, Any], column: str) -> bool:
-    names = (*spellings(column), column.split(".")[0])
-    return any(name in record for name in names)
+    return name_among(record, column) is not None or column.split(".")[0] in record
 
 
-class _Lines:
-    """The objects of JSON lines."""
-
-    def __init__(self, stream: BinaryIO, path: str) -> None:
-        self._text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
-        self._path = path
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(self._text, 1):
-            if not line.strip():
-                continue
-            try:
-                record = _JSON.decode(line)
-            except (ValueError, RecursionError):
-                record = None
-            if not isinstance(record, dict):
-                raise EmissionsError(
-                    f"{self._path}, line {number}: is no JSON object on a line of its own; write JSON lines, an object a row, "
-                    "as `jq -c '.[]'` does"
-                )
-            yield record
+def _json_lines(stream: BinaryIO, path: str) -> Iterator[dict[str, Any]]:
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            continue
+        try:
+            record = _JSON.decode(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise EmissionsError(
+                f"{path}, line {number}: is no JSON object on a line of its own; write JSON lines, an object a row, "
+                "as `jq -c '.[]'` does"
+            )
+        yield record

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.api.client import ClientSettings
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.names import Task
     from airflow_provider_carbonmark.ledger.purchase import Payment, Purchase
 
 # seen (3.3.2): when the answer comes within a second or two of parking, the scheduler takes the end of the worker process that parked
@@ -168,10 +167,13 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         try:
             super().execute(context)
         except PARKING:
+            # Imported late, here and below: a DAG file needs none of it.
+            from airflow_provider_carbonmark.hooks.api_server import show_again
+
             with keeping_books() as ledger:
                 payment_id = self._known(ledger, purchase.id, _RETURNED)
                 if payment_id is None and self._word and KEEPS_FIRST_TEXT:
-                    _show_again(ledger, purchase, task_of(context), self.body)
+                    show_again(ledger, purchase, task_of(context), self.body)
             if payment_id is None:
                 raise
         return payment_id
@@ -252,12 +254,9 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """Make the next link, since a person says that nobody paid the one there is; or say why there is none."""
         from airflow_provider_carbonmark.hooks.next_link import make_next_link
 
-        def settings_of(conn_id: str) -> ClientSettings:
-            return CarbonmarkHook(conn_id).connection.settings
-
         number = purchase.link.number if purchase.link else 0
         try:
-            make_next_link(ledger, purchase.id, number, settings_of, said_by=user)
+            make_next_link(ledger, purchase.id, number, _settings_of, said_by=user)
         except (NoNextLinkError, CarbonmarkError) as refusal:
             self.log.warning("%s asked for a new link, and there is none: %s", user, refusal)
             self._word = f"There is no new link. {refusal}"
@@ -274,7 +273,6 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
             )
             self._word = f"“{entered[:80]}” is no payment id." if entered else "Enter the payment id, too."
             return None
-        # Imported late: a DAG file doesn't need it.
         from airflow_provider_carbonmark.ledger.purchase import Payment
 
         self.log.info("%s entered payment %s.", user, payment_id)
@@ -307,7 +305,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         """
         conn_id = purchase.link.conn_id if purchase.link else None
         with failing_without_retry():
-            settings = CarbonmarkHook(conn_id or self.carbonmark_conn_id).connection.settings
+            settings = _settings_of(conn_id or self.carbonmark_conn_id)
         checked = take_payment(ledger, purchase, payment, settings, reference)
         return checked.finding, checked.why
 
@@ -335,11 +333,8 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         raise AirflowFailException(declined) if self.on_declined == "fail" else AirflowSkipException(reason)
 
 
-def _show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> None:
-    # Imported late: a DAG file doesn't need it.
-    from airflow_provider_carbonmark.hooks.api_server import show_again
-
-    show_again(ledger, purchase, task, body)
+def _settings_of(conn_id: str) -> ClientSettings:
+    return CarbonmarkHook(conn_id).connection.settings
 
 
 def _refuse_if_over(purchase: Purchase) -> None:
