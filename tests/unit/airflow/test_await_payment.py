@@ -13,6 +13,7 @@ from typing import Any
 import airflow.sdk.exceptions
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseNotifier
+from airflow.providers.standard.operators import hitl
 from airflow.sdk import DAG
 from markdown_it import MarkdownIt
 from sqlalchemy import NullPool, create_engine
@@ -50,13 +51,11 @@ class Waiting:
     A purchase with its link, and the task that waits for its payment.
 
     :ivar requests: what was asked of people, oldest first.
-    :ivar on: what happens besides, by the moment at which it does: ``said``, ``looked``, ``asked``.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.requests: list[dict[str, Any]] = []
-        self.on: dict[str, Callable[[], object]] = {}
         self.checkout = self.order("link", CHECKOUT["checkout_url"])
 
     def order(self, task_id: str, url: str) -> dict[str, Any]:
@@ -71,22 +70,12 @@ class Waiting:
 
     def ask(self, **request: Any) -> None:
         self.requests.append(request)
-        self.happen("asked")
 
     def record(self, payment_id: str = "pay_1", *, verified: bool = True) -> None:
         """Do what the return URL does first."""
-        self.on.clear()
         self.ledger.bring(
             self.checkout["purchase"], 1, payment_id, source=Source.RETURNED, verified=verified, now=NOW
         )
-
-    def happen(self, moment: str) -> None:
-        self.on.get(moment, lambda: None)()
-
-    @property
-    def tasks(self) -> list[Task]:
-        """Who said to wait."""
-        return self.ledger.waiting(self.checkout["purchase"])
 
     def operator(self, **arguments: Any) -> CarbonmarkAwaitPaymentOperator:
         return CarbonmarkAwaitPaymentOperator(task_id="await", **{"checkout": self.checkout, **arguments})
@@ -109,20 +98,9 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Waiting:
     file = tmp_path / "ledger.db"
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(file))
     waiting = Waiting(Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool)))
-    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", waiting.ask)
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", waiting.ask)
     monkeypatch.setattr("airflow_provider_carbonmark.hooks.api_server.show_again", lambda *arguments: None)
-    for name, moment in (("awaits", "said"), ("payments", "looked")):
-        monkeypatch.setattr(Ledger, name, _telling(getattr(Ledger, name), waiting, moment))
     return waiting
-
-
-def _telling(method: Callable[..., Any], waiting: Waiting, moment: str) -> Callable[..., Any]:
-    def told(*arguments: Any, **more: Any) -> Any:
-        result = method(*arguments, **more)
-        waiting.happen(moment)
-        return result
-
-    return told
 
 
 @pytest.fixture
@@ -151,50 +129,38 @@ def test_it_parks_without_a_trigger_where_airflow_can(waiting: Waiting) -> None:
         assert type(parked.trigger).__name__ == "HITLTrigger"
 
 
-def test_it_says_what_it_awaits_before_it_looks_and_looks_again_after_it_asked(waiting: Waiting) -> None:
-    seen: list[str] = []
-    waiting.on = {moment: lambda moment=moment: seen.append(moment) for moment in ("said", "looked", "asked")}
-    waiting.park()
-
-    assert (seen[:2], seen[-2:]) == (["said", "looked"], ["asked", "looked"])
-    assert waiting.tasks == [Task(RUN, "await", 2)]
+# After each of these, a buyer may come back.
+MOMENTS = {"said": (Ledger, "awaits"), "looked": (Ledger, "payments"), "asked": (hitl, "upsert_hitl_detail")}
 
 
 @pytest.mark.parametrize("verified", [True, False])
-def test_a_payment_that_came_back_already_needs_no_person(waiting: Waiting, verified: bool) -> None:
-    waiting.record(verified=verified)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_buyer_who_comes_back_before_it_parks_is_found(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, moment: str, verified: bool
+) -> None:
+    place, name = MOMENTS[moment]
+    real = getattr(place, name)
 
+    def followed(*arguments: Any, **more: Any) -> Any:
+        result = real(*arguments, **more)
+        monkeypatch.setattr(place, name, real)
+        # The return URL wakes who says to wait.
+        assert waiting.ledger.waiting(waiting.checkout["purchase"]) == [Task(RUN, "await", 2)]
+        waiting.record(verified=verified)
+        return result
+
+    monkeypatch.setattr(place, name, followed)
     assert waiting.operator().execute(waiting.context()) == "pay_1"
-    assert waiting.requests == []
+    assert len(waiting.requests) == (0 if moment == "said" else 1)
 
 
-@pytest.mark.parametrize("verified", [True, False])
-@pytest.mark.parametrize("gap", ["said", "looked", "asked"])
-def test_a_buyer_who_comes_back_in_a_gap_is_found(waiting: Waiting, gap: str, verified: bool) -> None:
-    waiting.on = {gap: lambda: waiting.record(verified=verified)}
-
-    assert waiting.operator().execute(waiting.context()) == "pay_1"
-    assert len(waiting.requests) == (0 if gap == "said" else 1)
-
-
-def test_a_buyer_who_comes_back_while_notifiers_run_is_found(waiting: Waiting) -> None:
-    class Slow(BaseNotifier):
-        def notify(self, context: Any) -> None:
-            waiting.record()
-
-    assert waiting.operator(notifiers=Slow()).execute(waiting.context()) == "pay_1"
-
-
-def test_the_payment_of_another_purchase_is_not_taken(waiting: Waiting) -> None:
-    other = waiting.order("another", "https://pay.example.com/cs_2")
-    waiting.ledger.bring(other["purchase"], 1, "pay_2", source=Source.RETURNED, verified=True, now=NOW)
-    waiting.record("pay_2", verified=False)
-
-    waiting.park()
-
-
-def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(waiting: Waiting) -> None:
-    waiting.park(response_timeout=timedelta(days=3))
+def test_the_request_shows_what_is_to_be_paid_and_asks_for_nothing_but_an_id_that_may_be_left_out(
+    waiting: Waiting,
+) -> None:
+    with DAG("offset", schedule=None, params={"month": "2026-10", PAYMENT_KEY: "the DAG's own"}):
+        task = waiting.operator(response_timeout=timedelta(days=3))
+    with pytest.raises(PARKING):
+        task.execute(waiting.context())
     (request,) = waiting.requests
 
     assert request["subject"] == "Pay for 12.345 t CO2e, Acme EMEA"
@@ -202,19 +168,10 @@ def test_the_request_shows_what_is_to_be_paid_and_lets_decline_without_an_id(wai
         assert told in request["body"]
     assert request["options"] == [PAID, DECLINE, NEW_LINK]
     assert request["multiple"] is False
+    assert request["params"].keys() == {PAYMENT_KEY}
     assert request["params"][PAYMENT_KEY]["schema"]["type"] == ["null", "string", "object"]
     assert request["params"][PAYMENT_KEY]["value"] is None
     json.dumps(request["params"])
-
-
-def test_the_form_asks_for_nothing_but_the_payment_id_whatever_params_the_dag_has(waiting: Waiting) -> None:
-    with DAG("offset", schedule=None, params={"month": "2026-10", PAYMENT_KEY: "the DAG's own"}):
-        task = waiting.operator()
-    with pytest.raises(PARKING):
-        task.execute(waiting.context())
-
-    assert waiting.requests[0]["params"].keys() == {PAYMENT_KEY}
-    assert waiting.requests[0]["params"][PAYMENT_KEY]["value"] is None
 
 
 def test_an_authors_own_subject_body_and_assigned_users_are_kept(waiting: Waiting) -> None:
@@ -251,7 +208,7 @@ def test_a_notifiers_template_sees_the_checkout_and_the_purchase_of_each_task_th
 def test_the_checkout_may_come_as_json_text(waiting: Waiting) -> None:
     waiting.park(checkout=json.dumps(waiting.checkout))
 
-    assert len(waiting.tasks) == 1
+    assert waiting.requests
 
 
 @pytest.mark.parametrize(
@@ -273,42 +230,33 @@ def test_what_is_no_checkout_fails_without_a_retry_and_says_what_to_pass(
     assert waiting.requests == []
 
 
-@pytest.mark.parametrize("entered", ["pay_9", "  pay_9 \n"])
-def test_an_id_entered_by_hand_is_returned(waiting: Waiting, entered: str) -> None:
-    assert waiting.resume(answer(payment_id=entered)) == "pay_9"
+def test_an_id_entered_by_hand_is_returned(waiting: Waiting) -> None:
+    assert waiting.resume(answer(payment_id="  pay_9 \n")) == "pay_9"
 
 
-@pytest.mark.parametrize("entered", [None, "", " ", "../x", "pay 1", "https://a.example/pay_1"])
+# What the form sends where nothing was entered.
+FIELD = {"value": None, "description": "Only if…", "schema": {"type": ["null", "string"]}}
+
+
+@pytest.mark.parametrize(
+    ("entered", "said"),
+    [*((nothing, "Enter the payment id") for nothing in (None, " ", FIELD)), ("../x", "“../x”")],
+)
 def test_an_answer_without_a_usable_id_is_asked_for_again(
-    waiting: Waiting, entered: str | None, logged: Callable[[], str]
+    waiting: Waiting, entered: object, said: str, logged: Callable[[], str]
 ) -> None:
     with pytest.raises(PARKING):
         waiting.resume(answer(payment_id=entered))
 
     (request,) = waiting.requests
+    assert request["body"].startswith(f"**{said}")
     assert request["params"][PAYMENT_KEY]["value"] is None
     assert "ada has paid but gave no usable payment id, so it is asked for again" in logged()
 
 
-@pytest.mark.parametrize(("option", "ending"), [(DECLINE, (AirflowSkipException,)), (PAID, PARKING)])
-def test_a_form_that_sends_the_whole_field_where_nothing_was_entered_is_understood(
-    waiting: Waiting, option: str, ending: tuple[type[BaseException], ...]
-) -> None:
-    field = {"value": None, "description": "Only if…", "schema": {"type": ["null", "string"]}}
-
-    with pytest.raises(ending):
-        waiting.resume(answer(option, field))
-
-
-def test_a_buyer_who_comes_back_while_it_asks_again_is_found(waiting: Waiting) -> None:
-    waiting.on = {"asked": waiting.record}
-
-    assert waiting.resume(answer()) == "pay_1"
-
-
 def test_what_no_plan_buys_anew_is_asked_for_again_when_a_declined_task_is_cleared(waiting: Waiting) -> None:
     with pytest.raises(AirflowSkipException):
-        waiting.resume(answer(DECLINE))
+        waiting.resume(answer(DECLINE, FIELD))
     waiting.park()
     waiting.record()
 
