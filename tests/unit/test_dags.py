@@ -112,16 +112,13 @@ def test_the_run_of_21_november_covers_an_interval_that_starts_in_october(name: 
     assert interval.start == pendulum.datetime(2026, 10, 21, 6)
 
 
-def test_a_run_offsets_the_month_in_which_its_data_interval_starts(monthly: ModuleType) -> None:
-    found = emissions_of(monthly, pendulum.datetime(2026, 10, 21, 6))
+@pytest.mark.parametrize(("params", "expected"), [({}, "2026-10"), ({"month": "2026-09"}, "2026-09")])
+def test_a_run_offsets_the_month_in_which_its_data_interval_starts_unless_it_is_told_another(
+    monthly: ModuleType, params: dict[str, str], expected: str
+) -> None:
+    found = emissions_of(monthly, pendulum.datetime(2026, 10, 21, 6), **params)
 
-    assert {month for _, month in found} == {"2026-10"}
-
-
-def test_the_month_param_overrides_the_data_interval(monthly: ModuleType) -> None:
-    found = emissions_of(monthly, pendulum.datetime(2026, 10, 21), month="2026-09")
-
-    assert {month for _, month in found} == {"2026-09"}
+    assert {month for _, month in found} == {expected}
 
 
 @pytest.mark.parametrize("name", ["carbonmark_monthly_offset", "carbonmark_warehouse_offset"])

@@ -21,6 +21,7 @@ from airflow_provider_carbonmark.hooks import connection_form
 from airflow_provider_carbonmark.hooks.checkout import DEFAULT_LINK_HOURS
 from airflow_provider_carbonmark.hooks.return_url import DEFAULT_TOKEN_DAYS, PREFIX
 from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_POLLS
+from airflow_provider_carbonmark.web.place import MENU_ENTRY
 
 INFO = get_provider_info()
 AIRFLOW = Path(airflow.__file__).parent
@@ -46,29 +47,27 @@ def test_the_metadata_passes_the_schema_of_this_airflow():
     json.dumps(INFO)
 
 
+def entry_point(group: str) -> importlib.metadata.EntryPoint:
+    """Return the one that is ours."""
+    every = importlib.metadata.entry_points(group=group)
+    (ours,) = (entry for entry in every if entry.value.startswith("airflow_provider_carbonmark"))
+    return ours
+
+
 def test_the_package_is_named_as_the_distribution_that_brings_it():
-    (entry,) = (
-        entry
-        for entry in importlib.metadata.entry_points(group="apache_airflow_provider")
-        if entry.value.startswith("airflow_provider_carbonmark")
-    )
+    entry = entry_point("apache_airflow_provider")
     assert entry.dist.metadata["Name"] == INFO["package-name"]
     assert entry.load()() == INFO
 
 
 def test_airflow_finds_the_plugin_by_entry_point_and_metadata():
-    (entry,) = (
-        entry
-        for entry in importlib.metadata.entry_points(group="airflow.plugins")
-        if entry.value.startswith("airflow_provider_carbonmark")
-    )
+    entry = entry_point("airflow.plugins")
     (described,) = INFO["plugins"]
     plugin = entry.load()
     assert plugin is named(described["plugin-class"])
     assert plugin.name == described["name"] == entry.name
     assert [app["url_prefix"] for app in plugin.fastapi_apps] == [PREFIX, "/carbonmark-offsets"]
-    (entry,) = plugin.external_views
-    assert (entry["destination"], entry["category"]) == ("nav", "browse")
+    assert plugin.external_views == [MENU_ENTRY]
 
 
 def test_there_is_no_console_script():
@@ -111,10 +110,7 @@ def test_airflow_reads_labelled_fields_and_placeholders_from_the_metadata():
     assert {name: field["schema"]["title"] for name, field in fields.items()} == LABELS
     assert fields["environment"]["schema"]["enum"] == ["production", "test", None]
     assert all(field["description"] for field in fields.values())
-    check_standard_fields(manager.field_behaviours["carbonmark"])
-
-
-def check_standard_fields(behaviour: dict) -> None:
+    behaviour = manager.field_behaviours["carbonmark"]
     # Airflow prefixes the placeholders of extra fields on the way.
     shown = {name.rpartition("__")[2]: text for name, text in behaviour["placeholders"].items()}
     assert shown["host"] == "https://checkout.carbonmark.com"

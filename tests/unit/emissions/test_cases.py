@@ -94,13 +94,6 @@ def test_a_case_is_refused_with_the_way_out(file, columns, changes, month, says)
         read(CASES / file, columns, month, **changes)
 
 
-def test_the_newest_version_is_chosen_aloud_and_goes_with_the_emissions(caplog):
-    caplog.set_level(logging.INFO)
-    (only,) = read(CASES / "aws-two-model-versions.csv", AWS, "2025-09")
-    assert (only.source, only.version) == ("AWS", "v3.0.0")
-    assert any("version v3.0.0 counts, and version v2.1.0 does not" in message for message in caplog.messages)
-
-
 def test_the_log_says_what_was_read_and_what_does_not_count(caplog):
     caplog.set_level(logging.INFO)
     (only,) = read(CASES / "ccf-by-day.csv", CCF, "2026-09")

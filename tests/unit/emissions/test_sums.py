@@ -159,10 +159,11 @@ def versions(*rows: tuple[str, str, float]) -> list[dict[str, object]]:
 
 def test_each_entity_counts_by_its_newest_version_and_one_that_has_only_another_by_that(caplog):
     found = versions(("a", "v9.1", 1), ("a", "v10.0", 2), ("a", "v10.0", 3), ("b", "v9.1", 7))
-    assert [(one.entity, one.version, one.emitted_tonnes) for one in read(found, AWS)] == [
-        ("a", "v10.0", 5),
-        ("b", "v9.1", 7),
+    assert [(one.entity, one.source, one.version, one.emitted_tonnes) for one in read(found, AWS)] == [
+        ("a", "AWS", "v10.0", 5),
+        ("b", "AWS", "v9.1", 7),
     ]
+    assert "version v10.0 counts, and version v9.1 does not, for 1 entities" in caplog.text
     assert "not all entities have the same version: v10.0, v9.1" in caplog.text
     assert "'b' has rows of 'model_version' 'v9.1' for 2026-10, none of 'v10.0': choose another" in problem(
         found, AWS, version="v10.0"
