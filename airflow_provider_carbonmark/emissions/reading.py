@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal, DecimalException, InvalidOperation
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_carbonmark.emissions.columns import Constant, EmissionsColumns
 from airflow_provider_carbonmark.emissions.errors import EmissionsError, shown
 from airflow_provider_carbonmark.emissions.names import entity_name
-from airflow_provider_carbonmark.emissions.periods import Moment, last_month, moment_reader
+from airflow_provider_carbonmark.emissions.periods import last_month, moment_reader
 from airflow_provider_carbonmark.emissions.running import Owner, RunningTotals
 from airflow_provider_carbonmark.emissions.units import AMOUNTS, TONNES, UNITS_ACCEPTED, tonnes_per
 
 if TYPE_CHECKING:
+    from airflow_provider_carbonmark.emissions.periods import Moment
     from airflow_provider_carbonmark.emissions.tables import Table
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,6 @@ _NOT_EXACT = (
     "not a number that can be added exactly; write 1234.5, without thousands separators or a unit, or say that the decimal sign "
     'is a comma, EmissionsColumns(decimal=",")'
 )
-#: Where a period is to the month; what can't be read is told by the name of its column instead.
-_WITHIN, _EARLIER, _LATER, _ACROSS = range(4)
-_NO_MOMENT = Moment("", datetime.datetime.min, has_day=False)
 _ZERO, _NO_NUMBER = Decimal(0), Decimal("NaN")
 #: A point, which then may stand between thousands, makes it no number.
 _COMMA_AS_POINT = str.maketrans(",.", ".x")
@@ -126,10 +123,10 @@ class Reading:
 
     def _rows(self, table: Table, *, earlier: bool) -> Iterator[tuple[list[str], Moment]]:
         """Yield the rows of the month, and on request those of earlier ones, too."""
-        columns, width, at_period = self._columns, table.width, table.positions[self._columns.period]
-        at_end = table.positions.get(columns.period_end or "", -1)
+        columns, month, width = self._columns, self._month, table.width
+        at_period, at_end = table.positions[columns.period], table.positions.get(columns.period_end or "", -1)
         leaves_out = bool(columns.leave_out)
-        place_of = lru_cache(maxsize=4096)(self._place_of)
+        start_of = lru_cache(maxsize=4096)(partial(self._start_of, table))
         for row in table.rows:
             if len(row) != width:
                 if not row:
@@ -140,31 +137,32 @@ class Reading:
             self.rows += 1
             if leaves_out and self._is_left_out(table, row):
                 continue
-            moment, place = place_of(row[at_period], None if at_end < 0 else row[at_end])
-            if place == _WITHIN:
-                yield row, moment
-            elif place in (_EARLIER, _LATER):
-                self._other_months.add(moment.month)
-                if earlier and place == _EARLIER:
-                    yield row, moment
+            start = start_of(row[at_period], None if at_end < 0 else row[at_end])
+            if start.month == month:
+                yield row, start
             else:
-                raise self._bad_period(table, row, place)
+                self._other_months.add(start.month)
+                if earlier and start.month < month:
+                    yield row, start
 
-    def _place_of(self, period: str, end: str | None) -> tuple[Moment, int | str]:
-        """Return when a period starts, and where it is to the month, or which column can't be read."""
+    def _start_of(self, table: Table, period: str, end: str | None) -> Moment:
+        """Return when the row's period starts. :raises EmissionsError: when nobody can tell, or the month is a part of it only."""
         columns, month = self._columns, self._month
         start = self._moment_of(period)
         if start is None:
-            return _NO_MOMENT, columns.period
+            raise table.bad_value(columns.period, period, _PERIODS_ACCEPTED)
         last = start.month
         if end is not None and not (end.strip() in _NULLS and columns.period_end in columns.optional):
             ends = self._moment_of(end)
             if ends is None:
-                return start, str(columns.period_end)
+                raise table.bad_value(str(columns.period_end), end, _PERIODS_ACCEPTED)
             last = last_month(start, ends)
         if last < start.month or (start.month != last and start.month <= month <= last):
-            return start, _ACROSS
-        return start, _WITHIN if start.month == month else _EARLIER if start.month < month else _LATER
+            raise table.error(
+                f"columns {columns.period!r} and {columns.period_end!r} are {shown(period)} and {shown(end)}: not within one month, and "
+                "nobody can tell how much of it is each month's; export the table by month"
+            )
+        return start
 
     def _is_left_out(self, table: Table, row: list[str]) -> bool:
         for column in (self._columns.period, self._columns.entity):
@@ -174,16 +172,6 @@ class Reading:
                     self._left_out[name] += 1
                     return True
         return False
-
-    def _bad_period(self, table: Table, row: list[str], place: int | str) -> EmissionsError:
-        start, end = self._columns.period, str(self._columns.period_end)
-        if isinstance(place, str):
-            return table.bad_value(place, row[table.positions[place]], _PERIODS_ACCEPTED)
-        dates = [shown(row[table.positions[column]]) for column in (start, end)]
-        return table.error(
-            f"columns {start!r} and {end!r} are {' and '.join(dates)}: not within one month, and nobody can tell how much of it is "
-            "each month's; export the table by month"
-        )
 
     def _add_rows(self, table: Table) -> None:
         key_of, amounts_of = self._key_reader(table), self._amounts_reader(table)
