@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -14,6 +16,18 @@ from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkConnection, C
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 DEFAULT_CHECKOUT = "https://checkout.carbonmark.com"
 DEFAULT_MARKET = "https://v20.api.carbonmark.com"
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Return a function that writes a connection the way Airflow reads it, and reads it."""
+
+    def read(uri: str | None = None, **fields: Any) -> CarbonmarkConnection:
+        value = uri or json.dumps({"conn_type": "carbonmark", **fields})
+        monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", value)
+        return CarbonmarkHook().connection
+
+    return read
 
 
 def test_an_empty_connection_means_the_public_services_and_no_key(read):

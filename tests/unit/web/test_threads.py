@@ -43,19 +43,6 @@ async def test_what_a_call_returns_or_raises_comes_back():
             await threads.run(lambda: 1 / 0)
 
 
-async def test_so_many_run_at_once_and_the_next_waits_its_turn():
-    threads = Threads(1, hanging=0, seconds=60)
-    first, second = Call(), Call()
-    running = [asyncio.create_task(threads.run(call)) for call in (first, second)]
-    await first.started.wait()
-    await settled()
-    assert not second.started.is_set()
-    first.end()
-    await second.started.wait()
-    second.end()
-    assert await asyncio.gather(*running) == ["done", "done"]
-
-
 async def test_one_that_hangs_makes_room_up_to_a_bound_and_takes_its_place_back_with_it():
     threads = Threads(1, hanging=1, seconds=0)
     calls = [Call() for _ in range(4)]
