@@ -59,12 +59,7 @@ class _RowOfRun(NamedTuple):
 
 
 class Reading:
-    """
-    Sums of a month, over one table or several.
-
-    :param columns: of all tables.
-    :param month: ``YYYY-MM``.
-    """
+    """Sums of a month, ``YYYY-MM``, over one table or several with the same columns."""
 
     def __init__(self, columns: EmissionsColumns, month: str) -> None:
         self.rows = 0

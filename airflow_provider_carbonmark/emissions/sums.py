@@ -48,12 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Query:
-    """
-    What a database was asked for emissions.
-
-    :param conn_id: the Airflow connection.
-    :param sql: the query.
-    """
+    """The SQL that the database of an Airflow connection was asked for emissions with."""
 
     conn_id: str
     sql: str
@@ -239,13 +234,7 @@ def _stated(entry: object, number: int) -> EntityEmissions:
 
 
 def entity_emissions(entity: str, month: str, emitted: Decimal) -> EntityEmissions:
-    """
-    Round a sum up to what can be bought.
-
-    :param entity: whose emissions.
-    :param month: ``YYYY-MM``.
-    :param emitted: tonnes.
-    """
+    """Round a sum, in tonnes, up to what can be bought."""
     if emitted <= 0:
         log.info("%s emitted %s t in %s: a total that is not positive buys no offset", entity, emitted, month)
         return EntityEmissions(entity, month, emitted, Decimal(0))

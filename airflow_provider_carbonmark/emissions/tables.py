@@ -28,13 +28,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class FileRead:
-    """
-    A file that was read.
-
-    :param path: where it was.
-    :param rows: how many rows it has below its header.
-    :param sha256: of its bytes as they are stored, in hexadecimal digits.
-    """
+    """A file that was read, its rows below the header, and the SHA-256 of its bytes as they are stored, in hexadecimal digits."""
 
     path: str
     rows: int
@@ -158,8 +152,6 @@ class Records:
     """
     Mappings as rows of text, numbered from 1.
 
-    :param records: the mappings.
-    :param columns: what is wanted of them.
     :param place: what stands before a row's number in a message.
     :param nulls_left_out: whether any name may be missing where its value is null. Below the top it always may.
     """

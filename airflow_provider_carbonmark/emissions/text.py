@@ -70,10 +70,8 @@ def _hint(header: list[str], missing: Sequence[str], columns: EmissionsColumns) 
 
 def json_table(stream: BinaryIO, path: str, columns: EmissionsColumns) -> Table:
     """
-    Read JSON lines: an object a row, in which nulls may be left out.
+    Read JSON lines: an object a row, in which nulls may be left out; otherwise as :func:`csv_table`.
 
-    :param stream: unpacked, checked to be text.
-    :param path: its name in messages.
     :raises EmissionsError: when the first object is no row of the expected table; shows nothing of it.
     """
     records = _json_lines(stream, path)

@@ -54,11 +54,7 @@ def message(title: str, text: str) -> str:
 
 
 def please_sign_in(back: str) -> str:
-    """
-    Return the page for those who are not signed in.
-
-    :param back: the address that they come back to.
-    """
+    """Return the page for those who are not signed in, and then come back to an address."""
     return _page(
         "message.html",
         title="Please sign in",

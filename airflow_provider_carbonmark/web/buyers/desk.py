@@ -212,11 +212,7 @@ class Desk:
             return False
 
     async def show(self, purchase: int, task_key: str, text: str) -> None:
-        """
-        Have the open request of a task that waits for a purchase shown with another text.
-
-        :raises Exception: when that can't be done.
-        """
+        """Have the open request of a task that waits for a purchase shown with another text; raise what that fails of."""
 
         def show() -> None:
             for task in _waiting(purchase):

@@ -102,27 +102,23 @@ class Sight:
 
 @dataclass(frozen=True)
 class Lead:
-    """
-    Where somebody is led.
-
-    :param url: an address; None for the page that they came from.
-    """
+    """Where somebody is led: to an address, or back to the page that they came from where it is None."""
 
     url: str | None = None
 
 
 class PayVisits:
-    """Handles what comes to pay addresses. Strangers are turned away: by what the key's checks raise, or with TurnedAwayError."""
+    """
+    Handles what comes to pay addresses, from anybody.
+
+    Strangers are turned away: by what the key's checks raise, or with TurnedAwayError.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
     async def look(self, token_text: str) -> Sight:
-        """
-        Return what there is to see. Changes nothing, and asks nobody but the ledger.
-
-        :param token_text: the token, from anybody.
-        """
+        """Return what there is to see. Changes nothing, and asks nobody but the ledger."""
         id = await self._desk.key.purchase(token_text)
         return await self._desk.to_its_end(("look", id), lambda: self._look(id))
 

@@ -69,18 +69,17 @@ UNKNOWN_LINK = Visit(Page.UNKNOWN_LINK)
 
 
 class Visits:
-    """Handles the returns of buyers' browsers. Strangers are turned away: by what the key's checks raise, or with TurnedAwayError."""
+    """
+    Handles the returns of buyers' browsers. Tokens and payment ids are from anybody.
+
+    Strangers are turned away: by what the key's checks raise, or with TurnedAwayError.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
     async def returned(self, token_text: str, payment_id: str) -> Visit:
-        """
-        Handle a buyer who comes back from paying.
-
-        :param token_text: the token, from anybody.
-        :param payment_id: the payment id, from anybody.
-        """
+        """Handle a buyer who comes back from paying."""
         try:
             parse_payment_id(payment_id)
         except InvalidInputError:
@@ -89,11 +88,7 @@ class Visits:
         return await self._desk.to_its_end((token, payment_id), lambda: self._returned(token, payment_id))
 
     async def cancelled(self, token_text: str) -> Visit:
-        """
-        Handle a buyer who left the payment page unpaid.
-
-        :param token_text: the token, from anybody.
-        """
+        """Handle a buyer who left the payment page unpaid."""
         token = await self._desk.key.token(token_text)
         return await self._desk.to_its_end((token, ""), lambda: self._cancelled(token))
 
