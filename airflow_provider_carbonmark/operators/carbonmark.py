@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_carbonmark.ledger.book import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Order, Purchase
-    from airflow_provider_carbonmark.operators.linking import LinkTerms
+    from airflow_provider_carbonmark.operators.terms import LinkTerms
     from airflow_provider_carbonmark.planning import Limits
 
 
@@ -79,7 +79,7 @@ class CarbonmarkCreateQuoteOperator(_CarbonmarkOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         # Imported late: a DAG file needs none of it.
-        from airflow_provider_carbonmark.operators.pricing import parse_max_cost, refuse_above
+        from airflow_provider_carbonmark.operators.terms import parse_max_cost, refuse_above
 
         with failing_without_retry():
             limit = parse_max_cost(self.max_cost)
@@ -170,11 +170,10 @@ class CarbonmarkCreateCheckoutOperator(_CarbonmarkOperator):
             return self._deliver(ledger, make_link(context, ledger, purchase, terms))
 
     def _terms(self, limits: Limits | Callable[[Context], Limits] | None = None) -> LinkTerms:
-        from airflow_provider_carbonmark.operators.linking import LinkTerms, parse_metadata
-        from airflow_provider_carbonmark.operators.pricing import PriceTerms
+        from airflow_provider_carbonmark.operators.terms import LinkTerms, parse_metadata
 
-        price = PriceTerms(self.max_cost, limits)
-        return LinkTerms(self.hook, parse_metadata(self.metadata), self.success_url, self.cancel_url, price)
+        metadata = parse_metadata(self.metadata)
+        return LinkTerms(self.hook, metadata, self.success_url, self.cancel_url, self.max_cost, limits)
 
     def _order(self) -> Order:
         from airflow_provider_carbonmark.ledger.purchase import Order

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError, NotFoundError
-from airflow_provider_carbonmark.api.inputs import parse_url
+from airflow_provider_carbonmark.api.errors import NotFoundError
 from airflow_provider_carbonmark.api.retirement import is_unpaid
 from airflow_provider_carbonmark.hooks.checkout import as_made
 from airflow_provider_carbonmark.hooks.runs import task_of
 from airflow_provider_carbonmark.ledger.names import HasLinkError
 from airflow_provider_carbonmark.ledger.purchase import with_reference
-from airflow_provider_carbonmark.operators.pricing import PriceTerms
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,53 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
     from airflow_provider_carbonmark.ledger.book import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Order, Purchase
+    from airflow_provider_carbonmark.operators.terms import LinkTerms
 
 log = logging.getLogger(__name__)
-
-_TEXTS = ("beneficiary_name", "retirement_message")
-
-
-@dataclass(frozen=True)
-class LinkTerms:
-    """
-    How a purchase's link is asked for, besides what the purchase says.
-
-    :param hook: of the connection that it is asked with.
-    :param metadata: more to send, plain JSON.
-    :param success_url: where the buyer lands after paying; None for this Airflow.
-    :param cancel_url: where the buyer lands otherwise; None for this Airflow.
-    :param price: what it may cost.
-    """
-
-    hook: CarbonmarkHook
-    metadata: Mapping[str, Any]
-    success_url: str | None = None
-    cancel_url: str | None = None
-    price: PriceTerms = PriceTerms()
-
-    def request(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, Any]:
-        """Return what Carbonmark is asked for: the same each time, so that a try that asks again gets the same link."""
-        given = {
-            name: parse_url(url, name, takes_suffix=name == "success_url")
-            for name, url in (("success_url", self.success_url), ("cancel_url", self.cancel_url))
-            if url
-        }
-        return {
-            "asset_price_source_id": purchase.asset_price_source_id,
-            "quantity_tonnes": f"{purchase.quantity_tonnes:f}",
-            "metadata": self.metadata_of(purchase),
-            **({} if len(given) == 2 else self._return_urls(ledger, purchase, number)),
-            **given,
-        }
-
-    def metadata_of(self, purchase: Purchase) -> dict[str, Any]:
-        return {**self.metadata, **{name: getattr(purchase, name) for name in _TEXTS}}
-
-    def _return_urls(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, str]:
-        # Imported late: a DAG file doesn't need it.
-        from airflow_provider_carbonmark.hooks.return_url import Token, return_urls
-
-        return return_urls(ledger, Token(purchase.id, number, self.hook.carbonmark_conn_id))
 
 
 def ordered(context: Context, ledger: Ledger, order: Order, terms: LinkTerms) -> Purchase:
@@ -125,7 +77,7 @@ def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkT
         return purchase
     try:
         # By every try: what was asked an hour ago is no price any more.
-        limits = terms.price.check(context, ledger, purchase, terms.hook)
+        limits = terms.check_price(context, ledger, purchase)
         asked = ledger.ask_link(
             purchase.id,
             task,
@@ -140,32 +92,6 @@ def make_link(context: Context, ledger: Ledger, purchase: Purchase, terms: LinkT
         return ledger.purchase(purchase.id)
     page = terms.hook.create_checkout(**asked.request, idempotency_key=asked.idempotency_key)
     return ledger.link_made(purchase.id, task.run, asked, **as_made(page, pendulum.now("UTC")))
-
-
-def parse_metadata(value: object) -> dict[str, Any]:
-    """
-    Read what is to be sent besides, as the ledger will give it back, so that a retry finds it unchanged.
-
-    :raises InvalidInputError: when it is no mapping, no JSON, or repeats what is a parameter.
-    """
-    remedy = "Pass a mapping of plain JSON values"
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InvalidInputError("metadata", "is not a mapping", value=value, remedy=remedy)
-    try:
-        metadata: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError("metadata", f"is not JSON: {error}", remedy=remedy) from None
-    for name in _TEXTS:
-        if name in metadata:
-            raise InvalidInputError(
-                "metadata",
-                f"repeats {name}",
-                value=metadata[name],
-                remedy=f"Pass {name} to the operator only",
-            )
-    return metadata
 
 
 def _refuse_unless_unpaid(

@@ -167,12 +167,12 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
         try:
             super().execute(context)
         except PARKING:
-            # Imported late, here and below: a DAG file needs none of it.
-            from airflow_provider_carbonmark.hooks.api_server import show_again
-
             with keeping_books() as ledger:
                 payment_id = self._known(ledger, purchase.id, _RETURNED)
                 if payment_id is None and self._word and KEEPS_FIRST_TEXT:
+                    # Imported late, here and below: a DAG file needs none of it.
+                    from airflow_provider_carbonmark.hooks.api_server import show_again
+
                     show_again(ledger, purchase, task_of(context), self.body)
             if payment_id is None:
                 raise

@@ -1,17 +1,19 @@
-"""What a purchase costs now: asked right before its link is made, and held against all that it may cost."""
+"""How a purchase's link is asked for, and what it may cost: asked right before the link is made, and held against all limits."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_carbonmark.api.inputs import parse_money
+from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import parse_money, parse_url
 from airflow_provider_carbonmark.api.retries import refuses_the_listing
 from airflow_provider_carbonmark.hooks.carbonmark import failing_without_retry
 from airflow_provider_carbonmark.hooks.ledger import minimum_payment_usd
@@ -28,23 +30,55 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TEXTS = ("beneficiary_name", "retirement_message")
+
 
 @dataclass(frozen=True)
-class PriceTerms:
+class LinkTerms:
     """
-    What a purchase may cost.
+    How a purchase's link is asked for, besides what the purchase says.
 
-    :param max_cost: the most, USD; None or empty for no limit.
+    :param hook: of the connection that it is asked with.
+    :param metadata: more to send, plain JSON.
+    :param success_url: where the buyer lands after paying; None for this Airflow.
+    :param cancel_url: where the buyer lands otherwise; None for this Airflow.
+    :param max_cost: the most that it may cost, USD; None or empty for no limit.
     :param limits: those of the plan, which hold for all links of its run together; or a function that is called with the task's
         context and returns them.
     """
 
-    max_cost: Decimal | str | int | None = None
-    limits: Limits | Callable[[Context], Limits] | None = None
+    hook: CarbonmarkHook
+    metadata: Mapping[str, Any]
+    success_url: str | None
+    cancel_url: str | None
+    max_cost: Decimal | str | int | None
+    limits: Limits | Callable[[Context], Limits] | None
 
-    def check(
-        self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook
-    ) -> Mapping[str, str]:
+    def request(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, Any]:
+        """Return what Carbonmark is asked for: the same each time, so that a try that asks again gets the same link."""
+        given = {
+            name: parse_url(url, name, takes_suffix=name == "success_url")
+            for name, url in (("success_url", self.success_url), ("cancel_url", self.cancel_url))
+            if url
+        }
+        return {
+            "asset_price_source_id": purchase.asset_price_source_id,
+            "quantity_tonnes": f"{purchase.quantity_tonnes:f}",
+            "metadata": self.metadata_of(purchase),
+            **({} if len(given) == 2 else self._return_urls(ledger, purchase, number)),
+            **given,
+        }
+
+    def metadata_of(self, purchase: Purchase) -> dict[str, Any]:
+        return {**self.metadata, **{name: getattr(purchase, name) for name in _TEXTS}}
+
+    def _return_urls(self, ledger: Ledger, purchase: Purchase, number: int) -> dict[str, str]:
+        # Imported late, here and below: a DAG file doesn't need it.
+        from airflow_provider_carbonmark.hooks.return_url import Token, return_urls
+
+        return return_urls(ledger, Token(purchase.id, number, self.hook.carbonmark_conn_id))
+
+    def check_price(self, context: Context, ledger: Ledger, purchase: Purchase) -> Mapping[str, str]:
         """
         Ask what the purchase costs now, refuse what is too dear, and write the rest into the ledger.
 
@@ -56,10 +90,9 @@ class PriceTerms:
         :raises AirflowFailException: when it costs more than it may.
         :raises AirflowSkipException: when what was planned costs less than can be paid.
         """
-        # Imported late: a DAG file needs none of it.
         from airflow_provider_carbonmark.ledger.values import too_little
 
-        cost = self._ask(context, ledger, purchase, hook)
+        cost = self._ask_cost(context, ledger, purchase)
         if cost < (least := minimum_payment_usd()):
             reason = too_little(cost, least)
             if not purchase.allocations:
@@ -69,10 +102,10 @@ class PriceTerms:
         log.info("%s costs %s USD.", purchase, cost)
         return self._write_down(context, ledger, purchase, cost)
 
-    def _ask(self, context: Context, ledger: Ledger, purchase: Purchase, hook: CarbonmarkHook) -> Decimal:
+    def _ask_cost(self, context: Context, ledger: Ledger, purchase: Purchase) -> Decimal:
         try:
             with failing_without_retry():
-                quote = hook.create_quote(
+                quote = self.hook.create_quote(
                     asset_price_source_id=purchase.asset_price_source_id,
                     quantity_tonnes=purchase.quantity_tonnes,
                 )
@@ -99,6 +132,32 @@ class PriceTerms:
                 "task, or start a new run once this one is over, which plans anew."
             ) from None
         return limits_as_json(limit, limits)
+
+
+def parse_metadata(value: object) -> dict[str, Any]:
+    """
+    Read what is to be sent besides, as the ledger will give it back, so that a retry finds it unchanged.
+
+    :raises InvalidInputError: when it is no mapping, no JSON, or repeats what is a parameter.
+    """
+    remedy = "Pass a mapping of plain JSON values"
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInputError("metadata", "is not a mapping", value=value, remedy=remedy)
+    try:
+        metadata: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("metadata", f"is not JSON: {error}", remedy=remedy) from None
+    for name in _TEXTS:
+        if name in metadata:
+            raise InvalidInputError(
+                "metadata",
+                f"repeats {name}",
+                value=metadata[name],
+                remedy=f"Pass {name} to the operator only",
+            )
+    return metadata
 
 
 def parse_max_cost(value: object) -> Decimal | None:
