@@ -68,14 +68,10 @@ class Waiting:
         ti = SimpleNamespace(id="ti", dag_id=RUN.dag_id, run_id=RUN.run_id, task_id="await", map_index=2)
         return {"ti": ti, "task_instance": ti}
 
-    def ask(self, **request: Any) -> None:
-        self.requests.append(request)
-
-    def record(self, payment_id: str = "pay_1", *, verified: bool = True) -> None:
+    def record(self, *, verified: bool = True) -> None:
         """Do what the return URL does first."""
-        self.ledger.bring(
-            self.checkout["purchase"], 1, payment_id, source=Source.RETURNED, verified=verified, now=NOW
-        )
+        about = {"source": Source.RETURNED, "verified": verified, "now": NOW}
+        self.ledger.bring(self.checkout["purchase"], 1, "pay_1", **about)
 
     def operator(self, **arguments: Any) -> CarbonmarkAwaitPaymentOperator:
         return CarbonmarkAwaitPaymentOperator(task_id="await", **{"checkout": self.checkout, **arguments})
@@ -98,7 +94,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Waiting:
     file = tmp_path / "ledger.db"
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(file))
     waiting = Waiting(Ledger(create_engine(f"sqlite:///{file}", poolclass=NullPool)))
-    monkeypatch.setattr(hitl, "upsert_hitl_detail", waiting.ask)
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **request: waiting.requests.append(request))
     monkeypatch.setattr("airflow_provider_carbonmark.hooks.api_server.show_again", lambda *arguments: None)
     return waiting
 
