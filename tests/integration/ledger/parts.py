@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Source, Task
 from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase
+from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def plan(
     now: datetime = NOW,
     **other: Any,
 ) -> list[Purchase]:
-    return ledger.plan(make, run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
+    scope = Scope(run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
+    return ledger.plan(make, scope)
 
 
 def preview(
@@ -157,9 +159,8 @@ def preview(
     is_over: Callable[[Run, datetime], bool] = nobody,
     **other: Any,
 ) -> Plan:
-    return ledger.preview(
-        make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **{"now": NOW} | other
-    )
+    scope = Scope(run=run, months=[MONTH], test_mode=False, is_over=is_over, now=NOW, **other)
+    return ledger.preview(make, scope)
 
 
 def order(ledger: Ledger, of: Task, wanted: Order = ORDER, **other: Any) -> Purchase:

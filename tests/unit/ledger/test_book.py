@@ -20,6 +20,7 @@ from sqlalchemy import NullPool, create_engine
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
 from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, Run, Task
 from airflow_provider_carbonmark.ledger.purchase import Order, Purchase, reference_of, with_reference
+from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 from airflow_provider_carbonmark.ledger.tables.columns import AMOUNT_STEP, rounded_up
 from airflow_provider_carbonmark.ledger.tables.database import Database
 from airflow_provider_carbonmark.ledger.tables.schema import metadata
@@ -63,7 +64,8 @@ def plan(ledger: Ledger, now: datetime = NOW) -> Purchase:
     def make(coverage: Coverage) -> Plan:
         return Plan((LINE,) if not coverage.covered else ())
 
-    (made,) = ledger.plan(make, run=RUN, months=["2026-10"], test_mode=False, is_over=is_over, now=now)
+    scope = Scope(run=RUN, months=["2026-10"], test_mode=False, is_over=is_over, now=now)
+    (made,) = ledger.plan(make, scope)
     return made
 
 
@@ -71,8 +73,8 @@ def test_only_a_write_makes_the_file_and_its_directories(tmp_path: Path) -> None
     path = tmp_path / "new" / "place" / "ledger.db"
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     ledger = Ledger(engine)
-    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": is_over, "now": NOW}
-    assert ledger.preview(lambda coverage: Plan((LINE,)), **about).purchases == (LINE,)
+    scope = Scope(run=RUN, months=["2026-10"], test_mode=False, is_over=is_over, now=NOW)
+    assert ledger.preview(lambda coverage: Plan((LINE,)), scope).purchases == (LINE,)
     assert ledger.lines() == []
     assert list(tmp_path.iterdir()) == []
     plan(ledger)
