@@ -197,10 +197,10 @@ def link(ledger: Ledger, of: Purchase, run: Run = FIRST, *, now: datetime = NOW)
 
 
 def become(ledger: Ledger, of: Purchase, stage: str) -> Purchase:
-    """Let a purchase that is planned become ``linked``, ``paid``, ``retired``, ``declined``, ``failed`` after its payment, or ``given up``."""
-    if stage == "given up":
-        return ledger.failed(of.id, "gone", now=NOW, run=of.run)
-    if stage != "planned":
+    """Let a purchase that is planned become ``asked``, ``linked``, ``paid``, ``retired``, ``declined``, ``failed`` after its payment, or ``given up``."""
+    if stage in ("asked", "given up"):
+        ask(ledger, of, of.run)
+    elif stage != "planned":
         link(ledger, of, of.run)
     if stage in ("paid", "retired", "failed"):
         ledger.paid(of.id, payment_id(of), now=NOW)
@@ -210,6 +210,8 @@ def become(ledger: Ledger, of: Purchase, stage: str) -> Purchase:
         ledger.failed(of.id, "refunded", now=NOW)
     if stage == "declined":
         ledger.declined(of.id, of.run, "no", now=NOW)
+    if stage == "given up":
+        ledger.failed(of.id, "gone", now=NOW, run=of.run)
     return ledger.purchase(of.id)
 
 

@@ -30,7 +30,7 @@ from tests.integration.ledger.parts import (
     THIRD,
     Buyer,
     Rival,
-    ask,
+    become,
     bring,
     buying,
     checkout_task,
@@ -261,11 +261,7 @@ def test_what_is_said_first_stops_a_decision_that_had_not_seen_it(
     deciding = engines(server_url)
     ledger, other = Ledger(deciding), Ledger(engines(server_url))
     (made,) = plan(ledger, Buyer({"web": "1"}))
-    if stage == "asked":
-        ask(ledger, made)
-    if stage == "linked":
-        link(ledger, made)
-    made = ledger.purchase(made.id)
+    made = become(ledger, made, stage)
     said_first: list[Purchase] = []
 
     def say_first() -> None:

@@ -21,6 +21,7 @@ from tests.integration.ledger.parts import (
     SECOND,
     THIRD,
     Make,
+    become,
     entities,
     everybody,
     link,
@@ -32,7 +33,6 @@ from tests.unit.planning.market import offer
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 pytestmark = ON_SQLITE
 
@@ -115,8 +115,7 @@ def test_what_is_given_up_is_promised_to_nobody(ledger: Ledger, ending: str) -> 
     test_mode = ending == "of the other mode"
     (line,) = plan(ledger, Stated({"web": "8"}, "2026-09"), months=["2026-09"], test_mode=test_mode)
     if ending == "declined":
-        link(ledger, line)
-        ledger.declined(line.id, FIRST, "no", now=NOW)
+        become(ledger, line, "declined")
     if ending == "closed":
         plan(ledger, Stated({"web": "0"}, "2026-09"), SECOND, months=["2026-09"], is_over=everybody)
     (october,) = plan(ledger, Stated({"api": "10"}), THIRD, catch_up=False)
@@ -150,11 +149,6 @@ def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: L
     assert later.plans[-1].unstated == ()
 
 
-def decline(ledger: Ledger, purchase: Purchase) -> None:
-    link(ledger, purchase, purchase.run)
-    ledger.declined(purchase.id, purchase.run, "no", now=NOW)
-
-
 @pytest.mark.parametrize("declined", ["before", "after"])
 @pytest.mark.parametrize("dag", ["offset", "renamed"])
 def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if_it_is_stated_again(
@@ -164,15 +158,15 @@ def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if
     about = {} if dag == FIRST.dag_id else {"take_over": [FIRST.dag_id]}
     (old,) = plan(ledger, Stated({"web": "3"}, "2026-09"), months=months)
     if declined == "before":
-        decline(ledger, old)
+        become(ledger, old, "declined")
     (new,) = plan(ledger, Stated({"shop": "3"}, "2026-09"), next(names), months=months, **about)
     if declined == "after":
-        decline(ledger, old)
+        become(ledger, old, "declined")
     assert plan(ledger, Stated({}), next(names), **about) == []
     both = Stated({"web": "3", "shop": "3"}, "2026-09")
     (anew,) = plan(ledger, both, next(names), months=months, **about)
     assert [(each.quantity_tonnes, *entities([each])) for each in (new, anew)] == [(3, "shop"), (3, "web")]
-    decline(ledger, anew)
+    become(ledger, anew, "declined")
     (caught_up,) = plan(ledger, Stated({}), next(names), **about)
     assert (caught_up.quantity_tonnes, *entities([caught_up])) == (3, "web")
 
@@ -180,7 +174,7 @@ def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if
 def test_what_another_airflow_states_leaves_out_nothing_of_ours(ledger: Ledger) -> None:
     theirs = [Run(FIRST.dag_id, run_id, "eu") for run_id in ("run-1", "run-2")]
     (old,) = plan(ledger, Stated({"web": "3"}, "2026-09"), theirs[0], months=["2026-09"])
-    decline(ledger, old)
+    become(ledger, old, "declined")
     ours = Stated({"shop": "3"}, "2026-09")
     plan(ledger, ours, months=["2026-09"])
     assert ours.plans[0].unstated == ()
