@@ -57,16 +57,6 @@ def test_the_figure_that_was_stated_last_counts_and_the_old_one_is_told_whatever
     assert (emitted.emitted_tonnes, emitted.origin) == (Decimal(restated), same.origin)
 
 
-def test_too_much_for_one_entity_covers_no_other() -> None:
-    lines = [
-        a_line(emitted="10", quantity="15", entity="api"),
-        a_line(emitted="4", quantity="1", entity="web"),
-    ]
-    figures = totals(*lines)
-    assert (figures.retired_tonnes, figures.covered_tonnes, figures.open_tonnes) == (16, 11, 3)
-    assert figures.coverage_percent == Decimal("78.5")
-
-
 @pytest.mark.parametrize("emitted", ["0", "-3.5"])
 def test_where_nothing_was_emitted_nothing_is_open_and_there_is_no_coverage(emitted: str) -> None:
     figures = totals(a_line(State.RESTATED, emitted))
