@@ -206,12 +206,6 @@ def test_a_ledger_of_version_3_still_knows_what_it_lacks(ledger: Ledger, engine:
     assert bought(plan(Ledger(engine), Buyer({}), SECOND)) == {("api", SEPTEMBER): Decimal(2)}
 
 
-def test_no_more_is_bought_than_the_month_asks_for_since(ledger: Ledger) -> None:
-    become(ledger, september(ledger), "declined")
-    plan(ledger, stating("api", "0.5", SEPTEMBER), months=[SEPTEMBER])
-    assert bought(plan(ledger, Buyer({}), SECOND)) == {("api", SEPTEMBER): Decimal("0.5")}
-
-
 @pytest.mark.parametrize("why_not", ["it waits", "switched off", "another DAG's", "another mode's", "later"])
 def test_what_is_not_caught_up(ledger: Ledger, why_not: str) -> None:
     become(ledger, september(ledger), "linked" if why_not == "it waits" else "declined")
@@ -284,12 +278,6 @@ def test_what_the_run_planned_before_counts_whatever_became_of_it(
         planner(ledger, Buyer({"a": "1", "b": "1"}), at_most=2)
     assert len(ledger.lines()) == 2
     assert len(plan(ledger, Buyer({"a": "1", "b": "1"}), SECOND, at_most=2)) == 1
-
-
-def test_a_figure_that_buys_nothing_takes_no_room(ledger: Ledger) -> None:
-    plan(ledger, Buyer({"a": "2"}), SECOND)
-    plan(ledger, buying(line("b"), line("c")), at_most=2)
-    assert len(plan(ledger, buying(), at_most=2)) == 2
 
 
 def test_links_are_taken_up_oldest_first_as_many_as_fit_and_the_rest_by_later_runs(

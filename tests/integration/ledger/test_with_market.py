@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.names import Run, State
 from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Plan, Unstated
-from airflow_provider_carbonmark.planning import ListingFilter, NoListingError, plan_purchases
+from airflow_provider_carbonmark.planning import ListingFilter, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
 from tests.integration.ledger.parts import (
     FIRST,
@@ -20,7 +20,6 @@ from tests.integration.ledger.parts import (
     ON_SQLITE,
     SECOND,
     THIRD,
-    Make,
     become,
     entities,
     everybody,
@@ -202,12 +201,3 @@ def test_whole_tonnes_that_cover_a_fraction_are_not_too_many_and_what_is_over_is
         (Decimal("12.345"), Decimal("0.655"))
     ]
     assert bought(ledger, SECOND) == []
-
-
-def test_nothing_is_closed_when_the_market_cannot_fill_what_is_needed(ledger: Ledger) -> None:
-    plan(ledger, Stated({"web": "3"}))
-    before = ledger.lines()
-    too_much: Make = Stated({"web": "2000"})
-    with pytest.raises(NoListingError, match="web"):
-        plan(ledger, too_much, SECOND, is_over=everybody)
-    assert ledger.lines() == before
