@@ -8,7 +8,8 @@ from decimal import ROUND_FLOOR, Context, Decimal
 from functools import reduce
 from typing import Final
 
-_EXACT = Context(prec=60)
+#: The arithmetic of amounts: exact for any that the ledger can hold, whatever context a process has.
+EXACT: Final = Context(prec=60)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _USD_STEP = Decimal("1E-9")
 #: Stands for the purchase's reference in a message, until the purchase has its number.
@@ -171,7 +172,7 @@ class PlannedPurchase:
     @property
     def rounding_tonnes(self) -> Decimal:
         """What rounding added."""
-        return _EXACT.subtract(self.quantity_tonnes, total(share.quantity_tonnes for share in self.shares))
+        return EXACT.subtract(self.quantity_tonnes, total(share.quantity_tonnes for share in self.shares))
 
 
 @dataclass(frozen=True)
@@ -263,13 +264,18 @@ def too_little(cost_usd: Decimal | None, minimum_payment_usd: Decimal) -> str:
 
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:
     """Return what a part of a purchase costs, rounded down to 10^-9 USD; so what rounding added costs the rest."""
-    share = _DOWN.divide(_EXACT.multiply(cost_usd, part_tonnes), quantity_tonnes)
-    return share.quantize(_USD_STEP, context=_DOWN).normalize(_EXACT)
+    share = _DOWN.divide(EXACT.multiply(cost_usd, part_tonnes), quantity_tonnes)
+    return share.quantize(_USD_STEP, context=_DOWN).normalize(EXACT)
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """Add amounts up, to the last digit."""
-    return reduce(_EXACT.add, amounts, Decimal(0))
+    return reduce(EXACT.add, amounts, Decimal(0))
+
+
+def plain(amount: Decimal) -> str:
+    """Write an amount without an exponent, and without zeros at its end."""
+    return f"{amount.normalize(EXACT):f}"
 
 
 def spans(months: Collection[str]) -> Iterator[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.ledger.values import EXACT
 from airflow_provider_carbonmark.planning.filters import FAILURES_OF_PROJECTS, UNKNOWN_MECHANISM
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
     from airflow_provider_carbonmark.planning.filters import ListingFilter, ProjectFacts
 
-_EXACT = Context(prec=60)
 #: USD per tonne. For less, no quote of a kilogram would be believed; the cheapest that was seen asks 0.10.
 _LEAST_PRICE: Final = Decimal("0.001")
 _OF_ANOTHER_PROJECT: Final = "of another project"
@@ -53,7 +53,7 @@ def check_aware(now: datetime) -> None:
 
 
 def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
-    cost = _EXACT.multiply(listing.purchase_price, order_quantity(listing, quantity))
+    cost = EXACT.multiply(listing.purchase_price, order_quantity(listing, quantity))
     return cost, -(listing.vintage or 0), listing.source_id
 
 

@@ -14,6 +14,7 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP, parse_quantity
 from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.ledger.values import (
+    EXACT,
     UNSTATED,
     CarriedOver,
     Coverage,
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EXACT = Context(prec=60)
 # An emitted figure is the exact sum of what a provider states, which may have any number of digits.
 _EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
 _EMITTED_STEP = Decimal("1E-9")
@@ -232,7 +232,7 @@ class _Buying:
         """State the limits: of the run; and of each entity, as far as its tonnes go in what is bought together."""
         budgets = []
         if self.limits.max_cost_per_run_usd is not None:
-            left = _EXACT.subtract(self.limits.max_cost_per_run_usd, self.coverage.run_cost_usd)
+            left = EXACT.subtract(self.limits.max_cost_per_run_usd, self.coverage.run_cost_usd)
             budgets.append(Budget(dict.fromkeys(range(len(pools)), Fraction(1)), Fraction(as_cost(left))))
         if self.limits.max_cost_per_entity_usd is not None:
             shares: dict[str, dict[int, Fraction]] = {}
@@ -243,14 +243,14 @@ class _Buying:
                     of_entity[at] = of_entity.get(at, Fraction(0)) + Fraction(need.offset_tonnes) / bought
             for entity, of_entity in shares.items():
                 spent = self.coverage.run_cost_by_entity.get(entity, Decimal(0))
-                left = _EXACT.subtract(self.limits.max_cost_per_entity_usd, spent)
+                left = EXACT.subtract(self.limits.max_cost_per_entity_usd, spent)
                 budgets.append(Budget(of_entity, Fraction(as_cost(left))))
         return budgets
 
     def _of_pool(self, pool: Pool, parts: Sequence[tuple[Offer, int]]) -> Iterable[PlannedPurchase]:
         listings = [self.market.listing(offer) for offer, _ in parts]
         bought = [
-            (quantity := tonnes(part), _EXACT.multiply(unit_price_usd(listing), quantity))
+            (quantity := tonnes(part), EXACT.multiply(unit_price_usd(listing), quantity))
             for listing, (_, part) in zip(listings, parts, strict=True)
         ]
         has_limit = self.limits.max_cost_per_entity_usd is not None
@@ -291,7 +291,7 @@ _Stated = Mapping[tuple[str, str], "EntityEmissions"]
 
 def _missing(key: tuple[str, str], one: EntityEmissions, coverage: Coverage) -> Decimal:
     emitted = max(one.emitted_tonnes, Decimal(0))
-    return _EXACT.subtract(emitted, coverage.covered.get(key, _NOTHING).covered_tonnes)
+    return EXACT.subtract(emitted, coverage.covered.get(key, _NOTHING).covered_tonnes)
 
 
 def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:

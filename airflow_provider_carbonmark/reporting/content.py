@@ -144,17 +144,13 @@ class Content:
 
     @cached_property
     def _groups(self) -> list[list[PurchaseLine]]:
-        return _groups(self.lines)
+        """The rows of each entity and month, in the order of their numbers."""
+        return [list(group) for _, group in groupby(self.lines, key=lambda line: (line.month, line.entity))]
 
 
 def _in_order(lines: Iterable[PurchaseLine], period: Period, *, test_mode: bool) -> list[PurchaseLine]:
     wanted = (line for line in lines if line.test_mode == test_mode and period.has_month(line.month))
     return sorted(wanted, key=lambda line: (line.month, line.entity, line.line))
-
-
-def _groups(lines: Iterable[PurchaseLine]) -> list[list[PurchaseLine]]:
-    """Return the rows of each entity and month, in the order of their numbers."""
-    return [list(group) for _, group in groupby(lines, key=lambda line: (line.month, line.entity))]
 
 
 def _added_up(figures: Iterable[tuple[str, Figures]]) -> dict[str, Figures]:
