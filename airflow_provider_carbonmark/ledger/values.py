@@ -202,24 +202,11 @@ class CarriedOver:
 
 
 @dataclass(frozen=True)
-class OverCovered:
-    """An entity and month with more tonnes covered than its emissions, restated since, ask for."""
-
-    entity: str
-    month: str
-    emitted_tonnes: Decimal
-    covered_tonnes: Decimal
-
-
-@dataclass(frozen=True)
-class Unstated:
+class Balance:
     """
-    An entity and month that the DAG planned before and whose emissions are not stated any more.
+    What an entity emitted in a month, beside what is covered of it.
 
-    It may have been restated away, renamed, or left out by mistake: only its source can tell, by stating it with 0 tonnes. What is
-    covered of it stays; what it lacks, or comes to lack, is not caught up with.
-
-    :param emitted_tonnes: the figure known last, above zero.
+    :param emitted_tonnes: the figure stated now, or, where none is, the one known last.
     """
 
     entity: str
@@ -235,8 +222,10 @@ class Plan:
 
     :param purchases: by the entity and month of their first shares.
     :param restated: figures that are new and for which nothing is bought, by entity and month.
-    :param over_covered: entities and months that have more than they need, by entity and month.
-    :param unstated: entities and months that are missing from the emissions, by entity and month.
+    :param over_covered: what has more tonnes covered than its emissions, restated since, ask for; by entity and month.
+    :param unstated: what the DAG planned before and is not stated any more, by entity and month. It may have been restated away, renamed,
+        or left out by mistake: only its source can tell, by stating it with 0 tonnes. What is covered of it stays; what it lacks, or
+        comes to lack, is not caught up with.
     :param carried_over: what is left to a later plan, by entity and month.
     :param origins: where the figures are from, by entity and month; of those only where that is known.
     :param files: the files that were read for each month.
@@ -244,8 +233,8 @@ class Plan:
 
     purchases: tuple[PlannedPurchase, ...] = ()
     restated: tuple[Restated, ...] = ()
-    over_covered: tuple[OverCovered, ...] = ()
-    unstated: tuple[Unstated, ...] = ()
+    over_covered: tuple[Balance, ...] = ()
+    unstated: tuple[Balance, ...] = ()
     carried_over: tuple[CarriedOver, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
     files: Mapping[str, Sequence[SourceFile]] = field(default_factory=dict)

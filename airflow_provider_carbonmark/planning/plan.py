@@ -16,18 +16,17 @@ from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.ledger.values import (
     EXACT,
     UNSTATED,
+    Balance,
     CarriedOver,
     Coverage,
     Covered,
     Need,
     Origin,
-    OverCovered,
     Part,
     Plan,
     PlannedPurchase,
     Restated,
     SourceFile,
-    Unstated,
     too_little,
     total,
 )
@@ -304,7 +303,7 @@ def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
 
 
 def _left(
-    carried: Iterable[CarriedOver], unstated: Iterable[Unstated], coverage: Coverage
+    carried: Iterable[CarriedOver], unstated: Iterable[Balance], coverage: Coverage
 ) -> dict[tuple[str, str], tuple[Decimal, str]]:
     """Give the figures of which something is missing and not bought, or may come to be missing and is not to be bought; and why."""
     left = {(one.need.entity, one.need.month): (one.need.emitted_tonnes, one.reason) for one in carried}
@@ -351,18 +350,18 @@ def _files(stated: _Stated) -> dict[str, list[SourceFile]]:
     return files
 
 
-def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[OverCovered]:
+def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[Balance]:
     for key, one in stated.items():
         # Less than what can be bought at all may be the rounding of an older ledger.
         if _missing(key, one, coverage) <= -QUANTITY_STEP:
-            yield OverCovered(*key, one.emitted_tonnes, coverage.covered[key].covered_tonnes)
+            yield Balance(*key, one.emitted_tonnes, coverage.covered[key].covered_tonnes)
 
 
-def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Unstated]:
+def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Balance]:
     for entity, month in sorted(coverage.own):
         known = coverage.covered[entity, month]
         if (entity, month) not in stated and known.emitted_tonnes is not None and known.emitted_tonnes > 0:
-            yield Unstated(entity, month, known.emitted_tonnes, known.covered_tonnes)
+            yield Balance(entity, month, known.emitted_tonnes, known.covered_tonnes)
 
 
 def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str, str], EntityEmissions]:

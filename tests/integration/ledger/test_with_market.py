@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.names import Run, State
-from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Plan, Unstated
+from airflow_provider_carbonmark.ledger.values import UNSTATED, Balance, Coverage, Plan
 from airflow_provider_carbonmark.planning import ListingFilter, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
 from tests.integration.ledger.parts import (
@@ -134,7 +134,7 @@ def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: L
     plan(ledger, Stated({"theirs": "1"}), Run("another-dag", "run-1"))
     plan(ledger, Stated({"older": "1"}, "2026-09"), months=["2026-09"])
     before = ledger.lines()
-    vanished = Unstated("old", MONTH, Decimal(2), Decimal(2))
+    vanished = Balance("old", MONTH, Decimal(2), Decimal(2))
     later = Stated({"web": "3"})
     assert preview(ledger, later, SECOND).unstated == (vanished,)
     assert ledger.lines() == before
@@ -186,7 +186,7 @@ def test_a_vanished_entity_whose_run_died_is_told_and_what_is_closed_of_it_is_pl
     plan(ledger, Stated({"web": "3", "old": "2"}))
     later = Stated({"web": "3"})
     assert entities(plan(ledger, later, SECOND, is_over=everybody)) == ["old", "web"]
-    assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
+    assert later.plans[0].unstated == (Balance("old", MONTH, Decimal(2), Decimal(0)),)
 
 
 def test_whole_tonnes_that_cover_a_fraction_are_not_too_many_and_what_is_over_is_nobody_s(

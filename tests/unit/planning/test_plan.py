@@ -9,15 +9,14 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger.values import (
     UNSTATED,
+    Balance,
     Coverage,
     Covered,
     Need,
-    OverCovered,
     Plan,
     PlannedPurchase,
     Restated,
     Share,
-    Unstated,
 )
 from airflow_provider_carbonmark.planning import (
     Limits,
@@ -238,7 +237,7 @@ class TestNeeds:
         plan = planned(emitted("a", "9"), coverage=known("9.001", "9.001"))
         assert plan == Plan(
             restated=(restated("a", "9"),),
-            over_covered=(OverCovered("a", "2026-10", Decimal(9), Decimal("9.001")),),
+            over_covered=(Balance("a", "2026-10", Decimal(9), Decimal("9.001")),),
         )
 
     def test_over_coverage_is_reported_as_long_as_it_lasts(self):
@@ -270,8 +269,8 @@ class TestNeeds:
         assert planned(emitted("stated", "1"), coverage=coverage) == Plan(
             restated=(Restated("z", "2026-10", Decimal(3), UNSTATED),),
             unstated=(
-                Unstated("gone", "2026-10", Decimal(2), Decimal(1)),
-                Unstated("z", "2026-10", Decimal(3), Decimal(1)),
+                Balance("gone", "2026-10", Decimal(2), Decimal(1)),
+                Balance("z", "2026-10", Decimal(3), Decimal(1)),
             ),
         )
 
