@@ -10,12 +10,10 @@ from decimal import Decimal
 from itertools import count
 
 import pytest
-from sqlalchemy import create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
 from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, HasLinkError, State
 from airflow_provider_carbonmark.ledger.purchase import Link, Purchase
-from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,
@@ -84,14 +82,6 @@ def cells() -> Iterator[tuple[str, str, str]]:
     head, *rows = ([cell.strip() for cell in row.split("|")] for row in BECOMES.strip("\n").splitlines())
     for stage, *outcomes in rows:
         yield from ((stage, said, becomes) for said, becomes in zip(head[1:], outcomes, strict=True))
-
-
-@pytest.fixture(scope="module", params=LEDGER_KINDS)
-def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Ledger]:
-    """One ledger for all tests of this file: each plans a line of an entity of its own."""
-    engine = create_engine(new_database(request.param))
-    yield Ledger(engine)
-    engine.dispose()
 
 
 def new(books: Ledger, stage: str = "planned", *, test_mode: bool = False) -> Purchase:
