@@ -8,7 +8,6 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.ledger.values import EXACT
 from airflow_provider_carbonmark.planning.filters import FAILURES_OF_PROJECTS, UNKNOWN_MECHANISM
 
@@ -40,16 +39,6 @@ def order_quantity(listing: Listing, quantity_tonnes: Decimal) -> Decimal:
     if not listing.whole_tonnes_only:
         return quantity_tonnes
     return quantity_tonnes.to_integral_value(ROUND_CEILING)
-
-
-def check_aware(now: datetime) -> None:
-    """
-    Refuse a time that listings' expiry can't be held against.
-
-    :raises InvalidInputError: when it is naive.
-    """
-    if now.tzinfo is None:
-        raise InvalidInputError("now", "has no time zone", value=now, remedy='Use pendulum.now("UTC")')
 
 
 def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:

@@ -11,12 +11,12 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import bare_source_id
 from airflow_provider_carbonmark.ledger.values import EXACT, plain
 from airflow_provider_carbonmark.planning.filters import NOTHING_KNOWN, ListingFilter, ProjectFacts
 from airflow_provider_carbonmark.planning.listings import (
     CHOICES,
-    check_aware,
     failures_of,
     order_quantity,
     why_none_fits,
@@ -61,7 +61,8 @@ class Market:
         promised: Mapping[str, Decimal] = MappingProxyType({}),
         minimum_payment_usd: Decimal = Decimal(0),
     ) -> None:
-        check_aware(now)
+        if now.tzinfo is None:
+            raise InvalidInputError("now", "has no time zone", value=now, remedy='Use pendulum.now("UTC")')
         least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
         self._listings = {bare_source_id(listing.source_id): listing for listing in least_last}
         self._filters = filters

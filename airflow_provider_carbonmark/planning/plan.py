@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
@@ -137,9 +137,7 @@ class _Buying:
     limits: Limits
     dedication: Dedication
     minimum_payment_usd: Decimal
-
-    def __post_init__(self) -> None:
-        self.carried_over: list[CarriedOver] = []
+    carried_over: list[CarriedOver] = field(default_factory=list)
 
     def purchases(self, pools: Sequence[Pool]) -> list[PlannedPurchase]:
         """Buy pools together at the least cost. What can't be bought only because too little would be paid is carried over."""
