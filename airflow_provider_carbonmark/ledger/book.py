@@ -40,12 +40,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import export, invariants, projects, retirements
+from airflow_provider_carbonmark.ledger import invariants, projects, retirements
 from airflow_provider_carbonmark.ledger.changes import files, planning
 from airflow_provider_carbonmark.ledger.changes.purchases import Purchases
 from airflow_provider_carbonmark.ledger.questions import cancellations, coverage, open_ends
 from airflow_provider_carbonmark.ledger.tables.rows import LINE_COLUMNS, LINES, in_states, line_of
-from airflow_provider_carbonmark.ledger.tables.schema import allocations, origins, source_files
+from airflow_provider_carbonmark.ledger.tables.schema import (
+    allocations,
+    metadata,
+    origins,
+    source_files,
+    versions,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
@@ -151,10 +157,19 @@ class Ledger(Purchases):
         return self._read([], cancellations.contracts, at)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give every row of every table with the table's name, but for the signing key."""
+        """
+        Give every row of every table with the table's name, those first that others speak of; as they are kept.
+
+        But for the signing key: whoever has it can make addresses that buyers come back to.
+        """
         with self.reading() as connection:
-            if connection is not None:
-                yield from export.rows(connection)
+            if connection is None:
+                return
+            for table in metadata.sorted_tables:
+                shown = [column for column in table.columns if column is not versions.c.signing_key]
+                query = select(*shown).order_by(*table.primary_key)
+                for row in connection.execution_options(stream_results=True).execute(query).mappings():
+                    yield table.name, dict(row)
 
     def upgrade(self) -> int:
         """Make the tables, or bring them up to date, and return their version; the first write does it, too."""

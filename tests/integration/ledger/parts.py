@@ -196,6 +196,11 @@ def link(ledger: Ledger, of: Purchase, run: Run = FIRST, *, now: datetime = NOW)
     return ledger.link_made(of.id, run, asked, url=page(of), now=now)
 
 
+def links(ledger: Ledger, *names: str, run: Run = FIRST) -> list[Purchase]:
+    """Return purchases of a run that have their links, each for the entity of that name."""
+    return [link(ledger, each, run) for each in plan(ledger, buying(*map(line, names)), run)]
+
+
 def become(ledger: Ledger, of: Purchase, stage: str) -> Purchase:
     """Let a purchase that is planned become ``asked``, ``linked``, ``paid``, ``retired``, ``declined``, ``failed`` after its payment, or ``given up``."""
     if stage in ("asked", "given up"):

@@ -31,6 +31,7 @@ from tests.integration.ledger.parts import (
     everybody,
     line,
     link,
+    links,
     nobody,
     only,
     plan,
@@ -240,11 +241,6 @@ def test_what_the_old_dag_lacks_is_bought_by_the_one_that_takes_over(ledger: Led
 
 
 # --- so many and no more
-
-
-def links(ledger: Ledger, *names: str, run: Run = FIRST) -> list[Purchase]:
-    """Return purchases of a run that have their links."""
-    return [link(ledger, each, run) for each in plan(ledger, buying(*map(line, names)), run)]
 
 
 @pytest.mark.parametrize("planner", [plan, preview])
