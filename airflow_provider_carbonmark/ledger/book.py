@@ -32,7 +32,6 @@ Every write, and a crash in the middle of it or right after it:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -41,12 +40,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
-from airflow_provider_carbonmark.ledger import export, invariants, projects, retirements
+from airflow_provider_carbonmark.ledger import invariants, projects, retirements
 from airflow_provider_carbonmark.ledger.changes import files, planning
 from airflow_provider_carbonmark.ledger.changes.purchases import Purchases
 from airflow_provider_carbonmark.ledger.questions import cancellations, coverage, open_ends
 from airflow_provider_carbonmark.ledger.tables.rows import LINE_COLUMNS, LINES, in_states, line_of
-from airflow_provider_carbonmark.ledger.tables.schema import allocations, origins, source_files
+from airflow_provider_carbonmark.ledger.tables.schema import (
+    allocations,
+    metadata,
+    origins,
+    source_files,
+    versions,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.changes.files import FileOfRun
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.projects import Project
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
     from airflow_provider_carbonmark.ledger.questions.cancellations import Cancellation
+    from airflow_provider_carbonmark.ledger.questions.coverage import Scope
     from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment
     from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
@@ -83,81 +89,38 @@ class Ledger(Purchases):
         """Give a connection to ask in SQL (:mod:`~airflow_provider_carbonmark.ledger.questions.queries`); None where nothing was ever written."""
         return self._database.reading()
 
-    def plan(
-        self,
-        make: Callable[[Coverage], Plan],
-        *,
-        run: Run,
-        months: Collection[str],
-        test_mode: bool,
-        is_over: Callable[[Run, datetime], bool],
-        now: datetime,
-        at_most: int = sys.maxsize,
-        catch_up: bool = True,
-        take_over: Collection[str] = (),
-    ) -> list[Purchase]:
+    def plan(self, make: Callable[[Coverage], Plan], scope: Scope) -> list[Purchase]:
         """
         Write down what is to be bought, once, and take up what dead runs of the same DAG left open.
 
         What a run closes is planned anew in the same transaction.
 
         :param make: works the plan out; called again when another planner was faster. What it raises passes, and nothing is written.
-        :param run: the planning run.
-        :param months: those whose emissions are planned, ``YYYY-MM``.
-        :param test_mode: purchases of the other mode are left alone.
-        :param is_over: whether a run of the same DAG, which holds purchases since that time, carries nothing on any more.
-        :param at_most: purchases that a run can carry on. Links of dead runs that don't fit are left to a later run, and the log
-            says so.
-        :param catch_up: whether to plan also what is missing of earlier months that the DAG planned, whatever the cause.
-        :param take_over: other DAGs, renamed or removed, whose dead runs are taken for those of this one.
+        :param scope: who plans what.
         :return: the purchases that this run planned, whatever became of them, then those it took up. Planning again moves none of
             the first.
         :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either
             case nothing is written.
         """
-        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over, now)
-        doing = f"Planning {', '.join(months)} for run {run.run_id!r}"
-        self._write(doing, planning.plan_once, scope, make, now)
+        scope = self._with_dead_runs(scope)
+        doing = f"Planning {', '.join(scope.months)} for run {scope.run.run_id!r}"
+        self._write(doing, planning.plan_once, scope, make)
 
         def take_up(connection: Connection) -> list[Purchase]:
-            planning.take_up(connection, scope, now)
+            planning.take_up(connection, scope)
             return planning.purchases_of_run(connection, scope)
 
         return self._write(doing, take_up)
 
-    def preview(
-        self,
-        make: Callable[[Coverage], Plan],
-        *,
-        run: Run,
-        months: Collection[str],
-        test_mode: bool,
-        is_over: Callable[[Run, datetime], bool],
-        now: datetime,
-        at_most: int = sys.maxsize,
-        catch_up: bool = True,
-        take_over: Collection[str] = (),
-    ) -> Plan:
+    def preview(self, make: Callable[[Coverage], Plan], scope: Scope) -> Plan:
         """Give what :meth:`plan` would write now, or raise what it would; write nothing, not even tables or a file for them."""
-        scope = self._scope(run, months, test_mode, is_over, at_most, catch_up, take_over, now)
+        scope = self._with_dead_runs(scope)
         return planning.make_plan(make, scope, self._read(coverage.Reading(), coverage.read_only, scope))
 
-    def _scope(
-        self,
-        run: Run,
-        months: Collection[str],
-        test_mode: bool,
-        is_over: Callable[[Run, datetime], bool],
-        at_most: int,
-        catch_up: bool,
-        take_over: Collection[str],
-        now: datetime,
-    ) -> coverage.Scope:
-        """Say who plans what. Which runs hold open purchases and are over is asked before any lock is held."""
-        coverage.check_months(months)
-        scope = coverage.Scope(run, tuple(months), test_mode, (), at_most, catch_up, tuple(take_over), now)
-        holders: dict[Run, datetime] = self._read({}, coverage.holders, run, test_mode, scope.dag_ids)
-        return replace(scope, dead=tuple(one for one, since in holders.items() if is_over(one, since)))
+    def _with_dead_runs(self, scope: Scope) -> Scope:
+        """Say which runs hold open purchases and are over: asked before any lock is held."""
+        holders: dict[Run, datetime] = self._read({}, coverage.holders, scope)
+        return replace(scope, dead=tuple(run for run, since in holders.items() if scope.is_over(run, since)))
 
     def open_purchases(self) -> list[Purchase]:
         """Return what this Airflow's runs hold that is to be paid, retired or announced, and what was paid and failed; by number."""
@@ -194,10 +157,19 @@ class Ledger(Purchases):
         return self._read([], cancellations.contracts, at)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give every row of every table with the table's name, but for the signing key."""
+        """
+        Give every row of every table with the table's name, those first that others speak of; as they are kept.
+
+        But for the signing key: whoever has it can make addresses that buyers come back to.
+        """
         with self.reading() as connection:
-            if connection is not None:
-                yield from export.rows(connection)
+            if connection is None:
+                return
+            for table in metadata.sorted_tables:
+                shown = [column for column in table.columns if column is not versions.c.signing_key]
+                query = select(*shown).order_by(*table.primary_key)
+                for row in connection.execution_options(stream_results=True).execute(query).mappings():
+                    yield table.name, dict(row)
 
     def upgrade(self) -> int:
         """Make the tables, or bring them up to date, and return their version; the first write does it, too."""

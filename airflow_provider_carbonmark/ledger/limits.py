@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.ledger.values import plain
 
-_EXACT = Context(prec=60)
 _ENTITIES_SHOWN = 100
 _MAX_COST = "max_cost_usd"
 
@@ -44,12 +44,12 @@ def limits_passed(limits: Limits, cost: Decimal, by_entity: Mapping[str, Decimal
     above = [(cost, entity) for entity, cost in by_entity.items() if limit is not None and cost > limit]
     if limit is not None and above:
         dearest = sorted(above, key=lambda pair: (-pair[0], pair[1]))[:_ENTITIES_SHOWN]
-        costs = ", ".join(f"{entity} {_plain(cost)} USD" for cost, entity in dearest)
+        costs = ", ".join(f"{entity} {plain(cost)} USD" for cost, entity in dearest)
         more = f" and {len(above) - len(dearest)} more, of less" if len(above) > len(dearest) else ""
-        passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {_plain(limit)} USD")
+        passed.append(f"{costs}{more}, where max_cost_per_entity_usd is {plain(limit)} USD")
     limit = limits.max_cost_per_run_usd
     if limit is not None and cost > limit:
-        passed.append(f"all together {_plain(cost)} USD, where max_cost_per_run_usd is {_plain(limit)} USD")
+        passed.append(f"all together {plain(cost)} USD, where max_cost_per_run_usd is {plain(limit)} USD")
     return "; ".join(passed)
 
 
@@ -64,7 +64,3 @@ def limits_from_json(kept: Mapping[str, str]) -> tuple[Decimal | None, Limits | 
     known = {name: Decimal(text) for name, text in kept.items()}
     max_cost = known.pop(_MAX_COST, None)
     return max_cost, Limits(**known) if known else None
-
-
-def _plain(amount: Decimal) -> str:
-    return f"{amount.normalize(_EXACT):f}"

@@ -73,11 +73,6 @@ def missing(connection: Connection, since: datetime) -> list[int]:
 
 
 def keep(connection: Connection, told: Iterable[RetirementFacts]) -> list[RetirementFacts]:
-    """
-    Write down what is told of retirements. What was told first stays; what was not told is filled in.
-
-    :return: what is known of them now, by purchase.
-    """
     by_purchase = {each.purchase: each for each in told}
     known = {each.purchase: each for each in _read(connection, by_purchase, is_locked=True)}
     new = [_row(each) for purchase, each in sorted(by_purchase.items()) if purchase not in known]

@@ -8,7 +8,8 @@ from decimal import ROUND_FLOOR, Context, Decimal
 from functools import reduce
 from typing import Final
 
-_EXACT = Context(prec=60)
+#: The arithmetic of amounts: exact for any that the ledger can hold, whatever context a process has.
+EXACT: Final = Context(prec=60)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _USD_STEP = Decimal("1E-9")
 #: Stands for the purchase's reference in a message, until the purchase has its number.
@@ -171,7 +172,7 @@ class PlannedPurchase:
     @property
     def rounding_tonnes(self) -> Decimal:
         """What rounding added."""
-        return _EXACT.subtract(self.quantity_tonnes, total(share.quantity_tonnes for share in self.shares))
+        return EXACT.subtract(self.quantity_tonnes, total(share.quantity_tonnes for share in self.shares))
 
 
 @dataclass(frozen=True)
@@ -201,24 +202,11 @@ class CarriedOver:
 
 
 @dataclass(frozen=True)
-class OverCovered:
-    """An entity and month with more tonnes covered than its emissions, restated since, ask for."""
-
-    entity: str
-    month: str
-    emitted_tonnes: Decimal
-    covered_tonnes: Decimal
-
-
-@dataclass(frozen=True)
-class Unstated:
+class Balance:
     """
-    An entity and month that the DAG planned before and whose emissions are not stated any more.
+    What an entity emitted in a month, beside what is covered of it.
 
-    It may have been restated away, renamed, or left out by mistake: only its source can tell, by stating it with 0 tonnes. What is
-    covered of it stays; what it lacks, or comes to lack, is not caught up with.
-
-    :param emitted_tonnes: the figure known last, above zero.
+    :param emitted_tonnes: the figure stated now, or, where none is, the one known last.
     """
 
     entity: str
@@ -234,8 +222,10 @@ class Plan:
 
     :param purchases: by the entity and month of their first shares.
     :param restated: figures that are new and for which nothing is bought, by entity and month.
-    :param over_covered: entities and months that have more than they need, by entity and month.
-    :param unstated: entities and months that are missing from the emissions, by entity and month.
+    :param over_covered: what has more tonnes covered than its emissions, restated since, ask for; by entity and month.
+    :param unstated: what the DAG planned before and is not stated any more, by entity and month. It may have been restated away, renamed,
+        or left out by mistake: only its source can tell, by stating it with 0 tonnes. What is covered of it stays; what it lacks, or
+        comes to lack, is not caught up with.
     :param carried_over: what is left to a later plan, by entity and month.
     :param origins: where the figures are from, by entity and month; of those only where that is known.
     :param files: the files that were read for each month.
@@ -243,8 +233,8 @@ class Plan:
 
     purchases: tuple[PlannedPurchase, ...] = ()
     restated: tuple[Restated, ...] = ()
-    over_covered: tuple[OverCovered, ...] = ()
-    unstated: tuple[Unstated, ...] = ()
+    over_covered: tuple[Balance, ...] = ()
+    unstated: tuple[Balance, ...] = ()
     carried_over: tuple[CarriedOver, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
     files: Mapping[str, Sequence[SourceFile]] = field(default_factory=dict)
@@ -263,13 +253,18 @@ def too_little(cost_usd: Decimal | None, minimum_payment_usd: Decimal) -> str:
 
 def share_of_cost(cost_usd: Decimal, part_tonnes: Decimal, quantity_tonnes: Decimal) -> Decimal:
     """Return what a part of a purchase costs, rounded down to 10^-9 USD; so what rounding added costs the rest."""
-    share = _DOWN.divide(_EXACT.multiply(cost_usd, part_tonnes), quantity_tonnes)
-    return share.quantize(_USD_STEP, context=_DOWN).normalize(_EXACT)
+    share = _DOWN.divide(EXACT.multiply(cost_usd, part_tonnes), quantity_tonnes)
+    return share.quantize(_USD_STEP, context=_DOWN).normalize(EXACT)
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """Add amounts up, to the last digit."""
-    return reduce(_EXACT.add, amounts, Decimal(0))
+    return reduce(EXACT.add, amounts, Decimal(0))
+
+
+def plain(amount: Decimal) -> str:
+    """Write an amount without an exponent, and without zeros at its end."""
+    return f"{amount.normalize(EXACT):f}"
 
 
 def spans(months: Collection[str]) -> Iterator[str]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.emissions import EntityEmissions
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.purchase import Purchase, PurchaseLine
+    from airflow_provider_carbonmark.ledger.questions.coverage import Scope
     from airflow_provider_carbonmark.ledger.values import Coverage, Plan
     from airflow_provider_carbonmark.planning import Limits, ListingFilter
 
@@ -140,53 +141,52 @@ class CarbonmarkPlanOperator(BaseOperator):
 
     def _plan(self, context: Context, ledger: Ledger) -> list[dict[str, Any]]:
         from airflow_provider_carbonmark.hooks.facts.projects import learn_of_projects
+        from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 
         emissions = list(self._read_emissions(context))
         hook = CarbonmarkHook(self.carbonmark_conn_id)
-        about: dict[str, Any] = {
-            "run": run_of(context),
-            "months": {each.month for each in emissions},
-            "test_mode": hook.test_mode,
-            "is_over": is_over(context),
+        scope = Scope(
+            run=run_of(context),
+            months={each.month for each in emissions},
+            test_mode=hook.test_mode,
+            is_over=is_over(context),
             # Airflow would refuse more at the end of the task, after they are written down.
-            "at_most": conf.getint("core", "max_map_length", fallback=1024),
-            "catch_up": parse_flag(self.catch_up, "catch_up"),
-            "take_over": parse_names(self.take_over_from, "take_over_from"),
-            "now": pendulum.now("UTC"),
-        }
+            at_most=conf.getint("core", "max_map_length", fallback=1024),
+            catch_up=parse_flag(self.catch_up, "catch_up"),
+            take_over=parse_names(self.take_over_from, "take_over_from"),
+            now=pendulum.now("UTC"),
+        )
         is_preview = parse_flag(self.preview, "preview")
         make = self._planner(context, ledger, emissions, hook, is_preview)
-        told = {"months": sorted(about["months"]), "test_mode": hook.test_mode, "preview": False}
+        told = {"months": sorted(scope.months), "test_mode": hook.test_mode, "preview": False}
         if is_preview:
-            plan = ledger.preview(make, **about)
+            plan = ledger.preview(make, scope)
             self._planned_for = emissions
             self._tell(plan)
             self.log.info("This is a preview: nothing of it is planned.")
             context["ti"].xcom_push(PREVIEW_KEY, _shown(plan))
             context["ti"].xcom_push(PLANNED_KEY, told | {"preview": True, "purchases": []})
             return []
-        purchases = ledger.plan(make, **about)
+        purchases = ledger.plan(make, scope)
         self._planned_for = emissions
         learn_of_projects(ledger, hook, {each.project_id for each in purchases if each.project_id})
         for purchase in purchases:
             self.log.info("%s: %s t, %s", purchase, purchase.quantity_tonnes, purchase.state)
-        others = self._covered_by_others(ledger, emissions, about)
+        others = self._covered_by_others(ledger, emissions, scope)
         told["purchases"] = [*(purchase.id for purchase in purchases), *others]
         context["ti"].xcom_push(PLANNED_KEY, told)
         return [purchase.to_json() for purchase in purchases]
 
-    def _covered_by_others(
-        self, ledger: Ledger, emissions: list[EntityEmissions], about: Mapping[str, Any]
-    ) -> list[int]:
+    def _covered_by_others(self, ledger: Ledger, emissions: list[EntityEmissions], scope: Scope) -> list[int]:
         """Return the open purchases of other runs that cover what is stated, and name those that nobody carries on."""
-        run, keys = about["run"], {(each.entity, each.month) for each in emissions}
+        run, keys = scope.run, {(each.entity, each.month) for each in emissions}
         found: dict[int, PurchaseLine] = {}
-        for month in sorted(about["months"]):
-            for line in ledger.lines(month=month, test_mode=about["test_mode"], states=OPEN):
+        for month in sorted(scope.months):
+            for line in ledger.lines(month=month, test_mode=scope.test_mode, states=OPEN):
                 if line.purchase and line.handler != run and (line.entity, line.month) in keys:
                     found[line.purchase] = line
         for id, line in found.items():
-            if line.handler.dag_id != run.dag_id and about["is_over"](line.handler, line.planned_at):
+            if line.handler.dag_id != run.dag_id and scope.is_over(line.handler, line.planned_at):
                 self.log.warning(
                     "Purchase %d covers %s, %s, and is %s in run %r of the DAG %r, which is over: nobody carries it on. If that DAG was "
                     "renamed or removed, name it in take_over_from",

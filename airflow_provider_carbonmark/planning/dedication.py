@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from string import Formatter
 from typing import Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import MAX_BENEFICIARY_NAME, MAX_RETIREMENT_MESSAGE, parse_text
-from airflow_provider_carbonmark.ledger.values import REFERENCE, spans
+from airflow_provider_carbonmark.ledger.values import REFERENCE, plain, spans
 
-_EXACT = Context(prec=60)
 #: What tells purchases apart, and what speaks of a whole purchase.
 _APART: Final = ("entity", "month")
 _OF_PURCHASE: Final = ("months", "emitted_tonnes", "quantity_tonnes")
@@ -67,8 +66,8 @@ class Dedication:
             "entity": entity,
             "month": month,
             "months": ", ".join(spans(months)),
-            "emitted_tonnes": f"{emitted_tonnes.normalize(_EXACT):f}",
-            "quantity_tonnes": f"{quantity_tonnes.normalize(_EXACT):f}",
+            "emitted_tonnes": plain(emitted_tonnes),
+            "quantity_tonnes": plain(quantity_tonnes),
             "reference": REFERENCE,
         }
         return (

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_carbonmark.ledger.limits import Limits as Limits, limits_passed
-from airflow_provider_carbonmark.ledger.values import total
+from airflow_provider_carbonmark.ledger.values import EXACT, total
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.values import Coverage, PlannedPurchase
-
-_EXACT = Context(prec=60)
 
 
 class PlanLimitError(ValueError):
@@ -27,7 +25,7 @@ def check_limits(purchases: Sequence[PlannedPurchase], coverage: Coverage, limit
     by_entity: dict[str, Decimal] = {}
     for share in (share for purchase in purchases for share in purchase.shares):
         before = by_entity.get(share.entity, coverage.run_cost_by_entity.get(share.entity, Decimal(0)))
-        by_entity[share.entity] = _EXACT.add(before, share.cost_usd)
+        by_entity[share.entity] = EXACT.add(before, share.cost_usd)
     cost = total((coverage.run_cost_usd, *(purchase.cost_usd for purchase in purchases)))
     if purchases and (passed := limits_passed(limits, cost, by_entity)):
         raise PlanLimitError(

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.ledger.values import EXACT
 from airflow_provider_carbonmark.planning.filters import FAILURES_OF_PROJECTS, UNKNOWN_MECHANISM
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
     from airflow_provider_carbonmark.planning.filters import ListingFilter, ProjectFacts
 
-_EXACT = Context(prec=60)
 #: USD per tonne. For less, no quote of a kilogram would be believed; the cheapest that was seen asks 0.10.
 _LEAST_PRICE: Final = Decimal("0.001")
 _OF_ANOTHER_PROJECT: Final = "of another project"
@@ -42,18 +41,8 @@ def order_quantity(listing: Listing, quantity_tonnes: Decimal) -> Decimal:
     return quantity_tonnes.to_integral_value(ROUND_CEILING)
 
 
-def check_aware(now: datetime) -> None:
-    """
-    Refuse a time that listings' expiry can't be held against.
-
-    :raises InvalidInputError: when it is naive.
-    """
-    if now.tzinfo is None:
-        raise InvalidInputError("now", "has no time zone", value=now, remedy='Use pendulum.now("UTC")')
-
-
 def _rank(listing: Listing, quantity: Decimal) -> tuple[Decimal, int, str]:
-    cost = _EXACT.multiply(listing.purchase_price, order_quantity(listing, quantity))
+    cost = EXACT.multiply(listing.purchase_price, order_quantity(listing, quantity))
     return cost, -(listing.vintage or 0), listing.source_id
 
 

@@ -11,11 +11,12 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import bare_source_id
+from airflow_provider_carbonmark.ledger.values import EXACT, plain
 from airflow_provider_carbonmark.planning.filters import NOTHING_KNOWN, ListingFilter, ProjectFacts
 from airflow_provider_carbonmark.planning.listings import (
     CHOICES,
-    check_aware,
     failures_of,
     order_quantity,
     why_none_fits,
@@ -25,7 +26,6 @@ from airflow_provider_carbonmark.planning.problem import TONNE, Offer, rounded_u
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
 
-_EXACT = Context(prec=60)
 _UP = Context(prec=60, rounding=ROUND_CEILING)
 _DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _ZERO: Final = Decimal(0)
@@ -61,7 +61,8 @@ class Market:
         promised: Mapping[str, Decimal] = MappingProxyType({}),
         minimum_payment_usd: Decimal = Decimal(0),
     ) -> None:
-        check_aware(now)
+        if now.tzinfo is None:
+            raise InvalidInputError("now", "has no time zone", value=now, remedy='Use pendulum.now("UTC")')
         least_last = sorted(listings, key=lambda listing: (-listing.liquid_supply, listing.purchase_price))
         self._listings = {bare_source_id(listing.source_id): listing for listing in least_last}
         self._filters = filters
@@ -71,7 +72,7 @@ class Market:
         self._promised: dict[str, Decimal] = {}
         for source_id, amount in promised.items():
             key = bare_source_id(source_id)
-            self._promised[key] = _EXACT.add(self._promised.get(key, _ZERO), amount)
+            self._promised[key] = EXACT.add(self._promised.get(key, _ZERO), amount)
         self._minimum = minimum_payment_usd
 
     @cached_property
@@ -134,7 +135,7 @@ class Market:
         of_market = (self._promised.get(key, _ZERO) for key in self._listings)
         if promised := sum(of_market, _ZERO):
             why += (
-                f". {promised.normalize(_EXACT):f} t of the market are promised to purchases that nobody has paid: "
+                f". {plain(promised)} t of the market are promised to purchases that nobody has paid: "
                 "pay or decline them"
             )
         return why
@@ -145,12 +146,12 @@ class Market:
         )
 
     def _unpromised(self, listing: Listing) -> Decimal:
-        return _EXACT.subtract(listing.liquid_supply, self._promised_of(listing))
+        return EXACT.subtract(listing.liquid_supply, self._promised_of(listing))
 
     def _usable(self, listing: Listing) -> Decimal:
         """Give what the margin leaves of a listing: what is promised is bought of it, too."""
         most = _DOWN.divide(listing.liquid_supply, self._filters.supply_margin)
-        return _EXACT.subtract(most, self._promised_of(listing))
+        return EXACT.subtract(most, self._promised_of(listing))
 
     def _promised_of(self, listing: Listing) -> Decimal:
         return self._promised.get(bare_source_id(listing.source_id), _ZERO)
@@ -188,7 +189,7 @@ def base_unit_price_usd(listing: Listing) -> Decimal | None:
 
 def tonnes(kilograms: int) -> Decimal:
     whole, rest = divmod(kilograms, TONNE)
-    return Decimal(kilograms).scaleb(-_KILOGRAMS, _EXACT).normalize(_EXACT) if rest else Decimal(whole)
+    return Decimal(kilograms).scaleb(-_KILOGRAMS, EXACT).normalize(EXACT) if rest else Decimal(whole)
 
 
 def kilograms_up(quantity_tonnes: Decimal) -> int:
@@ -198,7 +199,7 @@ def kilograms_up(quantity_tonnes: Decimal) -> int:
 
 def usd(cost: int) -> Decimal:
     """Give a cost of the problem in USD."""
-    return Decimal(cost).scaleb(-_COST_DECIMALS, _EXACT).normalize(_EXACT)
+    return Decimal(cost).scaleb(-_COST_DECIMALS, EXACT).normalize(EXACT)
 
 
 def as_cost(amount_usd: Decimal) -> int:
@@ -206,22 +207,18 @@ def as_cost(amount_usd: Decimal) -> int:
     return math.floor(amount_usd.scaleb(_COST_DECIMALS, _DOWN))
 
 
-def _price(listing: Listing) -> int:
-    return _millionths(listing.purchase_price)
-
-
 def _millionths(price_usd: Decimal) -> int:
     return math.ceil(price_usd.scaleb(_PRICE_DECIMALS, _UP))
 
 
 def _rounded_price(price_usd: Decimal) -> Decimal:
-    price = Decimal(_millionths(price_usd)).scaleb(-_PRICE_DECIMALS, _EXACT)
+    price = Decimal(_millionths(price_usd)).scaleb(-_PRICE_DECIMALS, EXACT)
     return price_usd if price == price_usd else price
 
 
 def _offer(listing: Listing, left: Decimal, minimum_usd: Decimal) -> Offer:
     step = TONNE if listing.whole_tonnes_only else 1
-    price = _price(listing)
+    price = _millionths(listing.purchase_price)
     least = -(-as_cost(minimum_usd) // price)
     low = max(1, math.ceil(listing.min_fill_amount.scaleb(_KILOGRAMS, _UP)), least)
     high = math.floor(left.scaleb(_KILOGRAMS, _DOWN))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
@@ -14,19 +14,19 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP, parse_quantity
 from airflow_provider_carbonmark.emissions.names import entity_name
 from airflow_provider_carbonmark.ledger.values import (
+    EXACT,
     UNSTATED,
+    Balance,
     CarriedOver,
     Coverage,
     Covered,
     Need,
     Origin,
-    OverCovered,
     Part,
     Plan,
     PlannedPurchase,
     Restated,
     SourceFile,
-    Unstated,
     too_little,
     total,
 )
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EXACT = Context(prec=60)
 # An emitted figure is the exact sum of what a provider states, which may have any number of digits.
 _EMITTED = Context(prec=4000, rounding=ROUND_CEILING)
 _EMITTED_STEP = Decimal("1E-9")
@@ -138,9 +137,7 @@ class _Buying:
     limits: Limits
     dedication: Dedication
     minimum_payment_usd: Decimal
-
-    def __post_init__(self) -> None:
-        self.carried_over: list[CarriedOver] = []
+    carried_over: list[CarriedOver] = field(default_factory=list)
 
     def purchases(self, pools: Sequence[Pool]) -> list[PlannedPurchase]:
         """Buy pools together at the least cost. What can't be bought only because too little would be paid is carried over."""
@@ -232,7 +229,7 @@ class _Buying:
         """State the limits: of the run; and of each entity, as far as its tonnes go in what is bought together."""
         budgets = []
         if self.limits.max_cost_per_run_usd is not None:
-            left = _EXACT.subtract(self.limits.max_cost_per_run_usd, self.coverage.run_cost_usd)
+            left = EXACT.subtract(self.limits.max_cost_per_run_usd, self.coverage.run_cost_usd)
             budgets.append(Budget(dict.fromkeys(range(len(pools)), Fraction(1)), Fraction(as_cost(left))))
         if self.limits.max_cost_per_entity_usd is not None:
             shares: dict[str, dict[int, Fraction]] = {}
@@ -243,14 +240,14 @@ class _Buying:
                     of_entity[at] = of_entity.get(at, Fraction(0)) + Fraction(need.offset_tonnes) / bought
             for entity, of_entity in shares.items():
                 spent = self.coverage.run_cost_by_entity.get(entity, Decimal(0))
-                left = _EXACT.subtract(self.limits.max_cost_per_entity_usd, spent)
+                left = EXACT.subtract(self.limits.max_cost_per_entity_usd, spent)
                 budgets.append(Budget(of_entity, Fraction(as_cost(left))))
         return budgets
 
     def _of_pool(self, pool: Pool, parts: Sequence[tuple[Offer, int]]) -> Iterable[PlannedPurchase]:
         listings = [self.market.listing(offer) for offer, _ in parts]
         bought = [
-            (quantity := tonnes(part), _EXACT.multiply(unit_price_usd(listing), quantity))
+            (quantity := tonnes(part), EXACT.multiply(unit_price_usd(listing), quantity))
             for listing, (_, part) in zip(listings, parts, strict=True)
         ]
         has_limit = self.limits.max_cost_per_entity_usd is not None
@@ -291,7 +288,7 @@ _Stated = Mapping[tuple[str, str], "EntityEmissions"]
 
 def _missing(key: tuple[str, str], one: EntityEmissions, coverage: Coverage) -> Decimal:
     emitted = max(one.emitted_tonnes, Decimal(0))
-    return _EXACT.subtract(emitted, coverage.covered.get(key, _NOTHING).covered_tonnes)
+    return EXACT.subtract(emitted, coverage.covered.get(key, _NOTHING).covered_tonnes)
 
 
 def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
@@ -304,7 +301,7 @@ def _needs(stated: _Stated, coverage: Coverage) -> list[Need]:
 
 
 def _left(
-    carried: Iterable[CarriedOver], unstated: Iterable[Unstated], coverage: Coverage
+    carried: Iterable[CarriedOver], unstated: Iterable[Balance], coverage: Coverage
 ) -> dict[tuple[str, str], tuple[Decimal, str]]:
     """Give the figures of which something is missing and not bought, or may come to be missing and is not to be bought; and why."""
     left = {(one.need.entity, one.need.month): (one.need.emitted_tonnes, one.reason) for one in carried}
@@ -351,18 +348,18 @@ def _files(stated: _Stated) -> dict[str, list[SourceFile]]:
     return files
 
 
-def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[OverCovered]:
+def _over_covered(stated: _Stated, coverage: Coverage) -> Iterable[Balance]:
     for key, one in stated.items():
         # Less than what can be bought at all may be the rounding of an older ledger.
         if _missing(key, one, coverage) <= -QUANTITY_STEP:
-            yield OverCovered(*key, one.emitted_tonnes, coverage.covered[key].covered_tonnes)
+            yield Balance(*key, one.emitted_tonnes, coverage.covered[key].covered_tonnes)
 
 
-def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Unstated]:
+def _unstated(stated: Collection[tuple[str, str]], coverage: Coverage) -> Iterable[Balance]:
     for entity, month in sorted(coverage.own):
         known = coverage.covered[entity, month]
         if (entity, month) not in stated and known.emitted_tonnes is not None and known.emitted_tonnes > 0:
-            yield Unstated(entity, month, known.emitted_tonnes, known.covered_tonnes)
+            yield Balance(entity, month, known.emitted_tonnes, known.covered_tonnes)
 
 
 def _by_entity_and_month(emissions: Iterable[EntityEmissions]) -> dict[tuple[str, str], EntityEmissions]:

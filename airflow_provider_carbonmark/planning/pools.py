@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_carbonmark.ledger.values import Need, Share, share_of_cost, spans, total
+from airflow_provider_carbonmark.ledger.values import EXACT, Need, Share, share_of_cost, spans, total
 from airflow_provider_carbonmark.planning.market import kilograms_up
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.planning.dedication import Dedication
 
-_EXACT = Context(prec=60)
 _DIGITS = 9  # of a tonne, which is what the ledger keeps
 
 
@@ -62,7 +61,7 @@ class Pool:
                 # What is handed out so far is rounded, not each share: so they add up, and none is more than is missing.
                 due = passed * bought // all_missing if in_proportion else min(passed, bought)
                 if part := due - handed_out:
-                    tonnes = Decimal(part).scaleb(-_DIGITS, _EXACT).normalize(_EXACT)
+                    tonnes = Decimal(part).scaleb(-_DIGITS, EXACT).normalize(EXACT)
                     share = share_of_cost(cost, tonnes, quantity)
                     shares.append(Share(need.entity, need.month, need.emitted_tonnes, tonnes, share))
                 missing[at], handed_out = amount - part, due
@@ -70,7 +69,7 @@ class Pool:
 
 
 def _nanotonnes(tonnes: Decimal) -> int:
-    return int(tonnes.scaleb(_DIGITS, _EXACT))
+    return int(tonnes.scaleb(_DIGITS, EXACT))
 
 
 def pooled(needs: Iterable[Need], dedication: Dedication) -> list[Pool]:

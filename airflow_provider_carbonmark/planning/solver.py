@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import highspy
-import numpy as np
 
 from airflow_provider_carbonmark.planning.problem import TONNE, Filling, Problem, rounded_up
 
@@ -20,51 +19,13 @@ _USD: Final = 1e9  # billionths
 _PAYMENT_USD: Final = 1e-7
 
 
-class _Program:
-    """Columns and rows, as they are collected."""
-
-    def __init__(self) -> None:
-        self.costs: list[float] = []
-        self.uppers: list[float] = []
-        self.kinds: list[highspy.HighsVarType] = []
-        self._bounds: list[tuple[float, float]] = []
-        self._starts, self._columns, self._values = [0], [], []  # type: tuple[list[int], list[int], list[float]]
-
-    def column(self, cost: float, upper: float, *, is_whole: bool) -> int:
-        self.costs.append(cost)
-        self.uppers.append(upper)
-        self.kinds.append(highspy.HighsVarType.kInteger if is_whole else highspy.HighsVarType.kContinuous)
-        return len(self.costs) - 1
-
-    def row(self, lower: float, terms: Sequence[tuple[int, float]], upper: float) -> None:
-        self._bounds.append((lower, upper))
-        self._columns += [column for column, _ in terms]
-        self._values += [value for _, value in terms]
-        self._starts.append(len(self._columns))
-
-    def model(self) -> highspy.HighsLp:
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = len(self.costs), len(self._bounds)
-        model.col_cost_ = np.array(self.costs)
-        model.col_lower_ = np.zeros(len(self.costs))
-        model.col_upper_ = np.array(self.uppers)
-        model.integrality_ = self.kinds
-        model.row_lower_ = np.array([lower for lower, _ in self._bounds])
-        model.row_upper_ = np.array([upper for _, upper in self._bounds])
-        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        model.a_matrix_.start_ = np.array(self._starts)
-        model.a_matrix_.index_ = np.array(self._columns)
-        model.a_matrix_.value_ = np.array(self._values, dtype=float)
-        return model
-
-
 def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, int | None]:
     """
     Search for a filling that is cheaper than one that is known.
 
     :return: the best of both; and what none can cost less than, None where there is no filling at all.
     """
-    program = _Program()
+    solver = _solver()
     parts: dict[tuple[int, int], int] = {}  # amount and offer → the column of the tonnes of it
     is_part: dict[tuple[int, int], int] = {}
     in_tonnes: dict[int, int] = {}  # amount → the column that says whether it is rounded up
@@ -72,26 +33,26 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
     for at, amount in enumerate(problem.amounts):
         usable = [*problem.usable(amount)]
         if amount % TONNE and any(problem.offers[number].step > 1 for number in usable):
-            in_tonnes[at] = program.column(0, 1, is_whole=True)
+            in_tonnes[at] = _column(solver, 0, 1, is_whole=True)
         for number in usable:
             offer = problem.offers[number]
             most = min(offer.high, rounded_up(amount) if offer.step > 1 else amount)
             # By the tonne, a column counts whole tonnes.
-            column = program.column(offer.price * TONNE / _USD, most / TONNE, is_whole=offer.step > 1)
-            chosen = program.column(_PAYMENT_USD, 1, is_whole=True)
-            program.row(0, [(column, 1), (chosen, -offer.low / TONNE)], _INFINITY)
-            program.row(-_INFINITY, [(column, 1), (chosen, -most / TONNE)], 0)
+            column = _column(solver, offer.price * TONNE / _USD, most / TONNE, is_whole=offer.step > 1)
+            chosen = _column(solver, _PAYMENT_USD, 1, is_whole=True)
+            _row(solver, 0, [(column, 1), (chosen, -offer.low / TONNE)], _INFINITY)
+            _row(solver, -_INFINITY, [(column, 1), (chosen, -most / TONNE)], 0)
             if at in in_tonnes and offer.step == 1:
-                program.row(-_INFINITY, [(chosen, 1), (in_tonnes[at], 1)], 1)
+                _row(solver, -_INFINITY, [(chosen, 1), (in_tonnes[at], 1)], 1)
             parts[at, number], is_part[at, number] = column, chosen
             sold.setdefault(number, []).append((column, 1))
         extra = (rounded_up(amount) - amount) / TONNE
         terms = [(parts[at, number], 1.0) for number in usable]
         if at in in_tonnes:
             terms.append((in_tonnes[at], -extra))
-        program.row(amount / TONNE, terms, amount / TONNE)
+        _row(solver, amount / TONNE, terms, amount / TONNE)
     for number, terms in sorted(sold.items()):
-        program.row(-_INFINITY, terms, problem.offers[number].high / TONNE)
+        _row(solver, -_INFINITY, terms, problem.offers[number].high / TONNE)
     for budget in problem.budgets:
         counted = [
             (column, float(share) * problem.offers[number].price * TONNE / _USD)
@@ -99,10 +60,8 @@ def improve(problem: Problem, known: Filling | None) -> tuple[Filling | None, in
             if (share := budget.shares.get(at))
         ]
         if counted:
-            program.row(-_INFINITY, counted, float(budget.most) / _USD)
+            _row(solver, -_INFINITY, counted, float(budget.most) / _USD)
     # Not led by what is known: seen (HiGHS 1.16), it then called optimal what was not, at a cost that it had not.
-    solver = _solver()
-    solver.passModel(program.model())
     solver.run()
     if solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
         return (known, 0) if known is not None else (None, None)
@@ -131,6 +90,21 @@ def _solver() -> highspy.Highs:
     }.items():
         solver.setOptionValue(option, value)
     return solver
+
+
+def _column(solver: highspy.Highs, cost: float, upper: float, *, is_whole: bool) -> int:
+    """Add a column of zero or more, and return its number."""
+    number: int = solver.getNumCol()
+    solver.addCol(cost, 0, upper, 0, [], [])
+    if is_whole:
+        solver.changeColIntegrality(number, highspy.HighsVarType.kInteger)
+    return number
+
+
+def _row(solver: highspy.Highs, lower: float, terms: Sequence[tuple[int, float]], upper: float) -> None:
+    """Add a row: the sum of columns, so many times each, and what it is between."""
+    columns, values = [column for column, _ in terms], [value for _, value in terms]
+    solver.addRow(lower, upper, len(terms), columns, values)
 
 
 def _whole(problem: Problem, parts: dict[tuple[int, int], int], values: Sequence[float]) -> Filling:

@@ -19,13 +19,7 @@ from airflow_provider_carbonmark.reporting.disclosures import (
     esrs_e1_7,
     retired_where,
 )
-from airflow_provider_carbonmark.reporting.figures import (
-    Emitted,
-    Restatement,
-    emitted_of,
-    figures_of,
-    restatements_of,
-)
+from airflow_provider_carbonmark.reporting.figures import emitted_of, figures_of, restatements_of
 from airflow_provider_carbonmark.reporting.problems import Problem, paid_twice, problems_of
 
 if TYPE_CHECKING:
@@ -88,15 +82,15 @@ class Content:
         return sum(self.months.values(), Figures())
 
     @cached_property
-    def emitted(self) -> list[Emitted]:
-        """What each entity emitted in each month, and where the figure is from."""
+    def emitted(self) -> list[PurchaseLine]:
+        """The rows that hold what each entity emitted in each month, as stated last, with where the figure is from."""
         return [emitted_of(group) for group in self._groups]
 
     @cached_property
-    def restatements(self) -> list[Restatement]:
-        """What was stated anew, the oldest first."""
+    def restatements(self) -> list[tuple[PurchaseLine, PurchaseLine]]:
+        """What was stated anew, the oldest first: the rows with the old figure and with the new one."""
         found = chain.from_iterable(restatements_of(group) for group in self._groups)
-        return sorted(found, key=lambda each: (each.at, each.month, each.entity))
+        return sorted(found, key=lambda rows: (rows[1].planned_at, rows[1].month, rows[1].entity))
 
     @cached_property
     def files(self) -> list[FileOfRun]:
@@ -150,17 +144,13 @@ class Content:
 
     @cached_property
     def _groups(self) -> list[list[PurchaseLine]]:
-        return _groups(self.lines)
+        """The rows of each entity and month, in the order of their numbers."""
+        return [list(group) for _, group in groupby(self.lines, key=lambda line: (line.month, line.entity))]
 
 
 def _in_order(lines: Iterable[PurchaseLine], period: Period, *, test_mode: bool) -> list[PurchaseLine]:
     wanted = (line for line in lines if line.test_mode == test_mode and period.has_month(line.month))
     return sorted(wanted, key=lambda line: (line.month, line.entity, line.line))
-
-
-def _groups(lines: Iterable[PurchaseLine]) -> list[list[PurchaseLine]]:
-    """Return the rows of each entity and month, in the order of their numbers."""
-    return [list(group) for _, group in groupby(lines, key=lambda line: (line.month, line.entity))]
 
 
 def _added_up(figures: Iterable[tuple[str, Figures]]) -> dict[str, Figures]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.ledger.values import total
+from airflow_provider_carbonmark.ledger.values import EXACT, total
 from airflow_provider_carbonmark.reporting.countries import is_in_eu
 from airflow_provider_carbonmark.reporting.figures import less
 from airflow_provider_carbonmark.reporting.regulations import too_late_from
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.reporting.periods import Period
 
 _ZERO = Decimal(0)
-_EXACT = Context(prec=60)
 #: Per cent of credits: a ten-thousandth is one of a million.
 _PLACES = 4
 
@@ -207,12 +206,12 @@ def shares(amounts: Sequence[Decimal], places: int) -> list[Decimal]:
     whole, steps = total(amounts), Decimal(100).scaleb(places)
     if not whole:
         return [_ZERO.scaleb(-places) for _ in amounts]
-    divided = [_EXACT.divmod(_EXACT.multiply(amount, steps), whole) for amount in amounts]
+    divided = [EXACT.divmod(EXACT.multiply(amount, steps), whole) for amount in amounts]
     left = int(less(steps, total(down for down, _ in divided)))
     by_loss = sorted(range(len(divided)), key=lambda place: divided[place][1], reverse=True)
     rounded_up = set(by_loss[:left])
     return [
-        _EXACT.add(down, int(place in rounded_up)).scaleb(-places, _EXACT)
+        EXACT.add(down, int(place in rounded_up)).scaleb(-places, EXACT)
         for place, (down, _) in enumerate(divided)
     ]
 
@@ -235,7 +234,7 @@ def _late(bought: Cancellation, period: Period | None = None) -> Decimal:
 def _fees(bought: Cancellation) -> Decimal | None:
     if bought.unit_price_usd is None or bought.base_unit_price_usd is None:
         return None
-    return _EXACT.multiply(less(bought.unit_price_usd, bought.base_unit_price_usd), bought.tonnes)
+    return EXACT.multiply(less(bought.unit_price_usd, bought.base_unit_price_usd), bought.tonnes)
 
 
 def _of_project(

@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.ledger.figures import Figures
-from airflow_provider_carbonmark.ledger.names import Run, State
-from airflow_provider_carbonmark.ledger.values import Origin, total
+from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.values import total
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
 
 _ZERO = Decimal(0)
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """
-    What an entity emitted in a month, as stated last.
-
-    :param origin: where the figure is from; None where that is not known.
-    """
-
-    entity: str
-    month: str
-    tonnes: Decimal
-    origin: Origin | None
-
-
-@dataclass(frozen=True)
-class Restatement:
-    """
-    A figure that was stated anew.
-
-    :param old: where the old figure is from; with ``new``, None where that is not known.
-    :param at: when it was stated.
-    :param run: the run that did.
-    """
-
-    entity: str
-    month: str
-    old_tonnes: Decimal
-    new_tonnes: Decimal
-    old: Origin | None
-    new: Origin | None
-    at: datetime
-    run: Run
 
 
 def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
@@ -74,28 +39,18 @@ def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
     )
 
 
-def emitted_of(lines: Sequence[PurchaseLine]) -> Emitted:
-    """Return what an entity emitted in a month, from the same rows."""
+def emitted_of(lines: Sequence[PurchaseLine]) -> PurchaseLine:
+    """Return the last of the same rows, with where its figure is from, as far as that is known."""
     last = lines[-1]
     # A figure may be written again without being read again.
     known = (line.origin for line in reversed(lines) if line.emitted_tonnes == last.emitted_tonnes)
-    return Emitted(last.entity, last.month, last.emitted_tonnes, next(filter(None, known), None))
+    origin = next(filter(None, known), None)
+    return last if last.origin is origin else replace(last, origin=origin)
 
 
-def restatements_of(lines: Sequence[PurchaseLine]) -> Iterator[Restatement]:
-    """Find what was stated anew for an entity and month, in the same rows."""
-    for old, new in pairwise(lines):
-        if old.emitted_tonnes != new.emitted_tonnes:
-            yield Restatement(
-                entity=new.entity,
-                month=new.month,
-                old_tonnes=old.emitted_tonnes,
-                new_tonnes=new.emitted_tonnes,
-                old=old.origin,
-                new=new.origin,
-                at=new.planned_at,
-                run=new.run,
-            )
+def restatements_of(lines: Sequence[PurchaseLine]) -> Iterator[tuple[PurchaseLine, PurchaseLine]]:
+    """Find the same rows' figures that were stated anew: the row with the old one, and that with the new one."""
+    return ((old, new) for old, new in pairwise(lines) if old.emitted_tonnes != new.emitted_tonnes)
 
 
 def to_offset(lines: Sequence[PurchaseLine]) -> Decimal:

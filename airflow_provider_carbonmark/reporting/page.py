@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from airflow_provider_carbonmark.api.markup import web_address, writable
 from airflow_provider_carbonmark.ledger.names import State
+from airflow_provider_carbonmark.ledger.values import EXACT
 from airflow_provider_carbonmark.reporting.chart import Bars, image, picture
 from airflow_provider_carbonmark.reporting.disclosures import MECHANISMS, NOT_STATED
 from airflow_provider_carbonmark.reporting.regulations import ISO_14068_1, PRODUCT_CLAIMS
@@ -40,7 +41,6 @@ _KINDS: Final = {
 _MOST_ENTITIES_DRAWN = 12
 #: Rows of a table: no browser shows a million. The files beside the page have them all.
 MOST_ROWS: Final = 2_000
-_EXACT = Context(prec=60)
 _CENT = Decimal("0.01")
 
 
@@ -129,7 +129,7 @@ def rounded(value: Decimal) -> str:
     """Write an amount with two decimals, as disclosures do at most; one that would be none as what it is less than."""
     if 0 < value < _CENT / 2:
         return f"< {_CENT}"
-    return f"{value.quantize(_CENT, ROUND_HALF_UP, _EXACT):,f}"
+    return f"{value.quantize(_CENT, ROUND_HALF_UP, EXACT):,f}"
 
 
 def month_name(period: str) -> str:
@@ -196,5 +196,5 @@ def _anchors(lines: Iterable[PurchaseLine], linked: Iterable[str]) -> dict[str, 
 
 def decimals(values: Iterable[Decimal], least: int) -> int:
     """Count the decimals that write all values exactly."""
-    exponents = (value.normalize(_EXACT).as_tuple().exponent for value in values)
+    exponents = (value.normalize(EXACT).as_tuple().exponent for value in values)
     return max([least, *(-exponent for exponent in exponents if isinstance(exponent, int))])

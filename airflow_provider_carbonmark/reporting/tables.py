@@ -119,12 +119,13 @@ def credit_rows(content: Content) -> Iterator[dict[str, Any]]:
 def emitted_rows(content: Content) -> Iterator[dict[str, Any]]:
     """Give what each entity emitted in each month, with what the figure is made of."""
     for each in content.emitted:
+        told = _origin(each.origin)
         yield {
             "entity": each.entity,
             "month": each.month,
-            "emitted_tonnes": each.tonnes,
-            "source": (each.origin.source or None) if each.origin else None,
-            "model_version": (each.origin.version or None) if each.origin else None,
+            "emitted_tonnes": each.emitted_tonnes,
+            "source": told["source"],
+            "model_version": told["model_version"],
             "parts": [
                 {name: value or None if name != "tonnes" else value for name, value in asdict(part).items()}
                 for part in (each.origin.parts if each.origin else ())
@@ -141,16 +142,16 @@ def file_rows(content: Content) -> Iterator[dict[str, Any]]:
 
 def restatement_rows(content: Content) -> Iterator[dict[str, Any]]:
     """Give what was stated anew."""
-    for each in content.restatements:
+    for old, new in content.restatements:
         yield {
-            "entity": each.entity,
-            "month": each.month,
-            "old_tonnes": each.old_tonnes,
-            "new_tonnes": each.new_tonnes,
-            "old_model_version": each.old.version or None if each.old else None,
-            "new_model_version": each.new.version or None if each.new else None,
-            "stated_at": each.at,
-            **vars(each.run),
+            "entity": new.entity,
+            "month": new.month,
+            "old_tonnes": old.emitted_tonnes,
+            "new_tonnes": new.emitted_tonnes,
+            "old_model_version": _origin(old.origin)["model_version"],
+            "new_model_version": _origin(new.origin)["model_version"],
+            "stated_at": new.planned_at,
+            **vars(new.run),
         }
 
 

@@ -17,20 +17,23 @@ from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Index, Table, delete, insert, literal, select
 
 from airflow_provider_carbonmark.hooks.ledger import open_ledger
 from airflow_provider_carbonmark.ledger.names import Run, State
+from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 from airflow_provider_carbonmark.ledger.tables.rows import new_ids, run_values
 from airflow_provider_carbonmark.ledger.tables.schema import allocations, links, purchases
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 from airflow_provider_carbonmark.planning import plan_purchases
 from airflow_provider_carbonmark.reporting import make_report, read_records
 from airflow_provider_carbonmark.web import pages, views
 from airflow_provider_carbonmark.web.views import Wanted
 from tests.benchmarks.planning_process import DEDICATIONS, MONTH, NOW, emissions_of, market_of
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger.values import Coverage, Plan
 
 ENTITIES = 1_000
 LISTINGS = 70
@@ -190,8 +193,7 @@ def fill(rows: int) -> None:
     which are gone since, and come first in all that is sorted by name.
     """
     with open_ledger() as ledger:
-        # As a first run that has nothing to buy.
-        ledger.plan(lambda coverage: Plan(), run=RUN, months=[], test_mode=False, is_over=_is_over, now=NOW)
+        ledger.upgrade()
     copies = [(month, "") for month in OLD_MONTHS[1:] + PAID_MONTHS]
     for number in range(rows // BLOCK - len(OLD_MONTHS) - len(PAID_MONTHS) - len(UNPAID_MONTHS) - 1):
         times, place = divmod(number, len(OLD_MONTHS))
@@ -306,7 +308,8 @@ def planner() -> Callable[[], None]:
 
     def plan() -> None:
         with open_ledger() as ledger:
-            lines = ledger.plan(make, run=RUN, months=[MONTH], test_mode=False, is_over=_is_over, now=NOW)
+            scope = Scope(run=RUN, months=[MONTH], test_mode=False, is_over=_is_over, now=NOW)
+            lines = ledger.plan(make, scope)
         planned = {share.entity for line in lines if line.run == RUN for share in line.allocations}
         if (len(planned), sum(line.run == DEAD_RUN for line in lines)) != (ENTITIES // 5, ENTITIES // 10):
             raise RuntimeError(f"Of {len(lines)} lines, those of {len(planned)} entities are new")

@@ -1,7 +1,7 @@
 """
 What a payment id that somebody brings for a link is: the purchase's payment, a second one, or another purchase's. And who waits for it.
 
-Transactions are the caller's.
+Each function is what the ledger's method of its name does within its transaction.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, case, delete, func, insert, null, select, update
 
 from airflow_provider_carbonmark.api.inputs import bare_source_id
-from airflow_provider_carbonmark.ledger.changes.transitions import (
-    for_a_person,
-    must_have_link,
-    paid,
-    payment_failed,
-)
+from airflow_provider_carbonmark.ledger.changes import transitions
 from airflow_provider_carbonmark.ledger.names import LedgerError, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import MOST_UNVERIFIED, Payment, Purchase
 from airflow_provider_carbonmark.ledger.questions.open_ends import SecondPayment, second_payments
@@ -81,7 +76,7 @@ class Brought:
     def checked(self) -> Purchase:
         """Return the purchase. :raises LedgerError: when the payment is not its own."""
         if self.meaning is Meaning.ANOTHERS or self.second:
-            raise for_a_person(self.why)
+            raise transitions.for_a_person(self.why)
         return self.purchase
 
     @property
@@ -98,17 +93,12 @@ class Brought:
 
 
 def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> Brought:
-    """
-    Write down a payment that was brought for a purchase, and pay the purchase with it if that is what it is.
-
-    :raises LedgerError: when the purchase never had such a link.
-    """
     purchase = lock_purchase(connection, id)
-    must_have_link(purchase, "be paid")
+    transitions.must_have_link(purchase, "be paid")
     if purchase.link is None or not 1 <= payment.link <= purchase.link.number:
         raise LedgerError(f"{purchase} has no link {payment.link}, so it can't be paid by it")
-    owner_now = owner(connection, payment.payment_id)
-    other = None if owner_now == id else owner_now
+    counts_for = paid_with(connection, payment.payment_id)
+    other = None if counts_for == id else counts_for
     kept, is_news = _keep(
         connection, purchase, payment if other is None else replace(payment, verified_at=None)
     )
@@ -116,7 +106,7 @@ def bring(connection: Connection, id: int, payment: Payment, now: datetime) -> B
     if meaning is Meaning.FIRST:
         with outrun_if_taken("The payment was recorded for another purchase first"):
             by_number = {link.number: link for link in read_links(connection, id)}
-            changes = paid(purchase, payment.payment_id, by_number[payment.link].cost_usd, now)
+            changes = transitions.paid(purchase, payment.payment_id, by_number[payment.link].cost_usd, now)
             purchase = change_purchase(connection, purchase, changes, payment.link)
     second = None
     if meaning is Meaning.SECOND:
@@ -146,17 +136,16 @@ def _keep(connection: Connection, purchase: Purchase, payment: Payment) -> tuple
 
 
 def forget_typed(connection: Connection, id: int, payment_id: str) -> None:
-    """Forget that a person typed a payment id for a purchase, unless it was found to be its payment."""
     is_it = payments.c.purchase_id == id, payments.c.payment_id == payment_id
     typed = payments.c.source == Source.ENTERED.value, payments.c.verified_at.is_(None)
     connection.execute(delete(payments).where(*is_it, *typed))
 
 
-def take_back(connection: Connection, id: int, payment_id: str) -> Purchase:
-    """Forget a payment that failed after all, or it would be told as one of two; a second one may count now."""
+def payment_failed(connection: Connection, id: int, payment_id: str) -> Purchase:
     purchase = lock_purchase(connection, id)
-    changes = payment_failed(purchase, payment_id)
+    changes = transitions.payment_failed(purchase, payment_id)
     if changes:
+        # Forgotten, or it would be told as one of two; a second one may count now.
         of_purchase, is_it = payments.c.purchase_id == id, payments.c.payment_id == payment_id
         connection.execute(delete(payments).where(of_purchase, is_it))
         # Whoever looks next asks Carbonmark again before anybody pays.
@@ -179,8 +168,7 @@ def _meaning(purchase: Purchase, payment: Payment, kept: Payment | None, other: 
     return Meaning.FIRST if purchase.payment_id is None else Meaning.SECOND
 
 
-def owner(connection: Connection, payment_id: str) -> int | None:
-    """Return which purchase a payment counts for."""
+def paid_with(connection: Connection, payment_id: str) -> int | None:
     return connection.scalar(select(purchases.c.id).where(purchases.c.payment_id == payment_id))
 
 
@@ -194,7 +182,6 @@ def _unverified(connection: Connection, purchase: Purchase, payment: Payment) ->
 
 
 def payable_like(connection: Connection, payment: Mapping[str, Any], test_mode: bool) -> list[Purchase]:
-    """Return the purchases with links and without a payment that ask for what a payment tells of itself, by number."""
     c = purchases.c
     tonnes, listing = payment["quantity_tonnes"], payment["asset_price_source_id"]
     payable = [c.state.in_(_PAYABLE), c.payment_id.is_(None), c.test_mode == test_mode]
@@ -207,8 +194,7 @@ def payable_like(connection: Connection, payment: Mapping[str, Any], test_mode: 
     return [each for each in find_purchases(connection, ids) if each.has_link]
 
 
-def say_waits(connection: Connection, id: int, task: Task, now: datetime) -> None:
-    """Write down that a task waits for a purchase's payment."""
+def awaits(connection: Connection, id: int, task: Task, now: datetime) -> None:
     lock_purchase(connection, id)
     is_it = waits.c.purchase_id == id, waits.c.task == task.key
     if connection.execute(select(waits.c.task).where(*is_it)).one_or_none() is None:
@@ -217,6 +203,5 @@ def say_waits(connection: Connection, id: int, task: Task, now: datetime) -> Non
 
 
 def waiting(connection: Connection, id: int) -> list[Task]:
-    """Return the tasks that said so, the first that did first."""
     query = select(waits).where(waits.c.purchase_id == id).order_by(waits.c.waits_since, waits.c.task)
     return [task_of(row) for row in connection.execute(query).mappings()]

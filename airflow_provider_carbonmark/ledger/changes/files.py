@@ -40,15 +40,13 @@ class FileOfRun(SourceFile):
     read_at: datetime
 
 
-def write(
-    connection: Connection, scope: Scope, month: str, files: Iterable[SourceFile], now: datetime
-) -> None:
+def write(connection: Connection, scope: Scope, month: str, files: Iterable[SourceFile]) -> None:
     """
     Write down what a run read for a month, but for what it has read before.
 
     :raises OutrunError: when another try of the same run was faster.
     """
-    rows = dict(_row(scope, month, file, now) for file in files)
+    rows = dict(_row(scope, month, file) for file in files)
     # In the same order by all, so that no two tries wait for each other.
     for keys in in_batches(sorted(rows)):
         known = set(connection.scalars(select(_c.file_key).where(_c.file_key.in_(keys))))
@@ -67,10 +65,10 @@ def read(connection: Connection, conditions: Collection[ColumnElement[bool]]) ->
     return sorted(files, key=lambda file: (file.month, file.test_mode, file.read_at, file.path, file.sha256))
 
 
-def _row(scope: Scope, month: str, file: SourceFile, now: datetime) -> tuple[str, dict[str, Any]]:
+def _row(scope: Scope, month: str, file: SourceFile) -> tuple[str, dict[str, Any]]:
     about = run_values(scope.run) | {"month": month, "test_mode": scope.test_mode}
     all_of_it = json.dumps([*about.values(), file.path, file.sha256])
     key = hashlib.sha256(all_of_it.encode()).hexdigest()
     # A name need not be text on every disk.
     path = file.path.encode("utf-8", "backslashreplace").decode()
-    return key, about | vars(file) | {"file_key": key, "path": path, "read_at": now}
+    return key, about | vars(file) | {"file_key": key, "path": path, "read_at": scope.now}

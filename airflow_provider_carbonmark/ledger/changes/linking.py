@@ -1,5 +1,7 @@
 """
-What a task orders without a plan, what purchases cost, and their links: never two live ones. Transactions are the caller's.
+What a task orders without a plan, what purchases cost, and their links: never two live ones.
+
+Each function is what the ledger's method of its name does within its transaction.
 
 A link that can't be paid any more stays the current one until the next is made. That one is asked for under the next number, which nobody
 sees; when it is made, it takes the place of the other in one transaction.
@@ -39,41 +41,38 @@ from airflow_provider_carbonmark.ledger.tables.schema import links, purchases
 KEY_LIFETIME: Final = timedelta(minutes=30)
 
 
-def ordered(connection: Connection, task: Task) -> Purchase | None:
-    """Return what a task ordered last; None when it ordered nothing."""
+def purchase_of(connection: Connection, task: Task) -> Purchase | None:
     found = read_purchases(connection, purchases.c.ordered_by == task.key)
     return found[0] if found else None
 
 
 def given_up(connection: Connection, task: Task) -> list[Purchase]:
-    """Return what a task ordered before its last order, the latest last."""
     is_task = (purchases.c[name] == value for name, value in task_values(task).items())
     found = read_purchases(connection, and_(purchases.c.ordered_by.is_(None), *is_task))
     return sorted(found, key=lambda purchase: purchase.planned_at)
 
 
-def order_once(
+def order(
     connection: Connection,
     task: Task,
-    order: Order,
+    wanted: Order,
     test_mode: bool,
     now: datetime,
     instead_of: Purchase | None,
 ) -> Purchase:
-    """Return what a task ordered; write it down where it ordered nothing, or only what is to be given up for this."""
-    known = ordered(connection, task)
+    known = purchase_of(connection, task)
     if known is not None:
         if instead_of is None or known.id != instead_of.id:
             return known
-        _give_up(connection, lock_purchase(connection, known.id), task.run, order, now)
+        _give_up(connection, lock_purchase(connection, known.id), task.run, wanted, now)
         replaced = update(purchases).where(purchases.c.id == known.id).values(ordered_by=None)
         connection.execute(replaced)
     (id,) = new_ids(1)
     values = {
         "id": id,
         "test_mode": test_mode,
-        **asdict(order),
-        "retirement_message": with_reference(order.retirement_message, id),
+        **asdict(wanted),
+        "retirement_message": with_reference(wanted.retirement_message, id),
         "state": State.PLANNED,
         "planned_at": now,
         **task_values(task),
@@ -86,8 +85,8 @@ def order_once(
     return find_purchase(connection, id)
 
 
-def _give_up(connection: Connection, purchase: Purchase, run: Run, order: Order, now: datetime) -> None:
-    reason = f"Its task was given other input: {order}"
+def _give_up(connection: Connection, purchase: Purchase, run: Run, wanted: Order, now: datetime) -> None:
+    reason = f"Its task was given other input: {wanted}"
     brought = [payment.payment_id for payment in read_payments(connection, purchase.id)]
     if paid := purchase.payment_id or next(iter(brought), None):
         raise LedgerError(
@@ -137,7 +136,6 @@ def ask_link(
     limits: Mapping[str, Any] | None,
     now: datetime,
 ) -> Link:
-    """Write down what Carbonmark is about to be asked for."""
     purchase = lock_purchase(connection, id)
     transitions.link_asked(purchase, task.run)
     known = purchase.link
@@ -157,7 +155,6 @@ def ask_link(
 
 
 def say_unpaid(connection: Connection, id: int, number: int, said_by: str, now: datetime) -> Purchase:
-    """Write down who said that nobody paid the current link, which can't be paid any more; who said so first stays."""
     purchase = lock_purchase(connection, id)
     transitions.next_link_asked(purchase, number, now)
     is_news = links.c.current_of == id, links.c.unpaid_said_at.is_(None)
@@ -174,7 +171,6 @@ def ask_next_link(
     cost_usd: Decimal,
     now: datetime,
 ) -> Link:
-    """Write down what Carbonmark is about to be asked for instead of the current link, of which somebody said that nobody paid it."""
     purchase = lock_purchase(connection, id)
     current = transitions.next_link_asked(purchase, after, now)
     if current.unpaid_said_at is None:
@@ -208,8 +204,7 @@ def _ask(connection: Connection, id: int, known: Link | None, asked: Link, curre
     return asked
 
 
-def store_link(connection: Connection, id: int, run: Run, asked: Link, answer: Mapping[str, Any]) -> Purchase:
-    """Write down the link that was made, unless there is one."""
+def link_made(connection: Connection, id: int, run: Run, asked: Link, answer: Mapping[str, Any]) -> Purchase:
     purchase = lock_purchase(connection, id)
     changes = transitions.link_made(purchase, run)
     if not changes:
@@ -222,8 +217,7 @@ def store_link(connection: Connection, id: int, run: Run, asked: Link, answer: M
     return change_purchase(connection, purchase, changes)
 
 
-def store_next_link(connection: Connection, id: int, asked: Link, answer: Mapping[str, Any]) -> Purchase:
-    """Write down the link that was made after another, and put it into its place, unless it is not needed any more."""
+def next_link_made(connection: Connection, id: int, asked: Link, answer: Mapping[str, Any]) -> Purchase:
     purchase = lock_purchase(connection, id)
     current = purchase.link
     is_asked = links.c.purchase_id == id, links.c.number == asked.number

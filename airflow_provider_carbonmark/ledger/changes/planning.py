@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +32,18 @@ _p = purchases.c
 _a = allocations.c
 
 
-def plan_once(connection: Connection, scope: Scope, make: Callable[[Coverage], Plan], now: datetime) -> None:
+def plan_once(connection: Connection, scope: Scope, make: Callable[[Coverage], Plan]) -> None:
     """
     Close what dead runs left without a link, read what is covered without that, and write the plan that is made of it.
 
     :raises OutrunError: when another planner was faster.
     """
-    reading = _close_and_read(connection, scope, now)
+    reading = _close_and_read(connection, scope)
     for ids in in_batches(reading.caught_up):
         connection.execute(update(allocations).where(_a.id.in_(ids)).values(to_catch_up=False))
     made = make_plan(make, scope, reading)
     try:
-        _insert_plan(connection, scope, reading, made, now)
+        _insert_plan(connection, scope, reading, made)
     except IntegrityError as clash:
         connection.rollback()
         if _was_outrun(connection, scope, reading):
@@ -65,7 +64,7 @@ def make_plan(make: Callable[[Coverage], Plan], scope: Scope, reading: Reading) 
     return plan
 
 
-def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
+def take_up(connection: Connection, scope: Scope) -> None:
     """
     Take up what dead runs left to carry on, the oldest first, as many as the run can carry on besides its own purchases.
 
@@ -75,7 +74,7 @@ def take_up(connection: Connection, scope: Scope, now: datetime) -> None:
         return
     links = scope.to_take_up
     room = max(0, scope.at_most - coverage.count(connection, scope.purchases(taken_up=True)))
-    handled = run_values(scope.run, "handler_") | {"handled_since": now, "revision": _p.revision + 1}
+    handled = run_values(scope.run, "handler_") | {"handled_since": scope.now, "revision": _p.revision + 1}
     for ids in in_batches(_locked(connection, links, room)):
         connection.execute(update(purchases).values(handled).where(_p.id.in_(ids), links))
     _tell_left(scope, coverage.count(connection, links))
@@ -99,13 +98,13 @@ def purchases_of_run(connection: Connection, scope: Scope) -> list[Purchase]:
     return found[: scope.at_most]
 
 
-def _close_and_read(connection: Connection, scope: Scope, now: datetime) -> Reading:
+def _close_and_read(connection: Connection, scope: Scope) -> Reading:
     left = scope.left_open({State.PLANNED})
     abandoned = _locked(connection, left) if scope.dead else []
     closed = update(purchases).values(
         state=State.FAILED,
         reason=f"Its run ended before it delivered a link; run {scope.run.run_id!r} planned anew what was missing",
-        failed_at=now,
+        failed_at=scope.now,
         revision=_p.revision + 1,
     )
     shares: list[Sequence[Any]] = []
@@ -127,10 +126,10 @@ def _locked(
     return connection.scalars(in_order.with_for_update()).all()
 
 
-def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan, now: datetime) -> None:
+def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: Plan) -> None:
     """Insert a plan's purchases, restated figures and files. :raises IntegrityError: when another planner took a line's number first."""
     ids = new_ids(len(plan.purchases))
-    bought = [_purchase(id, scope, one, now) for id, one in zip(ids, plan.purchases, strict=True)]
+    bought = [_purchase(id, scope, one) for id, one in zip(ids, plan.purchases, strict=True)]
     stated: list[tuple[Restated | Share, dict[str, Any]]] = []
     for id, purchase in zip(ids, plan.purchases, strict=True):
         *others, last = purchase.shares
@@ -151,7 +150,7 @@ def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: P
             "line": lines[one.entity, one.month],
             "emitted_tonnes": rounded_up(one.emitted_tonnes),
             "rounding_tonnes": Decimal(0),
-            "stated_at": now,
+            "stated_at": scope.now,
         }
         shares.append(about | values | run_values(scope.run))
     key = ("entity", "month", "test_mode", "line")
@@ -164,7 +163,7 @@ def _insert_plan(connection: Connection, scope: Scope, reading: Reading, plan: P
         if rows:
             connection.execute(insert(table), rows)
     for month, read in sorted(plan.files.items()):
-        files.write(connection, scope, month, read, now)
+        files.write(connection, scope, month, read)
 
 
 def _shared(share: Share, purchase: int) -> dict[str, Any]:
@@ -187,17 +186,17 @@ def _restated(one: Restated) -> dict[str, Any]:
     }
 
 
-def _purchase(id: int, scope: Scope, planned: PlannedPurchase, now: datetime) -> dict[str, Any]:
+def _purchase(id: int, scope: Scope, planned: PlannedPurchase) -> dict[str, Any]:
     return {
         "id": id,
         "test_mode": scope.test_mode,
         **{name: value for name, value in vars(planned).items() if name != "shares"},
         "retirement_message": with_reference(planned.retirement_message, id),
         "state": State.PLANNED,
-        "planned_at": now,
+        "planned_at": scope.now,
         **run_values(scope.run),
         **run_values(scope.run, "handler_"),
-        "handled_since": now,
+        "handled_since": scope.now,
     }
 
 

@@ -74,7 +74,7 @@ class Purchases:
 
     def purchase_of(self, task: Task) -> Purchase | None:
         """Return what a task ordered; the latest, when it ordered something else since. None when it ordered nothing."""
-        return self._read(None, linking.ordered, task)
+        return self._read(None, linking.purchase_of, task)
 
     def given_up(self, task: Task) -> list[Purchase]:
         """Return what a task ordered before, and gave up for what it orders now; the latest last."""
@@ -86,7 +86,7 @@ class Purchases:
 
     def payable_like(self, payment: Mapping[str, Any], *, test_mode: bool) -> list[Purchase]:
         """
-        Return the purchases with links and without a payment that ask for what a payment tells of itself.
+        Return the purchases with links and without a payment that ask for what a payment tells of itself, by number.
 
         :param payment: ``quantity_tonnes`` and ``asset_price_source_id``, each None where it is not told.
         """
@@ -102,10 +102,10 @@ class Purchases:
 
     def paid_with(self, payment_id: str) -> int | None:
         """Return the purchase that a payment counts for; None when it counts for none."""
-        return self._read(None, bringing.owner, payment_id)
+        return self._read(None, bringing.paid_with, payment_id)
 
     def waiting(self, id: int) -> list[Task]:
-        """Return the tasks that said that they wait for a purchase's payment."""
+        """Return the tasks that said that they wait for a purchase's payment, the first that did first."""
         return self._read([], bringing.waiting, id)
 
     def order(
@@ -119,7 +119,7 @@ class Purchases:
         :raises LedgerError: when somebody brought a payment for that meanwhile.
         """
         doing = f"Ordering for task {task.task_id!r}"
-        return self._write(doing, linking.order_once, task, order, test_mode, now, instead_of)
+        return self._write(doing, linking.order, task, order, test_mode, now, instead_of)
 
     def quoted(self, id: int, run: Run, cost_usd: Decimal, limits: Limits | None = None) -> Purchase:
         """
@@ -173,11 +173,11 @@ class Purchases:
         :return: the purchase; if it had a link, whoever made it, then with that one: deliver what the purchase says.
         """
         answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
-        return self._write(f"Storing the link of purchase {id}", linking.store_link, id, run, asked, answer)
+        return self._write(f"Storing the link of purchase {id}", linking.link_made, id, run, asked, answer)
 
     def say_unpaid(self, id: int, number: int, *, said_by: str, now: datetime) -> Purchase:
         """
-        Write down that somebody said that nobody paid the current link, which can't be paid any more.
+        Write down that somebody said that nobody paid the current link, which can't be paid any more; who said so first stays.
 
         :param number: that link's number.
         :raises NoNextLinkError: when it can be paid, is paid, or is not to be paid.
@@ -236,7 +236,7 @@ class Purchases:
         """
         answer = {"url": url, "payment_id": payment_id, "expires_at": expires_at, "made_at": now}
         return self._write(
-            f"Storing link {asked.number} of purchase {id}", linking.store_next_link, id, asked, answer
+            f"Storing link {asked.number} of purchase {id}", linking.next_link_made, id, asked, answer
         )
 
     def ends_unpaid(self, id: int, reason: str, *, now: datetime) -> Purchase:
@@ -245,7 +245,7 @@ class Purchases:
 
     def awaits(self, id: int, task: Task, *, now: datetime) -> None:
         """Write down that a task waits for a purchase's payment, to be woken when it comes."""
-        self._write(f"Waiting for the payment of purchase {id}", bringing.say_waits, id, task, now)
+        self._write(f"Waiting for the payment of purchase {id}", bringing.awaits, id, task, now)
 
     def bring(
         self,
@@ -294,7 +294,7 @@ class Purchases:
     def payment_failed(self, id: int, payment_id: str) -> Purchase:
         """Write down that the payment that a purchase was paid with failed after all, and is none: it is what it was before."""
         doing = f"Taking payment {payment_id!r} of purchase {id} back"
-        return self._write(doing, bringing.take_back, id, payment_id)
+        return self._write(doing, bringing.payment_failed, id, payment_id)
 
     def retired(
         self, id: int, retirement: Mapping[str, Any], *, now: datetime, announcing: bool = False

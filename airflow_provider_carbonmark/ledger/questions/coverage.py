@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -38,29 +39,37 @@ _SPENT: Final = or_(_p.state.in_(COVERING), _p.payment_id.is_not(None))
 Key = tuple[str, str]  # entity and month
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scope:
     """
     Who plans what.
 
     :param run: the planning run.
-    :param months: those asked for.
-    :param test_mode: the mode of all purchases that are looked at.
-    :param dead: the runs, of its own DAG and of those it takes over from, that carry nothing on any more.
-    :param at_most: purchases that the run can carry on.
-    :param catch_up: whether what earlier months lack is planned too.
-    :param take_over: the DAGs, besides its own, whose purchases it carries on.
+    :param months: those whose emissions are planned, ``YYYY-MM``.
+    :param test_mode: purchases of the other mode are left alone.
+    :param is_over: whether a run of the same DAG, which holds purchases since that time, carries nothing on any more.
     :param now: when it plans: links that can't be paid any more take nothing off the market.
+    :param at_most: purchases that a run can carry on. Links of dead runs that don't fit are left to a later run, and the log
+        says so.
+    :param catch_up: whether to plan also what is missing of earlier months that the DAG planned, whatever the cause.
+    :param take_over: other DAGs, renamed or removed, whose dead runs are taken for those of this one.
+    :param dead: the runs that are over, of those that hold something; the ledger finds them.
+    :raises LedgerError: when the months are one text.
     """
 
     run: Run
-    months: tuple[str, ...]
+    months: Collection[str]
     test_mode: bool
-    dead: tuple[Run, ...]
-    at_most: int
+    is_over: Callable[[Run, datetime], bool]
+    now: datetime
+    at_most: int = sys.maxsize
     catch_up: bool = True
-    take_over: tuple[str, ...] = ()
-    now: datetime | None = None
+    take_over: Collection[str] = ()
+    dead: Collection[Run] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.months, str):
+            raise LedgerError(f'months is one text, {self.months!r}: give a list, such as ["2026-10"]')
 
     @property
     def dag_ids(self) -> tuple[str, ...]:
@@ -113,21 +122,14 @@ class Reading:
     caught_up: Sequence[int] = ()
 
 
-def check_months(months: Collection[str]) -> None:
-    if isinstance(months, str):
-        raise LedgerError(f'months is one text, {months!r}: give a list, such as ["2026-10"]')
-
-
-def holders(
-    connection: Connection, run: Run, test_mode: bool, dag_ids: Collection[str]
-) -> dict[Run, datetime]:
-    """Return the other runs of some DAGs that hold open purchases, or retirements that nobody was told of; and since when."""
+def holders(connection: Connection, scope: Scope) -> dict[Run, datetime]:
+    """Return the other runs of the DAGs that hold open purchases, or retirements that nobody was told of; and since when."""
     runs = _p.handler_deployment, _p.handler_dag_id, _p.handler_run_id
     others = select(*runs, func.max(_p.handled_since)).group_by(*runs)
     others = others.where(
-        _p.handler_dag_id.in_(dag_ids),
-        not_(is_run(run, "handler_")),
-        _p.test_mode == test_mode,
+        _p.handler_dag_id.in_(scope.dag_ids),
+        not_(is_run(scope.run, "handler_")),
+        _p.test_mode == scope.test_mode,
         _PLANNED,
     )
     # Two questions, each with an index of its own.
@@ -236,11 +238,12 @@ def read(
             own.add(key)
             if row.open or row.emitted_tonnes > covered[key].covered_tonnes:
                 unsettled.add(key)
+    run_cost, by_entity = run_costs(connection, scope.run, scope.test_mode)
     coverage = Coverage(
         covered=covered,
         abandoned=_needs(abandoned, covered),
-        run_cost_usd=_run_cost(connection, scope),
-        run_cost_by_entity=_run_cost_by_entity(connection, scope),
+        run_cost_usd=run_cost,
+        run_cost_by_entity=by_entity,
         promised=_promised(connection, scope, kept),
         own=own,
         unsettled=unsettled,
@@ -286,23 +289,10 @@ def _promised(connection: Connection, scope: Scope, kept: ColumnElement[bool]) -
 
 def run_costs(connection: Connection, run: Run, test_mode: bool) -> tuple[Decimal, Mapping[str, Decimal]]:
     """Return what a run's purchases cost that are paid or may be, in all and by entity; USD as quoted last."""
-    scope = Scope(run, (), test_mode, (), 0)
-    return _run_cost(connection, scope), _run_cost_by_entity(connection, scope)
-
-
-def _run_cost(connection: Connection, scope: Scope) -> Decimal:
-    query = select(func.sum(_p.cost_usd)).where(scope.purchases(taken_up=False), _SPENT)
-    return connection.scalar(query) or Decimal(0)
-
-
-def _run_cost_by_entity(connection: Connection, scope: Scope) -> dict[str, Decimal]:
-    query = (
-        select(_a.entity, func.sum(_a.cost_usd))
-        .select_from(_BOTH)
-        .where(scope.purchases(taken_up=False), _SPENT)
-        .group_by(_a.entity)
-    )
-    return {entity: cost for entity, cost in connection.execute(query)}
+    spent = and_(is_run(run), _p.test_mode == test_mode, _PLANNED, _SPENT)
+    cost = connection.scalar(select(func.sum(_p.cost_usd)).where(spent))
+    by_entity = select(_a.entity, func.sum(_a.cost_usd)).select_from(_BOTH).where(spent).group_by(_a.entity)
+    return cost or Decimal(0), {entity: part for entity, part in connection.execute(by_entity)}
 
 
 def _needs(abandoned: Mapping[Key, Decimal], covered: Mapping[Key, Covered]) -> tuple[Need, ...]:

@@ -6,7 +6,7 @@ Nothing reads more than a year of rows, and what is counted is counted as a repo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
@@ -100,14 +100,14 @@ def figures_by_month(connection: Connection, rows: Rows) -> dict[str, Figures]:
     """Return the figures of each month that has rows, the oldest first."""
     pairs = _pairs(rows)
     query = select(pairs.c.month, *_sums(pairs)).group_by(pairs.c.month).order_by(pairs.c.month)
-    return {month: _figures(sums) for month, *sums in connection.execute(query)}
+    return {month: Figures(*sums) for month, *sums in connection.execute(query)}
 
 
 def figures_by_entity(connection: Connection, rows: Rows, entities: Collection[str]) -> dict[str, Figures]:
     """Return the figures of each of these entities that has rows, by name."""
     pairs = _pairs(rows, _c.entity.in_(entities))
     query = select(pairs.c.entity, *_sums(pairs)).group_by(pairs.c.entity).order_by(pairs.c.entity)
-    return {entity: _figures(sums) for entity, *sums in connection.execute(query)}
+    return {entity: Figures(*sums) for entity, *sums in connection.execute(query)}
 
 
 def stated_last(connection: Connection, rows: Rows) -> datetime | None:
@@ -277,7 +277,3 @@ def _in_state(state: State, amount: ColumnElement[Decimal]) -> ColumnElement[Dec
 
 def _sums(pairs: Subquery) -> list[ColumnElement[Decimal]]:
     return [type_coerce(func.sum(pairs.c[name]), Amount) for name in _FIGURES]
-
-
-def _figures(sums: Sequence[Decimal]) -> Figures:
-    return Figures(*sums)

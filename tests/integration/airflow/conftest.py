@@ -16,8 +16,6 @@ import time_machine
 from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.names import Run
-from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
@@ -107,8 +105,7 @@ def _empty_ledger(tmp_path_factory):
     """A ledger's file with its tables and nothing in them, which takes longer to make than to copy."""
     path = tmp_path_factory.mktemp("empty") / "ledger.db"
     made = Ledger(create_engine(f"sqlite:///{path}", poolclass=NullPool))
-    about = {"run": Run("any", "run"), "months": [], "test_mode": True, "is_over": lambda run, since: False}
-    made.plan(lambda coverage: Plan(), **about, now=START)
+    made.upgrade()
     return path
 
 

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import create_engine
 
+from airflow_provider_carbonmark.ledger import Ledger
 from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import Rival
 
@@ -29,6 +31,14 @@ def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> s
 def server_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
     """The same, of those that let two write at once."""
     return new_database(request.param)
+
+
+@pytest.fixture(scope="module", params=LEDGER_KINDS)
+def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Ledger]:
+    """One ledger for all tests of a file: each plans for an entity of its own."""
+    engine = create_engine(new_database(request.param))
+    yield Ledger(engine)
+    engine.dispose()
 
 
 @pytest.fixture

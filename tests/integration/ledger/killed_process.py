@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 from tests.integration.ledger.parts import (
     FIRST,
     LATER,
@@ -51,7 +52,8 @@ def main(url: str, point: str) -> None:
         return Buyer(EMITTED)(coverage)
 
     def plan() -> None:
-        ledger.plan(make, run=SECOND, months=[MONTH], test_mode=False, is_over=everybody, now=LATER)
+        scope = Scope(run=SECOND, months=[MONTH], test_mode=False, is_over=everybody, now=LATER)
+        ledger.plan(make, scope)
 
     def purchase() -> Purchase:
         (found, *_) = (each.purchase for each in ledger.lines())

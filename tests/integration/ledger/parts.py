@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Source, Task
 from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase
+from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def plan(
     now: datetime = NOW,
     **other: Any,
 ) -> list[Purchase]:
-    return ledger.plan(make, run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
+    scope = Scope(run=run, months=months, test_mode=test_mode, is_over=is_over, now=now, **other)
+    return ledger.plan(make, scope)
 
 
 def preview(
@@ -157,9 +159,8 @@ def preview(
     is_over: Callable[[Run, datetime], bool] = nobody,
     **other: Any,
 ) -> Plan:
-    return ledger.preview(
-        make, run=run, months=[MONTH], test_mode=False, is_over=is_over, **{"now": NOW} | other
-    )
+    scope = Scope(run=run, months=[MONTH], test_mode=False, is_over=is_over, now=NOW, **other)
+    return ledger.preview(make, scope)
 
 
 def order(ledger: Ledger, of: Task, wanted: Order = ORDER, **other: Any) -> Purchase:
@@ -195,11 +196,16 @@ def link(ledger: Ledger, of: Purchase, run: Run = FIRST, *, now: datetime = NOW)
     return ledger.link_made(of.id, run, asked, url=page(of), now=now)
 
 
+def links(ledger: Ledger, *names: str, run: Run = FIRST) -> list[Purchase]:
+    """Return purchases of a run that have their links, each for the entity of that name."""
+    return [link(ledger, each, run) for each in plan(ledger, buying(*map(line, names)), run)]
+
+
 def become(ledger: Ledger, of: Purchase, stage: str) -> Purchase:
-    """Let a purchase that is planned become ``linked``, ``paid``, ``retired``, ``declined``, ``failed`` after its payment, or ``given up``."""
-    if stage == "given up":
-        return ledger.failed(of.id, "gone", now=NOW, run=of.run)
-    if stage != "planned":
+    """Let a purchase that is planned become ``asked``, ``linked``, ``paid``, ``retired``, ``declined``, ``failed`` after its payment, or ``given up``."""
+    if stage in ("asked", "given up"):
+        ask(ledger, of, of.run)
+    elif stage != "planned":
         link(ledger, of, of.run)
     if stage in ("paid", "retired", "failed"):
         ledger.paid(of.id, payment_id(of), now=NOW)
@@ -209,6 +215,8 @@ def become(ledger: Ledger, of: Purchase, stage: str) -> Purchase:
         ledger.failed(of.id, "refunded", now=NOW)
     if stage == "declined":
         ledger.declined(of.id, of.run, "no", now=NOW)
+    if stage == "given up":
+        ledger.failed(of.id, "gone", now=NOW, run=of.run)
     return ledger.purchase(of.id)
 
 

@@ -31,6 +31,7 @@ from tests.integration.ledger.parts import (
     everybody,
     line,
     link,
+    links,
     nobody,
     only,
     plan,
@@ -206,12 +207,6 @@ def test_a_ledger_of_version_3_still_knows_what_it_lacks(ledger: Ledger, engine:
     assert bought(plan(Ledger(engine), Buyer({}), SECOND)) == {("api", SEPTEMBER): Decimal(2)}
 
 
-def test_no_more_is_bought_than_the_month_asks_for_since(ledger: Ledger) -> None:
-    become(ledger, september(ledger), "declined")
-    plan(ledger, stating("api", "0.5", SEPTEMBER), months=[SEPTEMBER])
-    assert bought(plan(ledger, Buyer({}), SECOND)) == {("api", SEPTEMBER): Decimal("0.5")}
-
-
 @pytest.mark.parametrize("why_not", ["it waits", "switched off", "another DAG's", "another mode's", "later"])
 def test_what_is_not_caught_up(ledger: Ledger, why_not: str) -> None:
     become(ledger, september(ledger), "linked" if why_not == "it waits" else "declined")
@@ -248,11 +243,6 @@ def test_what_the_old_dag_lacks_is_bought_by_the_one_that_takes_over(ledger: Led
 # --- so many and no more
 
 
-def links(ledger: Ledger, *names: str, run: Run = FIRST) -> list[Purchase]:
-    """Return purchases of a run that have their links."""
-    return [link(ledger, each, run) for each in plan(ledger, buying(*map(line, names)), run)]
-
-
 @pytest.mark.parametrize("planner", [plan, preview])
 def test_more_lines_than_a_run_can_carry_are_refused_and_nothing_is_written(
     ledger: Ledger, planner: Callable[..., object]
@@ -284,12 +274,6 @@ def test_what_the_run_planned_before_counts_whatever_became_of_it(
         planner(ledger, Buyer({"a": "1", "b": "1"}), at_most=2)
     assert len(ledger.lines()) == 2
     assert len(plan(ledger, Buyer({"a": "1", "b": "1"}), SECOND, at_most=2)) == 1
-
-
-def test_a_figure_that_buys_nothing_takes_no_room(ledger: Ledger) -> None:
-    plan(ledger, Buyer({"a": "2"}), SECOND)
-    plan(ledger, buying(line("b"), line("c")), at_most=2)
-    assert len(plan(ledger, buying(), at_most=2)) == 2
 
 
 def test_links_are_taken_up_oldest_first_as_many_as_fit_and_the_rest_by_later_runs(

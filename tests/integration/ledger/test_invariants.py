@@ -8,18 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from airflow_provider_carbonmark.ledger.invariants import broken
-from tests.integration.ledger.parts import (
-    LATER,
-    bring,
-    buying,
-    entity,
-    line,
-    link,
-    payment_id,
-    plan,
-    retirement,
-    stating,
-)
+from tests.integration.ledger.parts import become, buying, entity, line, plan, stating
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -34,14 +23,8 @@ def retired(ledger: Ledger) -> Purchase:
     names = ("planned", "linked", "declined", "failed", "paid", "retired")
     bought = {entity(each): each for each in plan(ledger, buying(*map(line, names)))}
     plan(ledger, stating("planned", "20"))
-    for each in (bought[name] for name in names[1:]):
-        link(ledger, each)
-    ledger.declined(bought["declined"].id, bought["declined"].handler, "no", now=LATER)
-    for name in names[3:]:
-        bring(ledger, bought[name], payment_id(bought[name]))
-    ledger.failed(bought["failed"].id, "gone", now=LATER)
-    done = bought["retired"]
-    return ledger.retired(done.id, retirement(done), now=LATER)
+    became = {name: become(ledger, each, name) for name, each in bought.items()}
+    return became["retired"]
 
 
 #: What somebody does to the ledger's rows by hand, and what is said of it. {} is a billionth.

@@ -21,7 +21,7 @@ from tests.integration.ledger.parts import (
     entities,
     everybody,
     line,
-    link,
+    links,
     page,
     plan,
 )
@@ -70,8 +70,7 @@ def test_a_plan_that_was_cut_off_neither_closed_nor_planned_anything(
 def test_a_run_that_was_cut_off_between_planning_and_taking_up_does_it_when_it_is_tried_again(
     ledger: Ledger, kill: Kill
 ) -> None:
-    (old,) = plan(ledger, buying(line("old")))
-    link(ledger, old)
+    (old,) = links(ledger, "old")
     kill("open links are not taken up")
     assert ledger.purchase(old.id).handler == FIRST
     written = {each.purchase for each in ledger.lines()}
@@ -93,8 +92,7 @@ def test_a_link_that_was_not_stored_is_asked_for_again_with_the_same_key(ledger:
 
 
 def test_a_payment_whose_recording_was_cut_off_is_not_half_there(ledger: Ledger, kill: Kill) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
+    (made,) = links(ledger, "web")
     kill("the payment is not there")
     assert ledger.payments(made.id) == []
     assert ledger.purchase(made.id).state is State.LINK_MADE

@@ -229,10 +229,7 @@ def test_a_task_orders_once_whatever_it_is_given_later(ledger: Ledger) -> None:
 def test_an_unpaid_order_is_given_up_for_another(ledger: Ledger, stage: str) -> None:
     task, wanted = checkout_task(), replace(ORDER, beneficiary_name="Other Corp")
     known = order(ledger, task)
-    if stage == "asked":
-        ask(ledger, known)
-    else:
-        become(ledger, known, stage)
+    become(ledger, known, stage)
     made = order(ledger, task, wanted, instead_of=known)
     assert made.order == wanted
     assert ledger.purchase_of(task) == made

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import event, func, select
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, State
@@ -18,7 +17,6 @@ from airflow_provider_carbonmark.ledger.questions import queries
 from airflow_provider_carbonmark.ledger.questions.queries import Rows, ever
 from airflow_provider_carbonmark.ledger.tables.rows import LINES
 from airflow_provider_carbonmark.ledger.tables.schema import allocations
-from tests.integration.conftest import LEDGER_KINDS
 from tests.integration.ledger.parts import MONTH, Buyer, buying, line, plan
 from tests.unit.ledger.rows import write
 from tests.unit.reporting.sample import a_line, a_year, report_on
@@ -171,37 +169,30 @@ _numbers = count()
 AMOUNTS = st.decimals("1E-9", "1E8", places=9)
 
 
-@pytest.fixture(scope="module", params=LEDGER_KINDS)
-def books(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Engine]:
-    engine = create_engine(new_database(request.param))
-    yield engine
-    engine.dispose()
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     amounts=st.lists(st.tuples(AMOUNTS, AMOUNTS, AMOUNTS), min_size=1, max_size=20),
     emitted=st.decimals("-1E8", "1E8", places=9),
 )
 def test_amounts_are_exact_and_so_are_their_sums(
-    books: Engine, amounts: list[tuple[Decimal, Decimal, Decimal]], emitted: Decimal
+    books: Ledger, amounts: list[tuple[Decimal, Decimal, Decimal]], emitted: Decimal
 ) -> None:
-    ledger, entity = Ledger(books), f"entity {next(_numbers)}"
+    entity = f"entity {next(_numbers)}"
     lines = [
         line(entity, tonnes, unit_price_usd=price, cost_usd=cost, emitted_tonnes=emitted)
         for tonnes, price, cost in amounts
     ]
-    plan(ledger, buying(*lines))
-    kept = [each for each in ledger.lines() if each.entity == entity]
+    plan(books, buying(*lines))
+    kept = [each for each in books.lines() if each.entity == entity]
     assert [(each.quantity_tonnes, each.unit_price_usd, each.cost_usd) for each in kept] == amounts
     assert {each.emitted_tonnes for each in kept} == {emitted}
-    with books.connect() as connection:
+    with books.reading() as connection:
         sums = select(func.sum(allocations.c.quantity_tonnes), func.sum(allocations.c.cost_usd))
         its_own = allocations.c.entity == entity
         found = connection.execute(sums.select_from(LINES).where(its_own)).one()
     assert tuple(found) == (sum(tonnes for tonnes, _, _ in amounts), sum(cost for _, _, cost in amounts))
     buyer = Buyer({})
-    plan(ledger, buyer)
+    plan(books, buyer)
     assert buyer.told[0].covered[entity, MONTH].covered_tonnes == found[0]
 
 

@@ -30,7 +30,7 @@ from tests.integration.ledger.parts import (
     THIRD,
     Buyer,
     Rival,
-    ask,
+    become,
     bring,
     buying,
     checkout_task,
@@ -38,6 +38,7 @@ from tests.integration.ledger.parts import (
     everybody,
     line,
     link,
+    links,
     on_commit,
     on_statement,
     only,
@@ -189,8 +190,7 @@ def test_a_planner_whose_transaction_is_ended_for_a_deadlock_plans_anew(
 
 
 def test_open_links_are_taken_up_by_exactly_one_of_two_runs(ledger: Ledger) -> None:
-    (old,) = plan(ledger, buying(line("web")), THIRD)
-    link(ledger, old, THIRD)
+    (old,) = links(ledger, "web", run=THIRD)
     taken: list[Purchase] = []
 
     def is_over_but_another_run_is_faster(run: Run, since: datetime) -> bool:
@@ -205,8 +205,7 @@ def test_open_links_are_taken_up_by_exactly_one_of_two_runs(ledger: Ledger) -> N
 def test_open_links_are_taken_up_once_when_two_runs_try_at_the_same_moment(
     ledger: Ledger, engine: Engine, rival: Rival
 ) -> None:
-    (old,) = plan(ledger, buying(line("web")), THIRD)
-    link(ledger, old, THIRD)
+    (old,) = links(ledger, "web", run=THIRD)
 
     def take_up(ledger: Ledger) -> list[Purchase]:
         return plan(ledger, buying(), SECOND, is_over=only(THIRD))
@@ -261,11 +260,7 @@ def test_what_is_said_first_stops_a_decision_that_had_not_seen_it(
     deciding = engines(server_url)
     ledger, other = Ledger(deciding), Ledger(engines(server_url))
     (made,) = plan(ledger, Buyer({"web": "1"}))
-    if stage == "asked":
-        ask(ledger, made)
-    if stage == "linked":
-        link(ledger, made)
-    made = ledger.purchase(made.id)
+    made = become(ledger, made, stage)
     said_first: list[Purchase] = []
 
     def say_first() -> None:
@@ -283,8 +278,7 @@ def test_what_is_said_first_stops_a_decision_that_had_not_seen_it(
 def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(server_url: str, engines: Engines) -> None:
     paying = engines(server_url)
     ledger, other = Ledger(paying), Ledger(engines(server_url))
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
+    (made,) = links(ledger, "web")
     on_statement(paying, "UPDATE", do=lambda: other.declined(made.id, FIRST, "no", now=NOW))
     after = ledger.paid(made.id, payment_id(made), now=LATER)
     assert (after.state, after.declined_at, after.paid_at) == (State.PAID, NOW, LATER)
@@ -293,9 +287,7 @@ def test_a_payment_that_comes_in_while_a_line_is_declined_is_kept(server_url: st
 def test_one_payment_that_is_recorded_for_two_purchases_at_once_counts_for_one(
     ledger: Ledger, engine: Engine, rival: Rival
 ) -> None:
-    one, other = plan(ledger, buying(line("api"), line("web")))
-    for each in (one, other):
-        link(ledger, each)
+    one, other = links(ledger, "api", "web")
     # The rival has seen that nobody has the payment, where the database lets it go on: SQLite doesn't.
     on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, other, "pay-x"), until="SET cost_usd"))
     assert bring(ledger, one, "pay-x").meaning is Meaning.FIRST
@@ -309,8 +301,7 @@ def test_one_payment_that_is_recorded_for_two_purchases_at_once_counts_for_one(
 def test_two_payments_that_are_recorded_for_one_purchase_at_once_pay_it_once(
     ledger: Ledger, engine: Engine, rival: Rival
 ) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
+    (made,) = links(ledger, "web")
     on_commit(engine, lambda: rival.start(lambda ledger: bring(ledger, made, "pay-y"), until="UPDATE"))
     assert bring(ledger, made, "pay-x").meaning is Meaning.FIRST
     assert rival.result().meaning is Meaning.SECOND
@@ -358,8 +349,7 @@ def test_what_is_paid_meanwhile_is_not_given_up_for_another_order(
 def test_of_a_task_that_waits_and_a_payment_that_comes_one_sees_the_other(
     ledger: Ledger, engine: Engine, rival: Rival
 ) -> None:
-    (made,) = plan(ledger, buying(line("web")))
-    link(ledger, made)
+    (made,) = links(ledger, "web")
     task = checkout_task()
 
     def wait(ledger: Ledger) -> list[str]:

@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
-from tests.integration.ledger.parts import (
-    LATER,
-    NOW,
-    Rival,
-    buying,
-    line,
-    link,
-    on_commit,
-    plan,
-    retirement,
-)
+from tests.integration.ledger.parts import LATER, NOW, Rival, become, buying, line, on_commit, plan
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -30,9 +20,7 @@ if TYPE_CHECKING:
 
 def retire(ledger: Ledger, entity: str = "web", *, test_mode: bool = False) -> Purchase:
     planned = plan(ledger, buying(line(entity)), test_mode=test_mode)
-    made = next(each for each in planned if each.allocations[0].entity == entity)
-    link(ledger, made)
-    return ledger.retired(made.id, retirement(made), now=LATER)
+    return become(ledger, planned[-1], "retired")
 
 
 def told(of: Purchase) -> RetirementFacts:

@@ -15,6 +15,7 @@ from airflow_provider_carbonmark.emissions import GOOGLE_CLOUD
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Source, State, Task
 from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
+from airflow_provider_carbonmark.ledger.questions.coverage import Scope
 from airflow_provider_carbonmark.ledger.tables.schema import metadata
 from airflow_provider_carbonmark.ledger.tables.versions import LATEST
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan
@@ -175,7 +176,7 @@ def preview_as(ledger: Ledger, said: dict[str, Any]) -> dict[str, Any]:
 
     run = Run(said["dag_id"], "run-9", DEPLOYMENT)
     about: dict[str, Any] = {name: said[name] for name in ("months", "test_mode")}
-    ledger.preview(make, run=run, is_over=is_over, now=NOW, **about)
+    ledger.preview(make, Scope(run=run, is_over=is_over, now=NOW, **about))
     (coverage,) = told
     return said | {
         "holders": holders,

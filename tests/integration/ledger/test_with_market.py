@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.names import Run, State
-from airflow_provider_carbonmark.ledger.values import UNSTATED, Coverage, Plan, Unstated
-from airflow_provider_carbonmark.planning import ListingFilter, NoListingError, plan_purchases
+from airflow_provider_carbonmark.ledger.values import UNSTATED, Balance, Coverage, Plan
+from airflow_provider_carbonmark.planning import ListingFilter, plan_purchases
 from airflow_provider_carbonmark.planning.dedication import Dedication
 from tests.integration.ledger.parts import (
     FIRST,
@@ -20,7 +20,7 @@ from tests.integration.ledger.parts import (
     ON_SQLITE,
     SECOND,
     THIRD,
-    Make,
+    become,
     entities,
     everybody,
     link,
@@ -32,7 +32,6 @@ from tests.unit.planning.market import offer
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger import Ledger
-    from airflow_provider_carbonmark.ledger.purchase import Purchase
 
 pytestmark = ON_SQLITE
 
@@ -115,8 +114,7 @@ def test_what_is_given_up_is_promised_to_nobody(ledger: Ledger, ending: str) -> 
     test_mode = ending == "of the other mode"
     (line,) = plan(ledger, Stated({"web": "8"}, "2026-09"), months=["2026-09"], test_mode=test_mode)
     if ending == "declined":
-        link(ledger, line)
-        ledger.declined(line.id, FIRST, "no", now=NOW)
+        become(ledger, line, "declined")
     if ending == "closed":
         plan(ledger, Stated({"web": "0"}, "2026-09"), SECOND, months=["2026-09"], is_over=everybody)
     (october,) = plan(ledger, Stated({"api": "10"}), THIRD, catch_up=False)
@@ -136,7 +134,7 @@ def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: L
     plan(ledger, Stated({"theirs": "1"}), Run("another-dag", "run-1"))
     plan(ledger, Stated({"older": "1"}, "2026-09"), months=["2026-09"])
     before = ledger.lines()
-    vanished = Unstated("old", MONTH, Decimal(2), Decimal(2))
+    vanished = Balance("old", MONTH, Decimal(2), Decimal(2))
     later = Stated({"web": "3"})
     assert preview(ledger, later, SECOND).unstated == (vanished,)
     assert ledger.lines() == before
@@ -150,11 +148,6 @@ def test_an_entity_that_vanishes_is_told_until_it_is_stated_as_nothing(ledger: L
     assert later.plans[-1].unstated == ()
 
 
-def decline(ledger: Ledger, purchase: Purchase) -> None:
-    link(ledger, purchase, purchase.run)
-    ledger.declined(purchase.id, purchase.run, "no", now=NOW)
-
-
 @pytest.mark.parametrize("declined", ["before", "after"])
 @pytest.mark.parametrize("dag", ["offset", "renamed"])
 def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if_it_is_stated_again(
@@ -164,15 +157,15 @@ def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if
     about = {} if dag == FIRST.dag_id else {"take_over": [FIRST.dag_id]}
     (old,) = plan(ledger, Stated({"web": "3"}, "2026-09"), months=months)
     if declined == "before":
-        decline(ledger, old)
+        become(ledger, old, "declined")
     (new,) = plan(ledger, Stated({"shop": "3"}, "2026-09"), next(names), months=months, **about)
     if declined == "after":
-        decline(ledger, old)
+        become(ledger, old, "declined")
     assert plan(ledger, Stated({}), next(names), **about) == []
     both = Stated({"web": "3", "shop": "3"}, "2026-09")
     (anew,) = plan(ledger, both, next(names), months=months, **about)
     assert [(each.quantity_tonnes, *entities([each])) for each in (new, anew)] == [(3, "shop"), (3, "web")]
-    decline(ledger, anew)
+    become(ledger, anew, "declined")
     (caught_up,) = plan(ledger, Stated({}), next(names), **about)
     assert (caught_up.quantity_tonnes, *entities([caught_up])) == (3, "web")
 
@@ -180,7 +173,7 @@ def test_what_goes_by_another_name_now_is_bought_once_and_by_the_old_one_only_if
 def test_what_another_airflow_states_leaves_out_nothing_of_ours(ledger: Ledger) -> None:
     theirs = [Run(FIRST.dag_id, run_id, "eu") for run_id in ("run-1", "run-2")]
     (old,) = plan(ledger, Stated({"web": "3"}, "2026-09"), theirs[0], months=["2026-09"])
-    decline(ledger, old)
+    become(ledger, old, "declined")
     ours = Stated({"shop": "3"}, "2026-09")
     plan(ledger, ours, months=["2026-09"])
     assert ours.plans[0].unstated == ()
@@ -193,7 +186,7 @@ def test_a_vanished_entity_whose_run_died_is_told_and_what_is_closed_of_it_is_pl
     plan(ledger, Stated({"web": "3", "old": "2"}))
     later = Stated({"web": "3"})
     assert entities(plan(ledger, later, SECOND, is_over=everybody)) == ["old", "web"]
-    assert later.plans[0].unstated == (Unstated("old", MONTH, Decimal(2), Decimal(0)),)
+    assert later.plans[0].unstated == (Balance("old", MONTH, Decimal(2), Decimal(0)),)
 
 
 def test_whole_tonnes_that_cover_a_fraction_are_not_too_many_and_what_is_over_is_nobody_s(
@@ -208,12 +201,3 @@ def test_whole_tonnes_that_cover_a_fraction_are_not_too_many_and_what_is_over_is
         (Decimal("12.345"), Decimal("0.655"))
     ]
     assert bought(ledger, SECOND) == []
-
-
-def test_nothing_is_closed_when_the_market_cannot_fill_what_is_needed(ledger: Ledger) -> None:
-    plan(ledger, Stated({"web": "3"}))
-    before = ledger.lines()
-    too_much: Make = Stated({"web": "2000"})
-    with pytest.raises(NoListingError, match="web"):
-        plan(ledger, too_much, SECOND, is_over=everybody)
-    assert ledger.lines() == before

@@ -20,6 +20,7 @@ from airflow_provider_carbonmark.ledger.projects import Methodology, Project
 from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 from airflow_provider_carbonmark.reporting import make_report, read_records
 from airflow_provider_carbonmark.reporting.credits import Cancelled
+from tests.integration.conftest import LEDGER_KINDS
 from tests.unit.ledger.rows import write
 from tests.unit.reporting.sample import a_line
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger import Ledger
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
     from airflow_provider_carbonmark.reporting.report import Report
+
+pytestmark = pytest.mark.parametrize("url", LEDGER_KINDS, indirect=True)
 
 # Another ledger in each database.
 SEEDS = {"sqlite": 1, "postgresql": 2, "mysql": 3}

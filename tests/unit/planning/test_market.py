@@ -1,8 +1,8 @@
-"""Listings as offers, and what is said where nothing fits."""
+"""Which listings fit, what they are as offers, and what is said where nothing fits."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.planning import ListingFilter
+from airflow_provider_carbonmark.planning.listings import order_quantity
 from airflow_provider_carbonmark.planning.market import Market, base_unit_price_usd, unit_price_usd
 from tests.unit.planning.market import NOW, WITH_PURO, listing, offer
 
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
     from airflow_provider_carbonmark.api.models import Listing
 
 
+LINK = timedelta(hours=24)
+
+
 def offers(
     *listings: Listing, filters: ListingFilter = WITH_PURO, **other
 ) -> list[tuple[str, int, int, int]]:
     """Give the name, the least, the most and the step of each, in kilograms."""
-    market = Market(listings, filters, now=NOW, **other)
+    market = Market(listings, filters, now=NOW, link_lifetime=LINK, **other)
     return [(market.listing(one).source_id, one.low, one.high, one.step) for one in market.offers]
 
 
-def refusal(*listings: Listing, tonnes: str = "12.345", filters: ListingFilter = WITH_PURO) -> str:
-    market = Market(listings, filters, now=NOW)
-    kilograms = int(Decimal(tonnes) * 1000)
-    left = {one: one.high for one in market.offers}
-    return market.why_nothing_fits(f"{tonnes} t", kilograms, left)
+def refusal(*listings: Listing, **filters) -> str:
+    market = Market(listings, ListingFilter(**filters), now=NOW, link_lifetime=LINK)
+    return market.why_nothing_fits("12.345 t", 12_345, {one: one.high for one in market.offers})
 
 
 def test_offers_are_ordered_by_price_then_newer_vintage_then_id():
@@ -116,7 +118,7 @@ def test_a_refusal_says_what_fits_together_and_what_came_closest():
         listing("d", is_ex_ante=True),
         listing("e", liquid_supply=Decimal(0)),
         offer("f", "4", "0.5", "0.6"),
-        filters=ListingFilter(max_price_usd=Decimal(10)),
+        max_price_usd=Decimal(10),
     )
     assert message == (
         "No listing for 12.345 t; of 6 on the market, 1 ex-ante, 1 with a higher minimum fill, "
@@ -132,7 +134,7 @@ def test_a_refusal_says_when_supplies_suffice_but_nothing_sums_up():
 
 def test_a_refusal_says_what_the_margin_keeps_back():
     listings = offer("a", "1", "20"), offer("b", "2", "1", "0.6"), offer("c", "3", "30", project_id="ICR-1")
-    message = refusal(*listings, filters=ListingFilter(registries=["VCS"], supply_margin=Decimal(2)))
+    message = refusal(*listings, registries=["VCS"], supply_margin=Decimal(2))
     assert (
         "1 of another registry, 1 with less left than the minimum fill, 1 fit and have 10 t together. Ask for another quantity, or "
         "loosen the filters. supply_margin, 2, keeps 10.5 t back of listings that fit otherwise: lower it to use them"
@@ -146,3 +148,112 @@ def test_an_empty_market_is_an_error_of_its_own():
 def test_a_time_without_zone_is_refused():
     with pytest.raises(InvalidInputError, match="now has no time zone"):
         Market([], ListingFilter(), now=datetime(2026, 11, 21))
+
+
+@pytest.mark.parametrize(
+    ("changes", "filters", "failure"),
+    [
+        ({"type": "carbon_pool"}, {}, "not of type listing"),
+        ({}, {"project_ids": ["VCS-1"]}, "of another project"),
+        ({}, {"registries": ["ICR", "ECO"]}, "of another registry"),
+        ({"project_id": "PUR-1"}, {}, "of Puro, which was not asked for"),
+        ({}, {"vintage_from": 2020}, "of a vintage outside the range or unknown"),
+        ({}, {"vintage_to": 2018}, "of a vintage outside the range or unknown"),
+        ({"vintage": None}, {"vintage_to": 2018}, "of a vintage outside the range or unknown"),
+        ({"is_ex_ante": True}, {}, "ex-ante"),
+        ({"expires_at": NOW}, {}, "expired"),
+        ({"expires_at": NOW + LINK - timedelta(seconds=1)}, {}, "expiring before a link made now would"),
+        ({"liquid_supply": Decimal(0)}, {}, "sold out"),
+        ({"purchase_price": Decimal("0.0009")}, {}, "without a plausible price"),
+        ({"min_fill_amount": Decimal("12.346")}, {}, "with a higher minimum fill"),
+        ({}, {"max_price_usd": Decimal("3.77")}, "above the highest price"),
+    ],
+)
+def test_each_condition_excludes_and_is_counted(changes, filters, failure):
+    message = refusal(listing("a", **changes), listing("b", **changes), **filters)
+    assert message.startswith(f"No listing for 12.345 t; of 2 on the market, 2 {failure}.")
+    assert message.endswith("Ask for another quantity, or loosen the filters")
+
+
+@pytest.mark.parametrize(
+    ("changes", "filters"),
+    [
+        ({}, {"project_ids": ["vcs-191"], "registries": ["vcs"]}),
+        ({}, {"project_ids": [], "registries": ()}),
+        ({"project_id": "PUR-1"}, {"registries": ["PUR"]}),
+        ({"project_id": "PUR-1"}, {"project_ids": ["PUR-1", "VCS-191"]}),
+        ({}, {"vintage_from": 2019, "vintage_to": 2019}),
+        ({"vintage": None}, {}),
+        ({"is_ex_ante": True}, {"allow_ex_ante": True}),
+        ({"expires_at": NOW + LINK}, {}),
+        (
+            {"supply": Decimal(0), "liquid_supply": Decimal("12.345"), "min_fill_amount": Decimal("12.345")},
+            {},
+        ),
+        (
+            {"project_id": "PUR-1", "liquid_supply": Decimal(13), "min_fill_amount": Decimal(13)},
+            {"registries": ["PUR"]},
+        ),
+        ({}, {"max_price_usd": Decimal("3.78")}),
+    ],
+)
+def test_each_condition_lets_through_what_just_meets_it(changes, filters):
+    ((name, *_),) = offers(listing("a", **changes), filters=ListingFilter(**filters))
+    assert name == "a"
+
+
+def test_puro_is_ordered_in_whole_tonnes():
+    puro = listing("puro", project_id="PUR-1")
+    assert [order_quantity(puro, Decimal(tonnes)) for tonnes in ("0.001", "12.000")] == [1, 12]
+    assert order_quantity(listing(), Decimal("0.001")) == Decimal("0.001")
+
+
+def test_a_listing_is_counted_once_at_the_first_condition_it_fails():
+    message = refusal(
+        listing("a", type="klimaprotocol", liquid_supply=Decimal(0)),
+        listing("b", is_ex_ante=True, liquid_supply=Decimal(0)),
+        listing("c", liquid_supply=Decimal(0), min_fill_amount=Decimal(50)),
+        listing("d", liquid_supply=Decimal(0)),
+    )
+    assert "of 4 on the market, 2 sold out, 1 not of type listing, 1 ex-ante." in message
+
+
+def test_what_came_closest_is_named_with_its_price():
+    message = refusal(
+        listing("coarse", min_fill_amount=Decimal(100)),
+        listing("coarser", min_fill_amount=Decimal(200)),
+        listing("dear", purchase_price=Decimal(8)),
+        listing("dearer", purchase_price=Decimal(9)),
+        max_price_usd=Decimal(5),
+    )
+    assert (
+        "Lowest minimum fill that fits otherwise: 100 t of coarse (VCS-191, 2019) at 3.78 USD per tonne."
+        in message
+    )
+    assert "Cheapest that fits otherwise: dear (VCS-191, 2019) at 8 USD per tonne." in message
+
+
+@pytest.mark.parametrize(
+    ("filters", "field"),
+    [
+        ({"project_ids": "VCS-191"}, "project_ids"),
+        ({"registries": "VCS"}, "registries"),
+        ({"countries": "Brazil"}, "countries"),
+        ({"excluded_categories": ["Forestry", " "]}, "excluded_categories"),
+        ({"methodologies": [42]}, "methodologies"),
+        ({"countries": ["Brazil"], "excluded_countries": ["Chad", "brazil "]}, "countries"),
+        ({"mechanism": "both"}, "mechanism"),
+        ({"vintage_from": 2021, "vintage_to": 2020}, "vintage_from"),
+        ({"max_price_usd": 3.78}, "max_price_usd"),
+        ({"max_price_usd": Decimal(0)}, "max_price_usd"),
+        ({"max_price_usd": Decimal("nan")}, "max_price_usd"),
+        ({"supply_margin": 2}, "supply_margin"),
+        ({"supply_margin": Decimal("0.99")}, "supply_margin"),
+        ({"supply_margin": Decimal("nan")}, "supply_margin"),
+        ({"supply_margin": Decimal("inf")}, "supply_margin"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(filters, field):
+    with pytest.raises(InvalidInputError) as caught:
+        ListingFilter(**filters)
+    assert caught.value.field == field

@@ -9,15 +9,14 @@ from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.ledger.values import (
     UNSTATED,
+    Balance,
     Coverage,
     Covered,
     Need,
-    OverCovered,
     Plan,
     PlannedPurchase,
     Restated,
     Share,
-    Unstated,
 )
 from airflow_provider_carbonmark.planning import (
     Limits,
@@ -128,10 +127,19 @@ def test_what_is_bought_together_of_two_listings_is_shared_out_one_need_after_th
     ]
 
 
-def test_all_that_is_bought_of_a_listing_keeps_within_its_supply_margin():
-    needs = emitted("a", "3"), emitted("b", "4")
-    plan = planned(*needs, filters=ListingFilter(supply_margin=Decimal(2)))
-    assert bought(plan) == [("a", "cheap", "3"), ("b", "cheap", "2"), ("b", "dear", "2")]
+@pytest.mark.parametrize(
+    ("limits", "shares"),
+    [
+        # Many entities and many listings make few shares.
+        (Limits(), [["8", "2"], ["6"]]),
+        # Within each limit only if the cheap tonnes are everybody's.
+        (Limits(max_cost_per_entity_usd=Decimal(35)), [["5", "5"], ["3", "3"]]),
+    ],
+)
+def test_one_need_is_filled_after_the_other_but_all_alike_where_entities_have_a_limit(limits, shares):
+    market = [offer("cheap", "1", "10"), offer("dear", "10", "99")]
+    plan = planned(emitted("a", "8"), emitted("b", "8"), market=market, dedication=TOGETHER, limits=limits)
+    assert [[f"{share.quantity_tonnes:f}" for share in one.shares] for one in plan.purchases] == shares
 
 
 class TestTheLeastThatCanBePaid:
@@ -144,18 +152,6 @@ class TestTheLeastThatCanBePaid:
         assert left.need == Need("a", "2026-10", Decimal("0.0011"), Decimal("0.0011"))
         assert left.reason == "carried over: 0.005 USD is below the least that can be paid, 0.50 USD"
         assert plan.restated == (Restated("a", "2026-10", Decimal("0.0011"), left.reason),)
-
-    def test_it_is_noted_once(self):
-        reason = "carried over: 0.005 USD is below the least that can be paid, 0.50 USD"
-        coverage = Coverage({("a", "2026-10"): Covered(Decimal(0), Decimal("0.0011"), reason)})
-        plan = planned(emitted("a", "0.002", "0.0011"), coverage=coverage, **self.OPTIONS)
-        assert (plan.restated, len(plan.carried_over)) == ((), 1)
-
-    def test_with_others_it_is_enough(self):
-        needs = [emitted(f"e{number}", "0.05") for number in range(4)]
-        assert planned(*needs[:3], **self.OPTIONS | {"dedication": TOGETHER}).purchases == ()
-        (one,) = planned(*needs, **self.OPTIONS | {"dedication": TOGETHER}).purchases
-        assert (one.quantity_tonnes, len(one.shares)) == (Decimal("0.2"), 4)
 
     def test_no_part_of_a_split_is_less(self):
         market = [offer("cheap", "2.5", "10"), offer("dear", "4", "1000")]
@@ -237,23 +233,11 @@ class TestNeeds:
         assert bought(plan) == [("a", "cheap", "2.045")]
         assert (plan.restated, plan.over_covered) == ((), ())
 
-    def test_the_same_figure_that_is_covered_needs_nothing(self):
-        assert planned(emitted("a", "12.345"), coverage=known("12.345", "12.345")) == Plan()
-
-    def test_what_failed_or_was_declined_is_bought_again(self):
-        assert bought(planned(emitted("a", "3"), coverage=known("1", "3"))) == [("a", "cheap", "2")]
-
-    @pytest.mark.parametrize("figure", ["0", "-3.5"])
-    def test_an_entity_with_nothing_to_offset_is_noted_once(self, figure):
-        first = emitted("a", "0", figure)
-        assert planned(first) == Plan(restated=(restated("a", figure),))
-        assert planned(first, coverage=known("0", figure)) == Plan()
-
     def test_a_month_restated_below_what_is_covered_is_reported_and_buys_nothing(self):
         plan = planned(emitted("a", "9"), coverage=known("9.001", "9.001"))
         assert plan == Plan(
             restated=(restated("a", "9"),),
-            over_covered=(OverCovered("a", "2026-10", Decimal(9), Decimal("9.001")),),
+            over_covered=(Balance("a", "2026-10", Decimal(9), Decimal("9.001")),),
         )
 
     def test_over_coverage_is_reported_as_long_as_it_lasts(self):
@@ -285,18 +269,10 @@ class TestNeeds:
         assert planned(emitted("stated", "1"), coverage=coverage) == Plan(
             restated=(Restated("z", "2026-10", Decimal(3), UNSTATED),),
             unstated=(
-                Unstated("gone", "2026-10", Decimal(2), Decimal(1)),
-                Unstated("z", "2026-10", Decimal(3), Decimal(1)),
+                Balance("gone", "2026-10", Decimal(2), Decimal(1)),
+                Balance("z", "2026-10", Decimal(3), Decimal(1)),
             ),
         )
-
-    def test_what_is_promised_to_others_is_not_bought(self):
-        coverage = Coverage(promised={"cheap": Decimal("9.5"), "gone": Decimal(7), "dear": Decimal(1000)})
-        market = [*MARKET, offer("last", "9", "3")]
-        assert bought(planned(emitted("a", "1"), coverage=coverage, market=market)) == [
-            ("a", "cheap", "0.5"),
-            ("a", "last", "0.5"),
-        ]
 
     def test_a_market_that_is_promised_away_is_refused_with_what_to_do(self):
         coverage = Coverage(promised={"cheap": Decimal("9.5"), "gone": Decimal(7), "dear": Decimal(1001)})
@@ -307,10 +283,6 @@ class TestNeeds:
             "1 fit and have 0.5 t together. Ask for another quantity, or loosen the filters. 1010.5 t of the market are "
             "promised to purchases that nobody has paid: pay or decline them"
         )
-
-    def test_an_abandoned_line_is_not_bought_twice_where_its_emissions_are_stated(self):
-        coverage = Coverage(abandoned=[Need("a", "2026-10", Decimal(5), Decimal(5))])
-        assert bought(planned(emitted("a", "5"), coverage=coverage)) == [("a", "cheap", "5")]
 
     def test_figures_are_rounded_up_to_what_the_ledger_keeps(self):
         figure = emitted("a", "0.001", "0.00022799894330652132")

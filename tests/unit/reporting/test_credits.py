@@ -13,7 +13,7 @@ from airflow_provider_carbonmark.ledger.facts import DisclosureFacts
 from airflow_provider_carbonmark.ledger.retirements import RetirementFacts
 from airflow_provider_carbonmark.reporting import make_report
 from airflow_provider_carbonmark.reporting.countries import is_in_eu
-from airflow_provider_carbonmark.reporting.credits import Cancelled, Credit, shares
+from airflow_provider_carbonmark.reporting.credits import Credit, shares
 from tests.unit.reporting.sample import PLANNED_AT, PROJECTS, a_cancellation, a_known_year, a_line, report_on
 
 if TYPE_CHECKING:
@@ -32,27 +32,9 @@ def on(*cancelled: Cancellation, period: str = "2026", **known: Any) -> Report:
     return report_on([], period, cancelled=cancelled, **known)
 
 
-def tonnes(of: Cancelled) -> tuple[int, ...]:
-    names = [name for name in vars(of) if name.endswith("_tonnes") and "told" not in name]
-    return tuple(int(getattr(of, name)) for name in names)
-
-
 def the_credit(**known: Any) -> Credit:
     (credit,) = on(a_cancellation(), **known).credits
     return credit
-
-
-def test_what_is_cancelled_in_a_period_and_for_it_are_told_apart() -> None:
-    all_of_them = [
-        bought("2026-12-31", m2026_12=6, m2025_12=3),  # one is nobody's
-        bought("2027-01-01", m2026_12=9, m2027_01=1),  # in the next year, for this one
-        bought("2026-01-01", m2025_11=10),
-        bought("2026-05-05"),  # no plan made it
-    ]
-    # In the year: for it, for others, for none, and late; for the year: in it, at other times, and late.
-    assert tonnes(on(*all_of_them).cancelled) == (30, 6, 13, 11, 0, 15, 6, 9, 0)
-    assert tonnes(on(*all_of_them, period="2027").cancelled) == (10, 1, 9, 0, 0, 1, 1, 0, 0)
-    assert tonnes(on(*all_of_them, period="2026-12").cancelled) == (10, 6, 3, 1, 0, 15, 6, 9, 0)
 
 
 @pytest.mark.parametrize(("day", "late"), [("2026-12-31", 0), ("2027-01-01", 4)])

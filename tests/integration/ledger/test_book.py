@@ -1,97 +1,80 @@
-"""The ledger's file, its version and key, and what it hands out; what needs several databases is in tests/integration/ledger."""
+"""The ledger's file, its version and key, and what it hands out: what needs no other database than SQLite."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import re
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, strategies as st
-from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger, LedgerError
-from airflow_provider_carbonmark.ledger.names import HandledElsewhereError, Run, Task
-from airflow_provider_carbonmark.ledger.purchase import Order, Purchase, reference_of, with_reference
+from airflow_provider_carbonmark.ledger.names import HandledElsewhereError
+from airflow_provider_carbonmark.ledger.purchase import reference_of, with_reference
 from airflow_provider_carbonmark.ledger.tables.columns import AMOUNT_STEP, rounded_up
 from airflow_provider_carbonmark.ledger.tables.database import Database
 from airflow_provider_carbonmark.ledger.tables.schema import metadata
 from airflow_provider_carbonmark.ledger.tables.versions import LATEST
-from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Share
-
-RUN = Run("offset", "scheduled__2026-11-21")
-NOW = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=2)))
-LINE = PlannedPurchase(
-    quantity_tonnes=Decimal("12.345"),
-    asset_price_source_id="0xabc-2020",
-    project_id="VCS-191",
-    registry="VCS",
-    vintage=2020,
-    unit_price_usd=Decimal("2.50"),
-    cost_usd=Decimal("30.8625"),
-    beneficiary_name="Example Corp",
-    retirement_message="Emissions of October",
-    shares=(Share("web", "2026-10", Decimal("12.3446"), Decimal("12.3446"), Decimal("30.8615")),),
-    base_unit_price_usd=Decimal("2.10"),
+from tests.integration.ledger.parts import (
+    FIRST,
+    NOW,
+    SECOND,
+    Buyer,
+    buying,
+    checkout_task,
+    line,
+    order,
+    plan,
+    preview,
 )
 
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from airflow_provider_carbonmark.ledger.purchase import Purchase
+
+TWO_HOURS_AHEAD = NOW.astimezone(timezone(timedelta(hours=2)))
+
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
+def url(new_database: Callable[[str], str]) -> str:
+    return new_database("sqlite")
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    yield Ledger(engine)
-    engine.dispose()
-
-
-def is_over(run: Run, since: datetime) -> bool:
-    return True
-
-
-def plan(ledger: Ledger, now: datetime = NOW) -> Purchase:
-    def make(coverage: Coverage) -> Plan:
-        return Plan((LINE,) if not coverage.covered else ())
-
-    (made,) = ledger.plan(make, run=RUN, months=["2026-10"], test_mode=False, is_over=is_over, now=now)
+def planned(ledger: Ledger) -> Purchase:
+    (made,) = plan(ledger, buying(line(base_unit_price_usd=Decimal("2.10"))))
     return made
 
 
-def test_only_a_write_makes_the_file_and_its_directories(tmp_path: Path) -> None:
+def test_only_a_write_makes_the_file_and_its_directories(
+    engines: Callable[[str], Engine], tmp_path: Path
+) -> None:
     path = tmp_path / "new" / "place" / "ledger.db"
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    ledger = Ledger(engine)
-    about = {"run": RUN, "months": ["2026-10"], "test_mode": False, "is_over": is_over, "now": NOW}
-    assert ledger.preview(lambda coverage: Plan((LINE,)), **about).purchases == (LINE,)
+    ledger = Ledger(engines(f"sqlite:///{path}"))
+    assert preview(ledger, buying(line())).purchases == (line(),)
     assert ledger.lines() == []
     assert list(tmp_path.iterdir()) == []
-    plan(ledger)
+    plan(ledger, buying(line()))
     assert path.exists()
-    engine.dispose()
 
 
-def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(path)
-    try:
-        with connection:
-            return connection.execute(statement).fetchall()
-    finally:
-        connection.close()
+def execute(engine: Engine, statement: str) -> list[Any]:
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql(statement)
+        return list(found) if found.returns_rows else []
 
 
-def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) -> None:
-    made = plan(ledger)
-    handed_on = made.to_json()
+def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger, planned: Purchase) -> None:
+    handed_on = planned.to_json()
     assert json.loads(json.dumps(handed_on)) == handed_on
     bought = {
         "ledger": ledger.id,
@@ -104,7 +87,7 @@ def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) ->
         "payment_id": None,
     }
     assert handed_on == bought | {
-        "purchase": made.id,
+        "purchase": planned.id,
         "for_whom": "web, 2026-10",
         "entity": "web",
         "entities": 1,
@@ -118,55 +101,47 @@ def test_a_purchase_is_handed_on_as_plain_json_without_floats(ledger: Ledger) ->
     }
     priced = ("unit_price_usd", "base_unit_price_usd", "cost_usd")
     unknown = dict.fromkeys(("project_id", "registry", "vintage", *priced))
-    without_a_plan = ordered(ledger)
+    without_a_plan = order(ledger, checkout_task())
     nobody = {"for_whom": "12.345 t for Example Corp", "entity": None, "entities": 0, "months": []}
     assert without_a_plan.to_json() == bought | unknown | nobody | {"purchase": without_a_plan.id}
 
 
-def ordered(ledger: Ledger) -> Purchase:
-    order = Order("0xabc-2020", Decimal("12.345"), "Example Corp", "Emissions of October")
-    return ledger.order(Task(RUN, "checkout", -1), order, test_mode=False, now=NOW)
-
-
 def test_the_key_is_made_with_the_tables_and_is_everybody_s_and_in_no_representation(
-    ledger: Ledger, path: Path
+    ledger: Ledger, engine: Engine, planned: Purchase
 ) -> None:
-    plan(ledger)
     key = ledger.signing_key()
     assert len(key) == 32
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     assert Ledger(engine).signing_key() == key
     identity = Database(engine, "").identity()
     assert identity.signing_key == key
-    for shown in (repr(identity), repr(ledger), repr(vars(ledger)), repr(plan(ledger))):
+    for shown in (repr(identity), repr(ledger), repr(vars(ledger)), repr(planned)):
         assert key.hex() not in shown
         assert repr(key) not in shown
-    engine.dispose()
 
 
 def test_times_are_given_back_in_utc_and_one_without_a_zone_is_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="2026-11-23 06:00:00, without a zone"):
-        plan(ledger, NOW.replace(tzinfo=None))
+        plan(ledger, buying(line()), now=NOW.replace(tzinfo=None))
     assert ledger.lines() == []
-    planned_at = plan(ledger).planned_at
-    assert (planned_at, planned_at.utcoffset()) == (NOW, timedelta(0))
+    (made,) = plan(ledger, buying(line()), now=TWO_HOURS_AHEAD)
+    assert (made.planned_at, made.planned_at.utcoffset()) == (NOW, timedelta(0))
 
 
-def test_a_purchase_is_named_in_messages_by_all_that_tells_it_from_others(ledger: Ledger) -> None:
-    made, other = plan(ledger), ordered(ledger)
-    assert str(made) == f"purchase {made.id} (web, 2026-10, no. 1)"
+def test_a_purchase_is_named_in_messages_by_all_that_tells_it_from_others(
+    ledger: Ledger, planned: Purchase
+) -> None:
+    other = order(ledger, checkout_task())
+    assert str(planned) == f"purchase {planned.id} (web, 2026-10, no. 1)"
     assert str(other) == f"purchase {other.id} (12.345 t for Example Corp)"
 
 
-def test_the_file_lets_readers_go_on_while_somebody_writes(ledger: Ledger, path: Path) -> None:
-    plan(ledger)
-    assert execute(path, "PRAGMA journal_mode") == [("wal",)]
+def test_the_file_lets_readers_go_on_while_somebody_writes(engine: Engine, planned: Purchase) -> None:
+    assert execute(engine, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_numbers_are_whole_in_sqlite(ledger: Ledger, path: Path) -> None:
-    plan(ledger)
+def test_numbers_are_whole_in_sqlite(engine: Engine, planned: Purchase) -> None:
     query = "SELECT quantity_tonnes, typeof(quantity_tonnes), typeof(cost_usd) FROM carbonmark_purchases"
-    assert execute(path, query) == [(12_345_000_000, "integer", "integer")]
+    assert execute(engine, query) == [(12_345_000_000, "integer", "integer")]
 
 
 @pytest.mark.parametrize(
@@ -181,43 +156,39 @@ def test_numbers_are_whole_in_sqlite(ledger: Ledger, path: Path) -> None:
     ],
 )
 def test_a_ledger_of_another_version_is_neither_read_nor_written(
-    ledger: Ledger, path: Path, change: str, message: str
+    engine: Engine, planned: Purchase, change: str, message: str
 ) -> None:
-    made = plan(ledger)
-    execute(path, change)
+    execute(engine, change)
     tables = [*metadata.tables, "sqlite_master"]
-    before = [execute(path, f"SELECT * FROM {table}") for table in tables]
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    before = [execute(engine, f"SELECT * FROM {table}") for table in tables]
     for act in (
         lambda opened: opened.lines(),
-        lambda opened: opened.purchase(made.id),
+        lambda opened: opened.purchase(planned.id),
         lambda opened: opened.signing_key(),
-        plan,
-        lambda opened: opened.failed(made.id, "no", now=NOW, run=RUN),
+        lambda opened: plan(opened, Buyer({"web": "20"})),
+        lambda opened: opened.failed(planned.id, "no", now=NOW, run=FIRST),
     ):
         with pytest.raises(LedgerError, match=f"carbonmark_ledger_version {message}"):
             act(Ledger(engine))
-    assert [execute(path, f"SELECT * FROM {table}") for table in tables] == before
-    engine.dispose()
+    assert [execute(engine, f"SELECT * FROM {table}") for table in tables] == before
 
 
 def test_a_database_that_takes_a_key_twice_is_refused_and_nothing_is_written(
-    ledger: Ledger, path: Path
+    ledger: Ledger, engine: Engine
 ) -> None:
     columns = "only_row INTEGER, version INTEGER, ledger TEXT, signing_key TEXT"
-    execute(path, f"CREATE TABLE carbonmark_ledger_version ({columns})")
+    execute(engine, f"CREATE TABLE carbonmark_ledger_version ({columns})")
     with pytest.raises(
         LedgerError, match=r"database \(sqlite\) took the key of table carbonmark_ledger_version twice"
     ):
-        plan(ledger)
-    assert execute(path, "SELECT * FROM carbonmark_ledger_version") == []
+        plan(ledger, buying(line()))
+    assert execute(engine, "SELECT * FROM carbonmark_ledger_version") == []
     assert ledger.lines() == []
 
 
-def test_errors_go_from_process_to_process(ledger: Ledger) -> None:
-    made = plan(ledger)
+def test_errors_go_from_process_to_process(ledger: Ledger, planned: Purchase) -> None:
     with pytest.raises(HandledElsewhereError) as raised:
-        ledger.declined(made.id, Run("offset", "another"), "no", now=NOW)
+        ledger.declined(planned.id, SECOND, "no", now=NOW)
     copy = pickle.loads(pickle.dumps(raised.value))
     assert type(copy) is HandledElsewhereError
     assert str(copy) == str(raised.value)
