@@ -23,13 +23,7 @@ from airflow_provider_carbonmark.api.errors import (
     shorten,
     status_error_class,
 )
-from airflow_provider_carbonmark.api.models import (
-    Certificate,
-    Listing,
-    Project,
-    ProvenanceRecord,
-    Retirement,
-)
+from airflow_provider_carbonmark.api.models import Certificate
 from airflow_provider_carbonmark.api.remedies import look_at, without_answer
 from airflow_provider_carbonmark.api.retries import parse_retry_after
 
@@ -128,29 +122,6 @@ class AnswerReader:
             problem = _first_problem(error)
         raise self.unreadable(answer, f"is not a {model.__name__.lower()}: {problem}")
 
-    def listings(self, answer: Answer) -> list[Listing]:
-        """Read the market's price list: an array (doc), or ``{"items": […]}`` (seen in older integrations)."""
-        # doc: price sources of other types (pools) are laid out otherwise, and not for sale.
-        return self._entries(answer, "price", Listing, lambda entry: entry.get("type") in ("listing", None))[
-            0
-        ]
-
-    def projects(self, answer: Answer) -> tuple[list[Project], int]:
-        """
-        Read a page of the market's projects: ``{"items": […], "itemsCount": N}`` (doc, since v17), or an array.
-
-        :return: those that can be read; and how many there were, of which the page may hold a part.
-        """
-        return self._entries(answer, "project", Project, lambda entry: True)
-
-    def retirements(self, answer: Answer) -> list[Retirement]:
-        """Read the retirements of a transaction: an array (doc), or ``{"items": […]}`` as the market's other lists."""
-        return self._entries(answer, "retirement", Retirement, lambda entry: True)[0]
-
-    def provenance(self, answer: Answer) -> list[ProvenanceRecord]:
-        """Read the records of a retirement's credits: an array (seen, v6), or ``{"items": […]}`` as the market's other lists."""
-        return self._entries(answer, "provenance record", ProvenanceRecord, lambda entry: True)[0]
-
     def certificate(self, answer: Answer) -> Certificate:
         """Read a document; what is none, such as a page that says why not, must not be kept for it."""
         certificate = Certificate(content=self._body(answer))
@@ -158,10 +129,20 @@ class AnswerReader:
             raise self.unreadable(answer, "is no whole document: a PDF, a PNG or a JPEG")
         return certificate
 
-    def _entries(
-        self, answer: Answer, what: str, model: type[M], is_wanted: Callable[[dict[str, Any]], bool]
+    def entries(
+        self,
+        answer: Answer,
+        what: str,
+        model: type[M],
+        is_wanted: Callable[[dict[str, Any]], bool] = lambda entry: True,
     ) -> tuple[list[M], int]:
-        """Read a list; one entry that can't be read must not hide the rest of the market."""
+        """
+        Read a list: an array, or ``{"items": […], "itemsCount": N}``. One entry that can't be read must not hide the rest of the market.
+
+        :param what: an entry, in words.
+        :param is_wanted: whether it is worth a warning that an entry can't be read.
+        :return: those that can be read; and how many there are, of which the answer may hold a part.
+        """
         payload = self.json(answer)
         entries = payload.get("items") if isinstance(payload, dict) else payload
         if not isinstance(entries, list):

@@ -262,7 +262,8 @@ class CarbonmarkHook(BaseHook):
 
         :param asset_price_source_id: the listing, ``Listing.source_id``.
         :param quantity_tonnes: tonnes, in steps of 0.001.
-        :param metadata: ``beneficiary_name`` and ``retirement_message`` (documented); anything else is passed on.
+        :param metadata: ``beneficiary_name`` (at most 255 characters) and ``retirement_message`` (at most 500), which end up in the public
+            record (documented); anything else is passed on.
         :param success_url: where the buyer lands after paying; Carbonmark appends ``/<payment id>`` (documented).
         :param cancel_url: where the buyer lands after leaving the page unpaid.
         :param idempotency_key: the same key asks for the same page again; a new one when not given. Whether Carbonmark
