@@ -36,6 +36,7 @@ class CarbonmarkError(Exception):
     :param status: HTTP status of the answer, None when there was none.
     :param code: the service's own word for the error, e.g. ``UNAUTHORIZED``.
     :param request_id: the service's id for the request, to quote to Carbonmark's support.
+    :param retry_after: seconds the service asks to wait (its ``Retry-After`` header), None when it doesn't say.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class CarbonmarkError(Exception):
         status: int | None = None,
         code: str | None = None,
         request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.request_id = request_id
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         facts = (("HTTP", self.status), ("code", self.code), ("request id", self.request_id))
@@ -87,23 +90,7 @@ class UnreadableAnswerError(CarbonmarkError):
 
 
 class StatusError(CarbonmarkError):
-    """
-    The service answered with an HTTP error status.
-
-    :param retry_after: seconds the service asks to wait (its ``Retry-After`` header), None when it doesn't say.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        code: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id)
-        self.retry_after = retry_after
+    """The service answered with an HTTP error status."""
 
 
 class AccessDeniedError(StatusError):

@@ -54,8 +54,7 @@ class RetryPolicy:
         left = self.max_elapsed - elapsed
         if attempt >= self.attempts or left <= 0 or not may_send_again(error, method):
             return None
-        asked_for = error.retry_after if isinstance(error, StatusError) else None
-        if asked_for is not None:
+        if (asked_for := error.retry_after) is not None:
             return (asked_for, asked_for) if asked_for <= left else None
         # The exponent is bounded because 2.0**1024 overflows.
         return 0.0, min(self.base_delay * 2.0 ** min(attempt - 1, 60), self.max_delay, left)
