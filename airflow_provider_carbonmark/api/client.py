@@ -7,7 +7,6 @@ Both clients only drive the calls of :mod:`airflow_provider_carbonmark.api.calls
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -49,8 +48,8 @@ class ClientSettings:
     :param checkout_url: base URL of the Checkout Service.
     :param market_url: base URL of the market API.
     :param api_key: the key; None or an empty one sends none.
-    :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer.
-    :raises InvalidInputError: a URL, the key or the timeout can't be used.
+    :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer; above 0.
+    :raises InvalidInputError: a URL or the key can't be used.
     """
 
     checkout_url: str
@@ -62,14 +61,6 @@ class ClientSettings:
         for name in ("checkout_url", "market_url"):
             object.__setattr__(self, name, _base_url(getattr(self, name), name))
         object.__setattr__(self, "api_key", _clean_key(self.api_key))
-        timeout = self.timeout
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-            raise InvalidInputError(
-                "timeout",
-                "is not a number of seconds above zero",
-                value=timeout,
-                remedy="Give seconds, such as 30",
-            )
 
 
 def _base_url(value: object, field: str) -> str:
