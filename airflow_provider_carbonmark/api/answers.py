@@ -68,12 +68,7 @@ def show_request(request: httpx.Request) -> str:
 
 
 def out_of_time(request: httpx.Request, seconds: float) -> TransportError:
-    """
-    Make the error for a request that was ended at its total limit.
-
-    :param request: the request.
-    :param seconds: its limit.
-    """
+    """Make the error for a request that was ended at its total limit."""
     return TransportError(
         f"{show_request(request)} was ended: it wasn't done within {seconds:g} s, the total limit of a request (its timeout). "
         "Try again later, or raise the timeout."
@@ -92,7 +87,6 @@ class AnswerReader:
     """
     Reads answers, and keeps the API key out of the errors even if the other side echoes it.
 
-    :param api_key: the key to keep out, None when there is none.
     :param checkout_url: base URL of the Checkout Service, for what errors say is to be looked at.
     """
 
@@ -105,8 +99,6 @@ class AnswerReader:
         """
         Read an answer that is one object.
 
-        :param answer: the answer.
-        :param model: what it is.
         :param known: values to assume for fields the answer lacks.
         :raises StatusError: it is an HTTP error status.
         :raises UnreadableAnswerError: it is not what is documented.
@@ -199,9 +191,6 @@ class AnswerReader:
         Turn an error of the HTTP libraries into one of ours.
 
         The original isn't chained: it carries the request, whose headers carry the key.
-
-        :param error: what the library raised.
-        :param request: the request it was raised for.
         """
         problem = f"{show_request(request)} failed: {type(error).__name__}: {self._clean(str(error))}"
         if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
@@ -217,7 +206,6 @@ class AnswerReader:
         """
         Make the error for an answer that is not what is documented, or doesn't fit its request.
 
-        :param answer: the answer.
         :param problem: what is wrong with it, as the end of a sentence that starts with the answer.
         """
         content_type = answer.headers.get("content-type", "none")

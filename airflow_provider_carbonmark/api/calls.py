@@ -69,9 +69,6 @@ class Calls:
 
     :param checkout_url: base URL of the Checkout Service, without trailing slash.
     :param market_url: base URL of the market API, without trailing slash.
-    :param api_key: the key; None to send none.
-    :param user_agent: what we call ourselves.
-    :param retries: how often and how long a call is tried.
     """
 
     def __init__(

@@ -45,8 +45,6 @@ class ClientSettings:
     """
     Where and as whom to call.
 
-    :param checkout_url: base URL of the Checkout Service.
-    :param market_url: base URL of the market API.
     :param api_key: the key; None or an empty one sends none.
     :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer; above 0.
     :raises InvalidInputError: a URL or the key can't be used.
@@ -139,9 +137,6 @@ class CarbonmarkClient:
     Every call may raise :class:`InvalidInputError` (before anything is sent), :class:`TransportError`,
     :class:`UnreadableAnswerError` or a :class:`StatusError`. Each request of it keeps to the settings' timeout, but for the look-up
     of the host's name, see :mod:`airflow_provider_carbonmark.api.deadline`.
-
-    :param settings: where and as whom to call.
-    :param retries: how often and how long each call is tried.
     """
 
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
@@ -210,9 +205,6 @@ class AsyncCarbonmarkClient:
 
     It belongs to the event loop of its first call. Its transport is aiohttp's, which takes less than half of the
     CPU of httpx's own; proxies and certificates come from the environment all the same.
-
-    :param settings: where and as whom to call.
-    :param retries: how often and how long each call is tried.
     """
 
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:

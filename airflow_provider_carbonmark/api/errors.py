@@ -124,20 +124,10 @@ def status_error_class(status: int) -> type[StatusError]:
 
 
 def redact(text: str, secret: str | None) -> str:
-    """
-    Cut a secret out of a text that came from the other side, which may echo what it was sent.
-
-    :param text: any text.
-    :param secret: the API key, None or empty when there is none.
-    """
+    """Cut a secret out of a text that came from the other side, which may echo what it was sent."""
     return text.replace(secret, "***") if secret else text
 
 
 def shorten(text: str, length: int = _LONGEST_EXCERPT) -> str:
-    """
-    Keep a text within a length; what is left out is replaced by an ellipsis.
-
-    :param text: any text.
-    :param length: the most characters to return.
-    """
+    """Keep a text within so many characters; what is left out is replaced by an ellipsis."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

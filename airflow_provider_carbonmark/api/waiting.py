@@ -74,8 +74,6 @@ def weigh(answer: Payment | CarbonmarkError, terms: WaitTerms, *, test_mode: boo
     """
     Say what one poll means for the wait; pure.
 
-    :param answer: the payment, or what the poll ended with.
-    :param terms: what is waited for.
     :param test_mode: whether the connection retires nothing.
     :param waited: seconds since the first poll.
     """
@@ -136,8 +134,6 @@ def retirement_result(payment: Payment, terms: WaitTerms, *, test_mode: bool) ->
     """
     Return what a finished wait hands on (the sensor's XCom value): plain JSON, tonnes as a decimal string.
 
-    :param payment: the payment whose retirement is done.
-    :param terms: what was waited for.
     :param test_mode: whether the connection retires nothing.
     """
     return {

@@ -69,12 +69,7 @@ def parse_typed(text: str) -> tuple[str, str]:
 def take_payment(
     ledger: Ledger, purchase: Purchase, payment: Payment, settings: ClientSettings, reference: str = ""
 ) -> Checked:
-    """
-    Write down a payment that was brought for a purchase, ask Carbonmark what it is for, and write that down.
-
-    :param settings: of the connection that the link was made with.
-    :param reference: of the purchase that a person says it is for; may be empty.
-    """
+    """Write down a payment that was brought for a purchase, ask Carbonmark what it is for, and write that down."""
     if (owner := ledger.paid_with(payment.payment_id)) not in (None, purchase.id):
         return Checked(Finding.OTHER, f"it is the payment of purchase {owner}")
     # Before Carbonmark is asked: whoever dies from here on leaves it to the next.
@@ -91,9 +86,6 @@ def take_checked(
     Write down a payment that was brought for a purchase, if it is its payment, or if a person typed it and it is another open one's.
 
     What a person typed, and Carbonmark says is none or another's, is forgotten: it would bar others from paying.
-
-    :param checked: what Carbonmark says of it.
-    :param reference: of the purchase that a person says it is for; may be empty.
     """
     is_typed = payment.source is Source.ENTERED
     if is_typed:
@@ -115,8 +107,6 @@ def take_typed(
     """
     Ask once more whose payment it is that a person typed while nobody could say.
 
-    :param payment_id: what is followed as the purchase's payment.
-    :param settings: of the connection that the link was made with.
     :return: None where no person typed it, or the purchase is paid.
     """
     brought = ledger.payments(purchase.id) if purchase.payment_id is None else []

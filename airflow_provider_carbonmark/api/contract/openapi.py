@@ -38,7 +38,6 @@ class Schema:
     :param properties: each property's schema, as it is written.
     :param required: the properties that every alternative requires.
     :param further: what it says of other properties: a schema, True, False, or None for nothing.
-    :param items: the schema of an array's entries.
     :param words: its enum.
     :param limits: bounds, format and pattern, by their keywords.
     :param about: title and description.
@@ -112,7 +111,6 @@ class Document:
     """
     A document.
 
-    :param content: its JSON.
     :raises UnreadableAnswerError: it is no OpenAPI document of version 3.
     """
 

@@ -90,21 +90,15 @@ class SandboxState:
         return self._time_source() + self._ahead
 
     def advance_clock(self, seconds: float) -> datetime:
-        """
-        Put the clock forward.
-
-        :param seconds: how far; not negative.
-        :return: the sandbox's time.
-        """
+        """Put the clock forward."""
         with self.lock:
             self._ahead += timedelta(seconds=seconds)
             return self.now()
 
     def quote(self, asset_price_source_id: str, quantity: Decimal) -> dict[str, Any]:
         """
-        Price a quantity (doc: the market API's answer).
+        Price a quantity in tonnes (doc: the market API's answer).
 
-        :param quantity: tonnes.
         :raises ServiceRefusal: when that cannot be bought.
         """
         with self.lock:
@@ -132,7 +126,6 @@ class SandboxState:
 
         :param key: the API key, which decides on test mode.
         :param idempotency_key: a repetition with the same body gets the same checkout.
-        :param sent: the request's body.
         :raises ServiceRefusal: when that cannot be bought, or the idempotency key was used for something else.
         :raises pydantic.ValidationError: when Puro's credits are not told their consumption.
         """
