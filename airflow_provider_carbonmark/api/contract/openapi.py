@@ -107,17 +107,11 @@ class Operation:
         return request.method == self.method and re.fullmatch(pattern, request.url.path) is not None
 
 
+@dataclass(frozen=True)
 class Document:
-    """
-    A document.
+    """A document."""
 
-    :raises UnreadableAnswerError: it is no OpenAPI document of version 3.
-    """
-
-    def __init__(self, content: Any) -> None:
-        if not isinstance(content, dict) or not str(content.get("openapi", "")).startswith("3."):
-            raise UnreadableAnswerError("is JSON, but no OpenAPI document of version 3")
-        self.content = content
+    content: Mapping[str, Any]
 
     @cached_property
     def servers(self) -> list[str]:
@@ -253,11 +247,12 @@ def read_document(where: str) -> Document:
         problem = getattr(error, "strerror", None) or str(error)
         raise UnreadableAnswerError(f"{where} can't be read: {shorten(problem)}") from None
     try:
-        return Document(json.loads(text))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnreadableAnswerError(f"{where} is not JSON: {shorten(str(error))}") from None
-    except UnreadableAnswerError as error:
-        raise UnreadableAnswerError(f"{where} {error}") from None
+    if not str(_dict(content).get("openapi", "")).startswith("3."):
+        raise UnreadableAnswerError(f"{where} is JSON, but no OpenAPI document of version 3")
+    return Document(content)
 
 
 def _own(node: Mapping[str, Any]) -> Schema:
