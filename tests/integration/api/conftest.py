@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import socket
 import socketserver
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -43,41 +42,37 @@ def settings(sandbox):
     return ClientSettings(sandbox.url, sandbox.url, SecretStr(KEY), 10.0)
 
 
+@dataclass(frozen=True)
 class Caller:
-    """Calls with a client of either kind, one for each combination of settings and retries."""
+    """Calls with a client of either kind, which is made at the first call."""
 
-    def __init__(self, client_class: type, settings: ClientSettings, stack: ExitStack) -> None:
-        self.client_class = client_class
-        self.settings = settings
-        self.retries = NO_RETRIES
-        self._stack = stack
-        self._runner = (
-            stack.enter_context(asyncio.Runner()) if client_class is AsyncCarbonmarkClient else None
-        )
+    client_class: type
+    settings: ClientSettings
+    stack: ExitStack
+    retries: RetryPolicy = NO_RETRIES
+
+    @cached_property
+    def _client(self) -> Any:
+        client = self.client_class(self.settings, retries=self.retries)
+        if self._runner is None:
+            return self.stack.enter_context(client)
+        self.stack.callback(lambda: self._runner.run(client.aclose()))
+        return client
+
+    @cached_property
+    def _runner(self) -> asyncio.Runner | None:
+        is_async = self.client_class is AsyncCarbonmarkClient
+        return self.stack.enter_context(asyncio.Runner()) if is_async else None
 
     def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
         call = getattr(self._client, method)(*args, **kwargs)
         return self._runner.run(call) if self._runner else call
 
-    @cached_property
-    def _client(self) -> Any:
-        made = self.client_class(self.settings, retries=self.retries)
-        if self._runner:
-            self._stack.callback(lambda: self._runner.run(made.aclose()))
-            return made
-        return self._stack.enter_context(made)
-
     def using(self, **settings: Any) -> Caller:
-        return self._changed(settings=replace(self.settings, **settings))
+        return replace(self, settings=replace(self.settings, **settings))
 
     def retrying(self, **policy: Any) -> Caller:
-        return self._changed(retries=RetryPolicy(**policy))
-
-    def _changed(self, **changes: Any) -> Caller:
-        changed = copy.copy(self)
-        vars(changed).pop("_client", None)
-        vars(changed).update(changes)
-        return changed
+        return replace(self, retries=RetryPolicy(**policy))
 
 
 #: For what both clients share, and is no matter of their transports.
