@@ -45,9 +45,9 @@ class ClientSettings:
     """
     Where and as whom to call.
 
-    :param api_key: the key; None or an empty one sends none.
+    :param checkout_url: as :func:`parse_base_url` returns it; ``market_url`` likewise.
+    :param api_key: as :func:`parse_key` returns it; None sends none.
     :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer; above 0.
-    :raises InvalidInputError: a URL or the key can't be used.
     """
 
     checkout_url: str
@@ -55,13 +55,9 @@ class ClientSettings:
     api_key: SecretStr | None = None
     timeout: float = 30.0
 
-    def __post_init__(self) -> None:
-        for name in ("checkout_url", "market_url"):
-            object.__setattr__(self, name, _base_url(getattr(self, name), name))
-        object.__setattr__(self, "api_key", _clean_key(self.api_key))
 
-
-def _base_url(value: object, field: str) -> str:
+def parse_base_url(value: object, field: str) -> str:
+    """Read the address of a service. :raises InvalidInputError: when no path can be added to it."""
     url = parse_url(value.strip().rstrip("/") if isinstance(value, str) else value, field, takes_suffix=True)
     try:
         httpx.URL(url)
@@ -71,11 +67,12 @@ def _base_url(value: object, field: str) -> str:
     return url
 
 
-def _clean_key(api_key: SecretStr | None) -> SecretStr | None:
-    key = api_key.get_secret_value().strip() if api_key else ""
+def parse_key(text: str, field: str) -> SecretStr | None:
+    """Read an API key, None for an empty one. :raises InvalidInputError: when it fits no header."""
+    key = text.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise InvalidInputError(
-            "api_key",
+            field,
             "holds characters that no key has (white space, control or non-ASCII ones)",
             remedy="Copy the key into the connection's password again",
         )
