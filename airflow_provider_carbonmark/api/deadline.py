@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import httpcore
-from httpcore._backends.sync import SyncStream
+from httpcore._backends.sync import SyncStream, TLSinTLSStream
 
 if TYPE_CHECKING:
     import httpx
@@ -101,7 +101,15 @@ class _Stream(SyncStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         ssl_context.sslsocket_class = _TLSSocket
-        return super().start_tls(ssl_context, server_hostname, timeout)
+        try:
+            # httpcore 1.0 has this second TLS and doesn't use it.
+            if isinstance(self._sock, ssl.SSLSocket):
+                return TLSinTLSStream(self._sock, ssl_context, server_hostname)
+            return _Stream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname))
+        except OSError as error:
+            self.close()
+            failed = httpcore.ConnectTimeout if isinstance(error, TimeoutError) else httpcore.ConnectError
+            raise failed(str(error)) from error
 
 
 class _Socket(socket.socket):
