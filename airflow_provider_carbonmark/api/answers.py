@@ -23,13 +23,7 @@ from airflow_provider_carbonmark.api.errors import (
     shorten,
     status_error_class,
 )
-from airflow_provider_carbonmark.api.models import (
-    Certificate,
-    Listing,
-    Project,
-    ProvenanceRecord,
-    Retirement,
-)
+from airflow_provider_carbonmark.api.models import Certificate
 from airflow_provider_carbonmark.api.remedies import look_at, without_answer
 from airflow_provider_carbonmark.api.retries import parse_retry_after
 
@@ -74,12 +68,7 @@ def show_request(request: httpx.Request) -> str:
 
 
 def out_of_time(request: httpx.Request, seconds: float) -> TransportError:
-    """
-    Make the error for a request that was ended at its total limit.
-
-    :param request: the request.
-    :param seconds: its limit.
-    """
+    """Make the error for a request that was ended at its total limit."""
     return TransportError(
         f"{show_request(request)} was ended: it wasn't done within {seconds:g} s, the total limit of a request (its timeout). "
         "Try again later, or raise the timeout."
@@ -98,7 +87,6 @@ class AnswerReader:
     """
     Reads answers, and keeps the API key out of the errors even if the other side echoes it.
 
-    :param api_key: the key to keep out, None when there is none.
     :param checkout_url: base URL of the Checkout Service, for what errors say is to be looked at.
     """
 
@@ -111,8 +99,6 @@ class AnswerReader:
         """
         Read an answer that is one object.
 
-        :param answer: the answer.
-        :param model: what it is.
         :param known: values to assume for fields the answer lacks.
         :raises StatusError: it is an HTTP error status.
         :raises UnreadableAnswerError: it is not what is documented.
@@ -128,29 +114,6 @@ class AnswerReader:
             problem = _first_problem(error)
         raise self.unreadable(answer, f"is not a {model.__name__.lower()}: {problem}")
 
-    def listings(self, answer: Answer) -> list[Listing]:
-        """Read the market's price list: an array (doc), or ``{"items": […]}`` (seen in older integrations)."""
-        # doc: price sources of other types (pools) are laid out otherwise, and not for sale.
-        return self._entries(answer, "price", Listing, lambda entry: entry.get("type") in ("listing", None))[
-            0
-        ]
-
-    def projects(self, answer: Answer) -> tuple[list[Project], int]:
-        """
-        Read a page of the market's projects: ``{"items": […], "itemsCount": N}`` (doc, since v17), or an array.
-
-        :return: those that can be read; and how many there were, of which the page may hold a part.
-        """
-        return self._entries(answer, "project", Project, lambda entry: True)
-
-    def retirements(self, answer: Answer) -> list[Retirement]:
-        """Read the retirements of a transaction: an array (doc), or ``{"items": […]}`` as the market's other lists."""
-        return self._entries(answer, "retirement", Retirement, lambda entry: True)[0]
-
-    def provenance(self, answer: Answer) -> list[ProvenanceRecord]:
-        """Read the records of a retirement's credits: an array (seen, v6), or ``{"items": […]}`` as the market's other lists."""
-        return self._entries(answer, "provenance record", ProvenanceRecord, lambda entry: True)[0]
-
     def certificate(self, answer: Answer) -> Certificate:
         """Read a document; what is none, such as a page that says why not, must not be kept for it."""
         certificate = Certificate(content=self._body(answer))
@@ -158,10 +121,20 @@ class AnswerReader:
             raise self.unreadable(answer, "is no whole document: a PDF, a PNG or a JPEG")
         return certificate
 
-    def _entries(
-        self, answer: Answer, what: str, model: type[M], is_wanted: Callable[[dict[str, Any]], bool]
+    def entries(
+        self,
+        answer: Answer,
+        what: str,
+        model: type[M],
+        is_wanted: Callable[[dict[str, Any]], bool] = lambda entry: True,
     ) -> tuple[list[M], int]:
-        """Read a list; one entry that can't be read must not hide the rest of the market."""
+        """
+        Read a list: an array, or ``{"items": […], "itemsCount": N}``. One entry that can't be read must not hide the rest of the market.
+
+        :param what: an entry, in words.
+        :param is_wanted: whether it is worth a warning that an entry can't be read.
+        :return: those that can be read; and how many there are, of which the answer may hold a part.
+        """
         payload = self.json(answer)
         entries = payload.get("items") if isinstance(payload, dict) else payload
         if not isinstance(entries, list):
@@ -218,9 +191,6 @@ class AnswerReader:
         Turn an error of the HTTP libraries into one of ours.
 
         The original isn't chained: it carries the request, whose headers carry the key.
-
-        :param error: what the library raised.
-        :param request: the request it was raised for.
         """
         problem = f"{show_request(request)} failed: {type(error).__name__}: {self._clean(str(error))}"
         if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
@@ -236,7 +206,6 @@ class AnswerReader:
         """
         Make the error for an answer that is not what is documented, or doesn't fit its request.
 
-        :param answer: the answer.
         :param problem: what is wrong with it, as the end of a sentence that starts with the answer.
         """
         content_type = answer.headers.get("content-type", "none")

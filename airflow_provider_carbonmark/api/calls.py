@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Exchange: TypeAlias = Generator[httpx.Request | float, Answer | CarbonmarkError, T]
 Quantity: TypeAlias = Decimal | int | str
+_Query: TypeAlias = list[tuple[str, str | int | float | bool | None]]
 
 _METADATA_LENGTHS = {
     "beneficiary_name": MAX_BENEFICIARY_NAME,
@@ -64,13 +65,10 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,255}")
 
 class Calls:
     """
-    Builder of all calls.
+    Builder of all calls, which :class:`~airflow_provider_carbonmark.hooks.carbonmark.CarbonmarkHook` says the arguments of.
 
     :param checkout_url: base URL of the Checkout Service, without trailing slash.
     :param market_url: base URL of the market API, without trailing slash.
-    :param api_key: the key; None to send none.
-    :param user_agent: what we call ourselves.
-    :param retries: how often and how long a call is tried.
     """
 
     def __init__(
@@ -90,7 +88,6 @@ class Calls:
         self._payment_request = lru_cache(maxsize=2048)(self._build_payment_request)
         # Answers are small; compression would save little and bring decompression bombs.
         shared = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
-        # seen: /prices is public, so it doesn't get the key.
         self._public_headers = httpx.Headers(shared)
         # doc for the market API, assumed for the Checkout Service: a bearer token.
         self._headers = httpx.Headers({**shared, "Authorization": f"Bearer {api_key}"} if api_key else shared)
@@ -98,37 +95,29 @@ class Calls:
     def list_prices(
         self, project_ids: Collection[str] | None = None, min_supply: Quantity | None = None
     ) -> Exchange[list[Listing]]:
-        """
-        Read the market's price sources (doc: ``GET /prices``). Public: the key is not sent.
-
-        :param project_ids: only of these projects, e.g. ``["VCS-191"]``.
-        :param min_supply: only with at least that many tonnes.
-        """
+        """Read the market's price sources (doc: ``GET /prices``, an array; seen in older integrations: an object with it)."""
         if isinstance(project_ids, str):
             remedy = "Give a list of project keys"
             raise InvalidInputError("project_ids", "is a single text", value=project_ids, remedy=remedy)
         # assetPriceType is left to the reader of the list: each entry tells its type.
-        params: list[tuple[str, str | int | float | bool | None]] = [
-            ("projectIds", parse_text(key, "project_ids", MAX_ID)) for key in project_ids or ()
-        ]
+        query: _Query = [("projectIds", parse_text(key, "project_ids", MAX_ID)) for key in project_ids or ()]
         if min_supply is not None:
-            params.append(("minSupply", f"{parse_quantity(min_supply, 'min_supply'):f}"))
-        request = httpx.Request(
-            "GET",
-            f"{self._market_url}/prices",
-            params=params or None,
-            headers=self._public_headers,
-        )
-        return self._exchange(request, self.reader.listings)
+            query.append(("minSupply", f"{parse_quantity(min_supply, 'min_supply'):f}"))
+
+        def read(answer: Answer) -> list[Listing]:
+            # doc: price sources of other types (pools) are laid out otherwise, and not for sale.
+            return self.reader.entries(
+                answer, "price", Listing, lambda entry: entry.get("type") in ("listing", None)
+            )[0]
+
+        return self._exchange(self._of_market("/prices", query), read)
 
     def list_projects(self, keys: Collection[str]) -> Exchange[list[Project]]:
         """
-        Read what the market says of projects. Public: the key is not sent.
+        Read what the market says of projects; those that its list lacks are asked for one by one.
 
-        doc: ``GET /carbonProjects`` and ``/carbonProjects/{key}``; seen: ``keys``.
-
-        :param keys: of the projects, e.g. ``["VCS-191"]``; the market has thousands, and lists those of one registry first. Those that the
-            list lacks are asked for one by one.
+        doc: ``GET /carbonProjects`` (since v17 an object with the list and a count) and ``/carbonProjects/{key}``; seen: ``keys``. The
+        market has thousands, and lists those of one registry first.
         """
         wanted = sorted({parse_text(key, "keys", MAX_ID) for key in keys})
         found: list[Project] = []
@@ -136,11 +125,12 @@ class Calls:
             some, skip = wanted[first : first + _PROJECTS_AT_ONCE], 0
             while True:
                 # doc: a limit too small cuts off silently.
-                page: list[tuple[str, str | int | float | bool | None]] = [("keys", key) for key in some]
-                page += [("limit", _PROJECTS_AT_ONCE), ("offset", skip)]
-                url = f"{self._market_url}/carbonProjects"
-                request = httpx.Request("GET", url, params=page, headers=self._public_headers)
-                told, count = yield from self._exchange(request, self.reader.projects)
+                query: _Query = [("keys", key) for key in some]
+                query += [("limit", _PROJECTS_AT_ONCE), ("offset", skip)]
+                told, count = yield from self._exchange(
+                    self._of_market("/carbonProjects", query),
+                    lambda answer: self.reader.entries(answer, "project", Project),
+                )
                 # assumed: a market may pass over what it is asked for and list all it has.
                 found += [project for project in told if project.key in some]
                 skip += max(len(told), 1)
@@ -163,27 +153,18 @@ class Calls:
         return self._exchange(self._of_market(f"/carbonProjects/{quote(key, safe='')}"), read)
 
     def list_retirements(self, transaction_hash: str) -> Exchange[list[Retirement]]:
-        """
-        Read the retirements of a transaction, whoever's they are (doc: ``GET /retirements?hash=``). Public: the key is not sent.
-
-        :param transaction_hash: ``0x`` and 64 hexadecimal digits.
-        """
+        """Read the retirements of a transaction, whoever's they are (doc: ``GET /retirements?hash=``, an array)."""
         wanted = parse_text(transaction_hash, "transaction_hash", MAX_ID)
-        request = self._of_market("/retirements", {"hash": wanted})
 
         def read(answer: Answer) -> list[Retirement]:
             # assumed: a market may pass over what it is asked for and list all it has.
-            told = self.reader.retirements(answer)
+            told, _ = self.reader.entries(answer, "retirement", Retirement)
             return [each for each in told if wanted.lower() in f"{each.id} {each.transaction_hash}".lower()]
 
-        return self._exchange(request, read)
+        return self._exchange(self._of_market("/retirements", [("hash", wanted)]), read)
 
     def get_retirement(self, retirement_id: str) -> Exchange[Retirement]:
-        """
-        Read a retirement (doc: ``GET /retirements/{id}``). Public: the key is not sent.
-
-        :param retirement_id: ``{chainId}-{transaction hash}-{index}``.
-        """
+        """Read a retirement (doc: ``GET /retirements/{id}``)."""
         wanted = parse_retirement_id(retirement_id).lower()
 
         def read(answer: Answer) -> Retirement:
@@ -198,34 +179,26 @@ class Calls:
         return self._exchange(self._of_market(f"/retirements/{retirement_id}"), read)
 
     def get_provenance(self, retirement_id: str) -> Exchange[list[ProvenanceRecord]]:
-        """
-        Read where a retirement's credits come from (doc: ``GET /retirements/{id}/provenance``). Public: the key is not sent.
-
-        :param retirement_id: ``{chainId}-{transaction hash}-{index}``.
-        """
+        """Read where a retirement's credits come from (doc: ``GET /retirements/{id}/provenance``; seen, v6: an array)."""
         path = f"/retirements/{parse_retirement_id(retirement_id)}/provenance"
-        return self._exchange(self._of_market(path), self.reader.provenance)
+        return self._exchange(
+            self._of_market(path),
+            lambda answer: self.reader.entries(answer, "provenance record", ProvenanceRecord)[0],
+        )
 
     def get_certificate(self, retirement_id: str) -> Exchange[Certificate]:
-        """
-        Read a retirement's certificate (doc: ``GET /retirements/{id}/certificate``; 404 at first). Public: the key is not sent.
-
-        :param retirement_id: ``{chainId}-{transaction hash}-{index}``.
-        """
+        """Read a retirement's certificate (doc: ``GET /retirements/{id}/certificate``; 404 at first)."""
         request = self._of_market(f"/retirements/{parse_retirement_id(retirement_id)}/certificate")
         request.headers["Accept"] = "*/*"
         return self._exchange(request, self.reader.certificate)
 
-    def _of_market(self, path: str, params: Mapping[str, str] | None = None) -> httpx.Request:
-        return httpx.Request("GET", f"{self._market_url}{path}", params=params, headers=self._public_headers)
+    def _of_market(self, path: str, query: _Query | None = None) -> httpx.Request:
+        # seen: the market is public, so it doesn't get the key.
+        url = f"{self._market_url}{path}"
+        return httpx.Request("GET", url, params=query or None, headers=self._public_headers)
 
     def create_quote(self, *, asset_price_source_id: str, quantity_tonnes: Quantity) -> Exchange[Quote]:
-        """
-        Ask what a quantity of a listing costs (doc: ``POST /quotes``).
-
-        :param asset_price_source_id: the listing's ``source_id``.
-        :param quantity_tonnes: tonnes in steps of 0.001.
-        """
+        """Ask what a quantity of a listing costs (doc: ``POST /quotes``)."""
         order = _order(asset_price_source_id, quantity_tonnes)
 
         def read(answer: Answer) -> Quote:
@@ -251,17 +224,7 @@ class Calls:
         cancel_url: str,
         idempotency_key: str | None = None,
     ) -> Exchange[Checkout]:
-        """
-        Make a hosted payment page (doc: ``POST /checkout``).
-
-        :param asset_price_source_id: the listing's ``source_id``.
-        :param quantity_tonnes: tonnes in steps of 0.001.
-        :param metadata: goes along with the order; ``beneficiary_name`` (at most 255 characters) and
-            ``retirement_message`` (at most 500) end up in the public record.
-        :param success_url: where the buyer goes after paying; the service adds ``/<payment_id>``.
-        :param cancel_url: where the buyer goes instead.
-        :param idempotency_key: the same for every attempt at one purchase; made up for this call when None.
-        """
+        """Make a hosted payment page (doc: ``POST /checkout``)."""
         order = _order(asset_price_source_id, quantity_tonnes)
         order["metadata"] = _metadata(metadata)
         order["success_url"] = parse_url(success_url, "success_url", takes_suffix=True)
@@ -279,11 +242,7 @@ class Calls:
         return self._exchange(request, lambda answer: self.reader.model(answer, Checkout))
 
     def get_payment(self, payment_id: str) -> Exchange[Payment]:
-        """
-        Read a payment and its retirement (doc: ``GET /payments/{id}``).
-
-        :param payment_id: as the service added it to the success URL.
-        """
+        """Read a payment and its retirement (doc: ``GET /payments/{id}``)."""
         return self._exchange(self._payment_request(parse_payment_id(payment_id)), self._read_payment)
 
     def _build_payment_request(self, payment_id: str) -> httpx.Request:

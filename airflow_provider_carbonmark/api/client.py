@@ -7,7 +7,6 @@ Both clients only drive the calls of :mod:`airflow_provider_carbonmark.api.calls
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Answer, out_of_time
 from airflow_provider_carbonmark.api.calls import Calls, Exchange
-from airflow_provider_carbonmark.api.deadline import Deadline, hold_to
+from airflow_provider_carbonmark.api.deadline import hold_to_deadlines, start_request
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
@@ -46,11 +45,9 @@ class ClientSettings:
     """
     Where and as whom to call.
 
-    :param checkout_url: base URL of the Checkout Service.
-    :param market_url: base URL of the market API.
-    :param api_key: the key; None or an empty one sends none.
-    :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer.
-    :raises InvalidInputError: a URL, the key or the timeout can't be used.
+    :param checkout_url: as :func:`parse_base_url` returns it; ``market_url`` likewise.
+    :param api_key: as :func:`parse_key` returns it; None sends none.
+    :param timeout: seconds for one request as a whole, from connecting to the last byte of its answer; above 0.
     """
 
     checkout_url: str
@@ -58,21 +55,9 @@ class ClientSettings:
     api_key: SecretStr | None = None
     timeout: float = 30.0
 
-    def __post_init__(self) -> None:
-        for name in ("checkout_url", "market_url"):
-            object.__setattr__(self, name, _base_url(getattr(self, name), name))
-        object.__setattr__(self, "api_key", _clean_key(self.api_key))
-        timeout = self.timeout
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-            raise InvalidInputError(
-                "timeout",
-                "is not a number of seconds above zero",
-                value=timeout,
-                remedy="Give seconds, such as 30",
-            )
 
-
-def _base_url(value: object, field: str) -> str:
+def parse_base_url(value: object, field: str) -> str:
+    """Read the address of a service. :raises InvalidInputError: when no path can be added to it."""
     url = parse_url(value.strip().rstrip("/") if isinstance(value, str) else value, field, takes_suffix=True)
     try:
         httpx.URL(url)
@@ -82,11 +67,12 @@ def _base_url(value: object, field: str) -> str:
     return url
 
 
-def _clean_key(api_key: SecretStr | None) -> SecretStr | None:
-    key = api_key.get_secret_value().strip() if api_key else ""
+def parse_key(text: str, field: str) -> SecretStr | None:
+    """Read an API key, None for an empty one. :raises InvalidInputError: when it fits no header."""
+    key = text.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise InvalidInputError(
-            "api_key",
+            field,
             "holds characters that no key has (white space, control or non-ASCII ones)",
             remedy="Copy the key into the connection's password again",
         )
@@ -148,18 +134,14 @@ class CarbonmarkClient:
     Every call may raise :class:`InvalidInputError` (before anything is sent), :class:`TransportError`,
     :class:`UnreadableAnswerError` or a :class:`StatusError`. Each request of it keeps to the settings' timeout, but for the look-up
     of the host's name, see :mod:`airflow_provider_carbonmark.api.deadline`.
-
-    :param settings: where and as whom to call.
-    :param retries: how often and how long each call is tried.
     """
 
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
         self._calls = _calls(settings, retries)
         self._timeout = settings.timeout
-        self._deadline = Deadline()
         with _environment():
             self._http = httpx.Client(limits=_LIMITS, follow_redirects=False, timeout=settings.timeout)
-        hold_to(self._deadline, self._http)
+        hold_to_deadlines(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -197,7 +179,7 @@ class CarbonmarkClient:
     def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
         body = bytearray()
         try:
-            self._deadline.start(self._timeout)
+            start_request(self._timeout)
             response = self._http.send(request, stream=True)
             try:
                 for part in response.iter_raw():
@@ -219,9 +201,6 @@ class AsyncCarbonmarkClient:
 
     It belongs to the event loop of its first call. Its transport is aiohttp's, which takes less than half of the
     CPU of httpx's own; proxies and certificates come from the environment all the same.
-
-    :param settings: where and as whom to call.
-    :param retries: how often and how long each call is tried.
     """
 
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:

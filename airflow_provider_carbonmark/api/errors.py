@@ -36,6 +36,7 @@ class CarbonmarkError(Exception):
     :param status: HTTP status of the answer, None when there was none.
     :param code: the service's own word for the error, e.g. ``UNAUTHORIZED``.
     :param request_id: the service's id for the request, to quote to Carbonmark's support.
+    :param retry_after: seconds the service asks to wait (its ``Retry-After`` header), None when it doesn't say.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class CarbonmarkError(Exception):
         status: int | None = None,
         code: str | None = None,
         request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.request_id = request_id
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         facts = (("HTTP", self.status), ("code", self.code), ("request id", self.request_id))
@@ -87,23 +90,7 @@ class UnreadableAnswerError(CarbonmarkError):
 
 
 class StatusError(CarbonmarkError):
-    """
-    The service answered with an HTTP error status.
-
-    :param retry_after: seconds the service asks to wait (its ``Retry-After`` header), None when it doesn't say.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        code: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id)
-        self.retry_after = retry_after
+    """The service answered with an HTTP error status."""
 
 
 class AccessDeniedError(StatusError):
@@ -137,20 +124,10 @@ def status_error_class(status: int) -> type[StatusError]:
 
 
 def redact(text: str, secret: str | None) -> str:
-    """
-    Cut a secret out of a text that came from the other side, which may echo what it was sent.
-
-    :param text: any text.
-    :param secret: the API key, None or empty when there is none.
-    """
+    """Cut a secret out of a text that came from the other side, which may echo what it was sent."""
     return text.replace(secret, "***") if secret else text
 
 
 def shorten(text: str, length: int = _LONGEST_EXCERPT) -> str:
-    """
-    Keep a text within a length; what is left out is replaced by an ellipsis.
-
-    :param text: any text.
-    :param length: the most characters to return.
-    """
+    """Keep a text within so many characters; what is left out is replaced by an ellipsis."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

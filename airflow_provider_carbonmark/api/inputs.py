@@ -1,4 +1,8 @@
-"""The checks that every input passes before it gets onto the wire. They cost nothing to import, so operators share them."""
+"""
+The checks that every input passes before it gets onto the wire. They cost nothing to import, so operators share them.
+
+``field`` is the input's name, for the error.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,6 @@ def parse_quantity(value: object, field: str = "quantity_tonnes") -> Decimal:
 
     :param value: tonnes as a Decimal, an int or a decimal string; a float only if its shortest text has three
         decimals at most, as 12.345 has.
-    :param field: the input's name, for the error.
     :return: tonnes, without trailing zeros and never in exponent notation.
     :raises InvalidInputError: it is not a number, not finite, not above zero, finer than 0.001 t, or 10^12 t or more.
     """
@@ -77,7 +80,6 @@ def parse_url(value: object, field: str, *, takes_suffix: bool = False) -> str:
     Read a web address.
 
     :param value: an absolute http or https address with a host and without user name or password.
-    :param field: the input's name, for the error.
     :param takes_suffix: whether a path will be added to it (doc: the service adds ``/<payment_id>`` to
         ``success_url``), which a query, a fragment or a trailing slash would break.
     :return: the address as given, without surrounding white space.
@@ -151,7 +153,6 @@ def parse_flag(value: object, field: str) -> bool:
     Read a yes or no that a template may have rendered.
 
     :param value: a bool, or its word in any case.
-    :param field: the input's name, for the error.
     :raises InvalidInputError: it is neither: a typing mistake must not buy anything.
     """
     known = {"true": True, "false": False}
@@ -170,7 +171,6 @@ def parse_text(value: object, field: str, max_length: int) -> str:
     Read a name or a message that ends up in a public record.
 
     :param value: text that is more than white space, without control characters other than line breaks and tabs.
-    :param field: the input's name, for the error.
     :param max_length: the most characters it may have.
     :return: the text without surrounding white space.
     :raises InvalidInputError: it is not text, empty, too long, or has control characters.

@@ -291,8 +291,6 @@ class Certificate(_Wire):
     A document that says what was retired (doc: ``GET /retirements/{id}/certificate``; seen, of its predecessor: PDF, made anew when asked).
 
     Its bytes say what it is, and that it is whole: a page of an error comes as the right content type, too.
-
-    :param content: the document, as it came.
     """
 
     content: bytes = Field(exclude=True, repr=False)

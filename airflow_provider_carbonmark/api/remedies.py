@@ -27,12 +27,7 @@ def look_at(request: httpx.Request, checkout_url: str) -> str:
 
 
 def without_answer(error: Exception, request: httpx.Request, checkout_url: str) -> str:
-    """
-    Say what to do where a request got no answer.
-
-    :param error: what a library raised, with its causes.
-    :param checkout_url: as for :func:`look_at`.
-    """
+    """Say what to do where a request got no answer."""
     causes = tuple(_causes(error))
     said = " ".join(map(str, causes))
     is_unknown = any(isinstance(each, socket.gaierror) for each in causes)

@@ -80,10 +80,6 @@ class RetirementRequest:
     """
     What was asked for; None where nothing particular was.
 
-    :param beneficiary_name: in whose name to retire.
-    :param quantity_tonnes: how many tonnes.
-    :param asset_price_source_id: which listing to buy.
-    :param retirement_message: the public message.
     :param since: when it was first asked for: no payment for it is older.
     """
 
@@ -99,7 +95,6 @@ class Verdict:
     """
     What a payment has come to, and why.
 
-    :param outcome: the outcome.
     :param reason: full sentences for logs and errors; the same as long as the payment stays the same.
     """
 
@@ -119,7 +114,6 @@ def judge(
     """
     Judge a payment by its two statuses, its proof, and whether it describes what was asked.
 
-    :param payment: the payment as the service tells it now.
     :param asked: what was asked for; None checks statuses and proof only, and that it is no placeholder.
     :param test_mode: whether the connection is a test one, where a placeholder is the expected end.
     :param is_ours: whether it is known already that the payment is for what was asked.
@@ -149,20 +143,12 @@ def judge(
 
 
 def is_unpaid(payment: Payment) -> bool:
-    """
-    Tell whether the service says, beyond doubt, that nobody has paid.
-
-    :param payment: the payment as the service tells it.
-    """
+    """Tell whether the service says, beyond doubt, that nobody has paid."""
     return _is_in(payment, UNPAID_STATES)
 
 
 def is_not_paid(payment: Payment) -> bool:
-    """
-    Tell whether a payment has not gone through, be it unpaid, failed or cancelled.
-
-    :param payment: the payment as the service tells it.
-    """
+    """Tell whether a payment has not gone through, be it unpaid, failed or cancelled."""
     return _is_in(payment, (*UNPAID_STATES, *DEFAULT_FAILED_STATES))
 
 
@@ -180,8 +166,6 @@ def describes(payment: Payment, asked: RetirementRequest) -> bool | None:
     """
     Tell whether a payment, at whatever stage, is for what was asked.
 
-    :param payment: the payment as the service tells it.
-    :param asked: what was asked for.
     :return: None when the service tells too little to say so, as it may before the retirement (assumed); also for the
         placeholder, which describes itself and not the order.
     """

@@ -45,8 +45,6 @@ class RetryPolicy:
         """
         Decide whether a failed attempt is followed by another, and between which delays; pure.
 
-        :param error: what the attempt ended with.
-        :param method: the request's HTTP method.
         :param attempt: number of the failed attempt, from 1.
         :param elapsed: seconds since the first attempt started.
         :return: the shortest and the longest delay in seconds, or None for no further attempt.
@@ -54,8 +52,7 @@ class RetryPolicy:
         left = self.max_elapsed - elapsed
         if attempt >= self.attempts or left <= 0 or not may_send_again(error, method):
             return None
-        asked_for = error.retry_after if isinstance(error, StatusError) else None
-        if asked_for is not None:
+        if (asked_for := error.retry_after) is not None:
             return (asked_for, asked_for) if asked_for <= left else None
         # The exponent is bounded because 2.0**1024 overflows.
         return 0.0, min(self.base_delay * 2.0 ** min(attempt - 1, 60), self.max_delay, left)
@@ -66,12 +63,7 @@ NO_RETRIES = RetryPolicy(attempts=1)
 
 
 def may_send_again(error: CarbonmarkError, method: str) -> bool:
-    """
-    Tell whether the same request may be sent once more right away; pure.
-
-    :param error: what the request ended with.
-    :param method: the request's HTTP method.
-    """
+    """Tell whether the same request may be sent once more right away; pure."""
     if isinstance(error, StatusError):
         return error.status in RETRIED_STATUSES
     # A POST may be repeated after a lost answer: a quote binds nobody, and a checkout link nobody saw costs nothing.
@@ -83,7 +75,6 @@ def is_passing(error: CarbonmarkError) -> bool:
     """
     Tell whether a later attempt may succeed without anybody changing anything: what a long wait sits out.
 
-    :param error: what a poll ended with.
     :return: True for no or unreadable answers, 408, 425, 429 and every 5xx.
     """
     if isinstance(error, StatusError):
@@ -112,7 +103,6 @@ def parse_retry_after(value: str | None) -> float | None:
     """
     Read a ``Retry-After`` header (RFC 9110, section 10.2.3): seconds, or an HTTP date.
 
-    :param value: the header's text, None when there is none.
     :return: seconds from now, at least 0; None when absent or unreadable.
     """
     text = (value or "").strip()

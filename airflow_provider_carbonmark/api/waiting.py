@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from decimal import Decimal
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, StatusError
+from pydantic import TypeAdapter
+
+from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError
 from airflow_provider_carbonmark.api.retirement import (
     DEFAULT_FAILED_STATES,
     DEFAULT_SUCCESS_STATES,
@@ -55,37 +56,24 @@ class WaitTerms:
 
     def to_json(self) -> dict[str, Any]:
         """Return the terms as plain JSON; quantities as decimal strings."""
-        terms = asdict(self) | {
-            "success_states": list(self.success_states),
-            "failed_states": list(self.failed_states),
-        }
-        if self.asked and self.asked.quantity_tonnes is not None:
-            terms["asked"]["quantity_tonnes"] = f"{self.asked.quantity_tonnes:f}"
-        if self.asked and self.asked.since:
-            terms["asked"]["since"] = self.asked.since.isoformat()
+        terms: dict[str, Any] = _as_json().dump_python(self, mode="json")
         return terms
 
     @classmethod
     def from_json(cls, terms: Mapping[str, Any]) -> WaitTerms:
         """Return the terms that :meth:`to_json` wrote."""
-        asked = terms["asked"]
-        if asked is not None:
-            quantity, since = asked["quantity_tonnes"], asked["since"]
-            exact = {
-                "quantity_tonnes": None if quantity is None else Decimal(quantity),
-                "since": None if since is None else datetime.fromisoformat(since),
-            }
-            asked = RetirementRequest(**asked | exact)
-        states = {name: tuple(terms[name]) for name in ("success_states", "failed_states")}
-        return cls(**{**terms, "asked": asked, **states})
+        return _as_json().validate_python(terms)
+
+
+@cache  # made at its first use, which no DAG file has
+def _as_json() -> TypeAdapter[WaitTerms]:
+    return TypeAdapter(WaitTerms)
 
 
 def weigh(answer: Payment | CarbonmarkError, terms: WaitTerms, *, test_mode: bool, waited: float) -> Verdict:
     """
     Say what one poll means for the wait; pure.
 
-    :param answer: the payment, or what the poll ended with.
-    :param terms: what is waited for.
     :param test_mode: whether the connection retires nothing.
     :param waited: seconds since the first poll.
     """
@@ -139,15 +127,13 @@ def next_pause(waited: float, first: float, longest: float) -> float:
 
 def asked_to_pause(answer: Payment | CarbonmarkError) -> float:
     """Return for how many seconds the service asked to be left alone (``Retry-After``), 0 when it didn't."""
-    return (answer.retry_after or 0.0) if isinstance(answer, StatusError) else 0.0
+    return (answer.retry_after or 0.0) if isinstance(answer, CarbonmarkError) else 0.0
 
 
 def retirement_result(payment: Payment, terms: WaitTerms, *, test_mode: bool) -> dict[str, Any]:
     """
     Return what a finished wait hands on (the sensor's XCom value): plain JSON, tonnes as a decimal string.
 
-    :param payment: the payment whose retirement is done.
-    :param terms: what was waited for.
     :param test_mode: whether the connection retires nothing.
     """
     return {

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
-from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api.errors import (
     AccessDeniedError,
@@ -68,7 +67,7 @@ class CarbonmarkConnection:
         :raises InvalidInputError: when a field can't be used; names the connection, the field, the value and the remedy.
         """
         # Imported late here and below: the client and its models are half of what a DAG file would load for an operator.
-        from airflow_provider_carbonmark.api.client import ClientSettings
+        from airflow_provider_carbonmark.api.client import ClientSettings, parse_base_url, parse_key
 
         extra = connection.extra_dejson
         field = f"connection {connection.conn_id!r}, {{}}".format
@@ -76,24 +75,15 @@ class CarbonmarkConnection:
             raise InvalidInputError(
                 field("extra"), "is not a JSON object", remedy='Give for example {"timeout": 30}'
             )
-        key = (connection.password or "").strip()
-        timeout = _timeout(extra.get("timeout"), field("extra timeout"))
-        try:
-            settings = ClientSettings(
-                checkout_url=_base_url(connection),
-                market_url=_or_default(extra.get("market_url"), connection_form.DEFAULT_MARKET_URL),
-                api_key=SecretStr(key),
-                timeout=timeout,
-            )
-        except InvalidInputError as error:
-            problem = str(error).removeprefix(f"{error.field} ").removesuffix(f". {error.remedy}")
-            raise InvalidInputError(field(_FIELDS[error.field]), problem, remedy=error.remedy) from None
+        market_url = _or_default(extra.get("market_url"), connection_form.DEFAULT_MARKET_URL)
+        settings = ClientSettings(
+            timeout=_timeout(extra.get("timeout"), field("extra timeout")),
+            checkout_url=parse_base_url(_base_url(connection), field("host")),
+            market_url=parse_base_url(market_url, field("extra market_url")),
+            api_key=parse_key(connection.password or "", field("password")),
+        )
         environment = _or_default(extra.get("environment"), None)
-        return cls(settings, _test_mode(environment, key, settings.checkout_url, field("extra environment")))
-
-
-# Where the form has what the client's settings are made of.
-_FIELDS = {"checkout_url": "host", "market_url": "extra market_url", "api_key": "password"}
+        return cls(settings, _test_mode(environment, settings, field("extra environment")))
 
 
 def _or_default(value: Any, default: Any) -> Any:
@@ -112,7 +102,7 @@ def _base_url(connection: Connection) -> str:
         parts = urlsplit(url)
         complete = not connection.port or parts.port is not None
     except ValueError:
-        return url  # refused by the client's settings, with a remedy
+        return url  # refused by what reads it next, with a remedy
     return url if complete else urlunsplit(parts._replace(netloc=f"{parts.netloc}:{connection.port}"))
 
 
@@ -128,18 +118,18 @@ def _timeout(value: Any, field: str) -> float:
     return seconds
 
 
-def _test_mode(environment: Any, key: str, checkout_url: str, field: str) -> bool:
+def _test_mode(environment: Any, settings: ClientSettings, field: str) -> bool:
     if environment is None:
-        if key.startswith(TEST_KEY_PREFIX):
+        if settings.api_key and settings.api_key.get_secret_value().startswith(TEST_KEY_PREFIX):
             return True
-        host = urlsplit(checkout_url).hostname or ""
+        host = urlsplit(settings.checkout_url).hostname or ""
         if host == CARBONMARK_DOMAIN or host.endswith(f".{CARBONMARK_DOMAIN}"):
             return False
         # Taken for a rehearsal, what a gateway sells would be paid and not counted; taken for real, a rehearsal would be counted.
         raise InvalidInputError(
             field,
             "must be set, because a host outside carbonmark.com may be either",
-            value=checkout_url,
+            value=settings.checkout_url,
             remedy="Give production for a gateway in front of Carbonmark, where payments are real, or test for a sandbox",
         )
     if environment not in connection_form.ENVIRONMENTS:
@@ -262,7 +252,8 @@ class CarbonmarkHook(BaseHook):
 
         :param asset_price_source_id: the listing, ``Listing.source_id``.
         :param quantity_tonnes: tonnes, in steps of 0.001.
-        :param metadata: ``beneficiary_name`` and ``retirement_message`` (documented); anything else is passed on.
+        :param metadata: ``beneficiary_name`` (at most 255 characters) and ``retirement_message`` (at most 500), which end up in the public
+            record (documented); anything else is passed on.
         :param success_url: where the buyer lands after paying; Carbonmark appends ``/<payment id>`` (documented).
         :param cancel_url: where the buyer lands after leaving the page unpaid.
         :param idempotency_key: the same key asks for the same page again; a new one when not given. Whether Carbonmark

@@ -39,7 +39,6 @@ def make_next_link(
 
     :param after: the number of that link.
     :param settings_of: how to reach Carbonmark by a connection's id.
-    :param said_by: who says so.
     :return: the purchase with its current link, whoever made it.
     :raises NoNextLinkError: when there is none to be made; says why, in words for whoever wants to pay.
     :raises CarbonmarkError: when Carbonmark can't be asked.

@@ -69,12 +69,7 @@ def parse_typed(text: str) -> tuple[str, str]:
 def take_payment(
     ledger: Ledger, purchase: Purchase, payment: Payment, settings: ClientSettings, reference: str = ""
 ) -> Checked:
-    """
-    Write down a payment that was brought for a purchase, ask Carbonmark what it is for, and write that down.
-
-    :param settings: of the connection that the link was made with.
-    :param reference: of the purchase that a person says it is for; may be empty.
-    """
+    """Write down a payment that was brought for a purchase, ask Carbonmark what it is for, and write that down."""
     if (owner := ledger.paid_with(payment.payment_id)) not in (None, purchase.id):
         return Checked(Finding.OTHER, f"it is the payment of purchase {owner}")
     # Before Carbonmark is asked: whoever dies from here on leaves it to the next.
@@ -91,26 +86,19 @@ def take_checked(
     Write down a payment that was brought for a purchase, if it is its payment, or if a person typed it and it is another open one's.
 
     What a person typed, and Carbonmark says is none or another's, is forgotten: it would bar others from paying.
-
-    :param checked: what Carbonmark says of it.
-    :param reference: of the purchase that a person says it is for; may be empty.
     """
-    checked = _take(ledger, purchase, payment, checked, reference)
-    if payment.source is Source.ENTERED and checked.finding in (Finding.OTHER, Finding.NOT_PAID):
+    is_typed = payment.source is Source.ENTERED
+    if is_typed:
+        checked = _find_its_purchase(ledger, checked, payment, purchase, reference)
+    if checked.finding is Finding.THIS_PURCHASE:
+        brought = bring_payment(ledger, purchase, payment, verified=True)
+        if brought.second and brought.is_news:
+            log.error("%s brought another payment: %s", payment.brought_by, brought.why)
+        # Two purchases may ask for just the same, and the ledger knows whose the payment is.
+        checked = Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
+    if is_typed and checked.finding in (Finding.OTHER, Finding.NOT_PAID):
         ledger.forget_typed(purchase.id, payment.payment_id)
     return checked
-
-
-def _take(ledger: Ledger, purchase: Purchase, payment: Payment, checked: Checked, reference: str) -> Checked:
-    if payment.source is Source.ENTERED:
-        checked = find_its_purchase(ledger, checked, payment, purchase, reference)
-    if checked.finding is not Finding.THIS_PURCHASE:
-        return checked
-    brought = bring_payment(ledger, purchase, payment, verified=True)
-    if brought.second and brought.is_news:
-        log.error("%s brought another payment: %s", payment.brought_by, brought.why)
-    # Two purchases may ask for just the same, and the ledger knows whose the payment is.
-    return Checked(Finding.THIS_PURCHASE if brought.is_its_own else Finding.OTHER, brought.why)
 
 
 def take_typed(
@@ -119,8 +107,6 @@ def take_typed(
     """
     Ask once more whose payment it is that a person typed while nobody could say.
 
-    :param payment_id: what is followed as the purchase's payment.
-    :param settings: of the connection that the link was made with.
     :return: None where no person typed it, or the purchase is paid.
     """
     brought = ledger.payments(purchase.id) if purchase.payment_id is None else []
@@ -149,10 +135,7 @@ def check_payment(
     Ask Carbonmark once.
 
     :param settings: of the connection that the link was made with.
-    :param payment_id: the payment, whoever says so.
-    :param purchase: the purchase that it is said to be for.
-    :param links: its links.
-    :param number: of the link that it is said to be for.
+    :param links: those of the purchase that the payment is said to be for; ``number`` is that of the link.
     """
     # Imported late: a DAG file needs no client.
     from airflow_provider_carbonmark.api.client import CarbonmarkClient
@@ -170,18 +153,14 @@ def check_payment(
     return Checked(finding, finding.value, payment)
 
 
-def find_its_purchase(
-    ledger: Ledger, checked: Checked, payment: Payment, purchase: Purchase, reference: str = ""
+def _find_its_purchase(
+    ledger: Ledger, checked: Checked, payment: Payment, purchase: Purchase, reference: str
 ) -> Checked:
     """
     Look whether a payment that a person typed under one purchase is another's: then it is brought there, and what waits for it is told.
 
     From month to month, listing, tonnes and beneficiary are alike. What agrees with several that are to be paid, and tells no message,
     is held until the person says which one it is for.
-
-    :param checked: what Carbonmark says of it.
-    :param payment: as it was brought.
-    :param reference: of the purchase that the person says it is for; may be empty.
     """
     if checked.told is None or checked.finding is Finding.NOT_PAID:
         return checked

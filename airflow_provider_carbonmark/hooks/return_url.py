@@ -99,7 +99,6 @@ def return_urls(ledger: Ledger, token: Token) -> dict[str, str]:
 
     doc: the service adds ``/<payment_id>`` to the success URL.
 
-    :param ledger: the ledger that the purchase is in.
     :raises InvalidInputError: Airflow's own address is none, or the links' lifetime is configured wrongly.
     """
     lifetime()  # what buyers will be refused by, said here where somebody can mend it

@@ -74,7 +74,6 @@ async def shared_client(conn_id: str) -> AsyncIterator[SharedClient]:
     """
     Share the connection's client for as long as the block runs; the last to leave closes it.
 
-    :param conn_id: an Airflow connection of type ``carbonmark``.
     :raises InvalidInputError: when the connection can't be used.
     """
     clients = _clients.setdefault(asyncio.get_running_loop(), {})

@@ -35,11 +35,7 @@ the service is slow, fails, or answers in another layout.
 
 
 def create_app(state: SandboxState) -> Gate:
-    """
-    Build the ASGI app.
-
-    :param state: what it remembers.
-    """
+    """Build the ASGI app."""
     # FastAPI's own documentation pages load scripts from elsewhere.
     app = FastAPI(
         title="Carbonmark sandbox", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None

@@ -36,12 +36,7 @@ JUST_TOO_MUCH = 4 * 1024 * 1024 + 1
 
 
 class Gate:
-    """
-    ASGI middleware around the whole app.
-
-    :param app: the app.
-    :param state: holds the faults and remembers the requests.
-    """
+    """ASGI middleware around the whole app."""
 
     def __init__(self, app: ASGIApp, state: SandboxState) -> None:
         self._app = app

@@ -17,7 +17,6 @@ from airflow_provider_carbonmark.sandbox.world.state import SandboxState, TimeSo
 
 # As long as nginx keeps idle connections, so that a client which keeps its own can be seen to.
 KEEP_ALIVE_SECONDS = 75
-START_SECONDS = 30
 
 
 class SandboxServer:
@@ -69,13 +68,15 @@ class SandboxServer:
         name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         scheme = "https" if self._config.is_ssl else "http"
         self.url = f"{scheme}://{name}:{self._socket.getsockname()[1]}"
-        self._server = _Server(self._config)
-        self._thread = threading.Thread(target=self._run, name=f"carbonmark-sandbox {self.url}", daemon=True)
+        self._server = uvicorn.Server(self._config)
+        # Who connects before it has begun waits in the socket's queue.
+        self._thread = threading.Thread(
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name=f"carbonmark-sandbox {self.url}",
+            daemon=True,
+        )
         self._thread.start()
-        self._server.ready.wait(START_SECONDS)
-        if not self._server.started:
-            self._socket.close()
-            raise RuntimeError(f"The sandbox did not start at {self.url}")
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -96,22 +97,6 @@ class SandboxServer:
         checkout = self.state.find_checkout(checkout_url.rpartition("/")[2])
         self.state.pay(checkout.id, charge(card, "12 / 34", "123", self.state.now().date()))
         return checkout.payment_id
-
-    def _run(self) -> None:
-        try:
-            self._server.run(sockets=[self._socket])
-        finally:
-            self._server.ready.set()
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
 
 
 def _protocol(state: SandboxState) -> type[H11Protocol]:

@@ -191,11 +191,7 @@ class Switches(BaseModel):
 
 
 class FaultPlan:
-    """
-    The faults, and how many requests each has left to hit.
-
-    :param switches: name the faults and the seed of their draws.
-    """
+    """The faults, and how many requests each has left to hit."""
 
     def __init__(self, switches: Switches) -> None:
         self._faults = [(fault, [fault.next]) for fault in switches.faults]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -139,17 +138,18 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
     def terms(self) -> WaitTerms:
         """What is waited for, checked where it enters."""
         payment_id, checkout = parse_payment_id(self.payment_id), self._checkout
+        since, payments = self._linked()
         asked = checkout and RetirementRequest(
             beneficiary_name=checkout["beneficiary_name"],
             quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
             asset_price_source_id=checkout.get("asset_price_source_id"),
             retirement_message=checkout.get("retirement_message"),
-            since=self._linked.since,
+            since=since,
         )
         return WaitTerms(
             payment_id=payment_id,
             asked=asked or None,
-            is_ours=payment_id in self._linked.payments,
+            is_ours=payment_id in payments,
             test_mode=bool(checkout and checkout.get("test_mode")),
             allow_test_mode=parse_flag(self.allow_test_mode, "allow_test_mode"),
             success_states=tuple(self.success_states),
@@ -259,18 +259,29 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
             return None
         return parse_checkout(self.checkout, ("beneficiary_name", "quantity_tonnes"))
 
-    @cached_property
-    def _linked(self) -> _Linked:
-        """What is known of the payments for what is waited for. :raises InvalidInputError: when this one is not among them."""
-        linked = _Linked.of(self._checkout or {})
-        if linked.are_all and linked.payments and self.payment_id not in linked.payments:
+    def _linked(self) -> tuple[datetime | None, set[str]]:
+        """
+        Return when the first link was asked for, where the ledger knows, and the payments that Carbonmark said are the checkout's own.
+
+        :raises InvalidInputError: when it said so of each link, and this payment is not among them.
+        """
+        since = paid_with = None
+        told = [(self._checkout or {}).get("payment_id")]
+        if self._is_of_ledger:
+            with keeping_books() as ledger:
+                purchase = find_purchase(ledger, self._checkout)
+                links = ledger.links(purchase.id)
+            since, paid_with = links[0].asked_at if links else None, purchase.payment_id
+            told = [link.payment_id for link in links if link.url]
+        payments = {each for each in (*told, paid_with) if each}
+        if all(told) and payments and self.payment_id not in payments:
             raise InvalidInputError(
                 "payment_id",
-                f"is not the payment of this checkout, which is {' or '.join(map(repr, sorted(linked.payments)))}",
+                f"is not the payment of this checkout, which is {' or '.join(map(repr, sorted(payments)))}",
                 value=self.payment_id,
                 remedy="Pass the checkout that the payment was made for",
             )
-        return linked
+        return since, payments
 
     @property
     def _is_of_ledger(self) -> bool:
@@ -362,29 +373,3 @@ def _parse_pause(value: object, field: str) -> float:
             field, "is no length of time above zero", value=value, remedy="Give seconds or a timedelta"
         )
     return seconds
-
-
-@dataclass(frozen=True)
-class _Linked:
-    """
-    What is known of the payments for a checkout.
-
-    :param since: when its first link was asked for; None where the ledger doesn't know of it.
-    :param payments: those that Carbonmark said are its own: when it made a link, or to the ledger.
-    :param are_all: whether it said so of each link.
-    """
-
-    since: datetime | None = None
-    payments: Collection[str] = ()
-    are_all: bool = True
-
-    @classmethod
-    def of(cls, checkout: Mapping[str, Any]) -> _Linked:
-        if PURCHASE_KEY not in checkout:
-            return cls(payments={told} if (told := checkout.get("payment_id")) else ())
-        with keeping_books() as ledger:
-            purchase = find_purchase(ledger, checkout)
-            links = ledger.links(purchase.id)
-        told = [link.payment_id for link in links if link.url]
-        known = {each for each in (*told, purchase.payment_id) if each}
-        return cls(links[0].asked_at if links else None, known, all(told))

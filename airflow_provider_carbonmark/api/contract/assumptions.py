@@ -75,9 +75,7 @@ class AssumedField:
     """
     A field that is read.
 
-    :param name: the model's name of it.
     :param places: where it is read from, in the order in which it is looked for.
-    :param info: how it is read.
     """
 
     name: str
@@ -106,11 +104,9 @@ class AssumedCall:
     """
     A call that is made.
 
-    :param make: starts it.
     :param model: what its answer is, or its entries are.
     :param word: what the path of any successor of it would hold.
     :param sureness: how surely its answer is known.
-    :param is_list: whether its answer is a list.
     """
 
     make: Callable[[], Exchange[Any]]

@@ -73,10 +73,7 @@ class Finding:
     """
     A fact that this package relies on, and what the document says of it.
 
-    :param where: the call.
     :param sureness: how surely it was known: doc, seen, assumed.
-    :param told: whether the document says so.
-    :param says: what it says.
     :param counts: whether this package would fail, or do the wrong thing, if it were otherwise.
     """
 

@@ -38,7 +38,6 @@ class Schema:
     :param properties: each property's schema, as it is written.
     :param required: the properties that every alternative requires.
     :param further: what it says of other properties: a schema, True, False, or None for nothing.
-    :param items: the schema of an array's entries.
     :param words: its enum.
     :param limits: bounds, format and pattern, by their keywords.
     :param about: title and description.
@@ -108,18 +107,11 @@ class Operation:
         return request.method == self.method and re.fullmatch(pattern, request.url.path) is not None
 
 
+@dataclass(frozen=True)
 class Document:
-    """
-    A document.
+    """A document."""
 
-    :param content: its JSON.
-    :raises UnreadableAnswerError: it is no OpenAPI document of version 3.
-    """
-
-    def __init__(self, content: Any) -> None:
-        if not isinstance(content, dict) or not str(content.get("openapi", "")).startswith("3."):
-            raise UnreadableAnswerError("is JSON, but no OpenAPI document of version 3")
-        self.content = content
+    content: Mapping[str, Any]
 
     @cached_property
     def servers(self) -> list[str]:
@@ -255,11 +247,12 @@ def read_document(where: str) -> Document:
         problem = getattr(error, "strerror", None) or str(error)
         raise UnreadableAnswerError(f"{where} can't be read: {shorten(problem)}") from None
     try:
-        return Document(json.loads(text))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnreadableAnswerError(f"{where} is not JSON: {shorten(str(error))}") from None
-    except UnreadableAnswerError as error:
-        raise UnreadableAnswerError(f"{where} {error}") from None
+    if not str(_dict(content).get("openapi", "")).startswith("3."):
+        raise UnreadableAnswerError(f"{where} is JSON, but no OpenAPI document of version 3")
+    return Document(content)
 
 
 def _own(node: Mapping[str, Any]) -> Schema:

@@ -56,8 +56,6 @@ def learn_of_retirements(ledger: Ledger, hook: CarbonmarkHook, ids: Collection[i
     Read and keep what the market tells of retirements that are recorded; of rehearsals there is nothing to tell. Never raises.
 
     What can't be read now, housekeeping reads later.
-
-    :param ids: the purchases' numbers.
     """
     try:
         _learn(ledger, hook, ids)

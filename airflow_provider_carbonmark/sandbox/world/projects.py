@@ -28,7 +28,6 @@ def as_project(key: str, market: Iterable[Listing]) -> dict[str, Any]:
     Return the entry of GET /carbonProjects (doc: its fields; seen, v6: what `stats` holds, and nulls in many places).
 
     :param key: registry and number, such as ``VCS-191``; one of ``PROJECTS``.
-    :param market: all that is for sale.
     """
     facts = PROJECTS[key]
     listings = [listing for listing in market if listing.project_id == key]

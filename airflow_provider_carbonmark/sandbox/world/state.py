@@ -90,21 +90,15 @@ class SandboxState:
         return self._time_source() + self._ahead
 
     def advance_clock(self, seconds: float) -> datetime:
-        """
-        Put the clock forward.
-
-        :param seconds: how far; not negative.
-        :return: the sandbox's time.
-        """
+        """Put the clock forward."""
         with self.lock:
             self._ahead += timedelta(seconds=seconds)
             return self.now()
 
     def quote(self, asset_price_source_id: str, quantity: Decimal) -> dict[str, Any]:
         """
-        Price a quantity (doc: the market API's answer).
+        Price a quantity in tonnes (doc: the market API's answer).
 
-        :param quantity: tonnes.
         :raises ServiceRefusal: when that cannot be bought.
         """
         with self.lock:
@@ -132,7 +126,6 @@ class SandboxState:
 
         :param key: the API key, which decides on test mode.
         :param idempotency_key: a repetition with the same body gets the same checkout.
-        :param sent: the request's body.
         :raises ServiceRefusal: when that cannot be bought, or the idempotency key was used for something else.
         :raises pydantic.ValidationError: when Puro's credits are not told their consumption.
         """
@@ -152,11 +145,7 @@ class SandboxState:
             return checkout
 
     def find_checkout(self, checkout_id: str) -> Checkout:
-        """
-        Look a checkout up.
-
-        :raises ServiceRefusal: when there is none.
-        """
+        """Look a checkout up, or refuse where there is none."""
         with self.lock:
             if checkout := self.checkouts.get(checkout_id):
                 return checkout
@@ -202,11 +191,7 @@ class SandboxState:
             return checkout.payment
 
     def view_payment(self, payment_id: str) -> PaymentView:
-        """
-        Return a payment as it stands now.
-
-        :raises ServiceRefusal: when it is not known, or not yet.
-        """
+        """Return a payment as it stands now, or refuse where it is not known, or not yet."""
         with self.lock:
             checkout = self.checkout_of(payment_id)
             payment = checkout.payment
@@ -218,11 +203,7 @@ class SandboxState:
             return self._view(checkout)
 
     def checkout_of(self, payment_id: str) -> Checkout:
-        """
-        Look up what a payment is for.
-
-        :raises ServiceRefusal: when there is none.
-        """
+        """Look up what a payment is for, or refuse where there is none."""
         with self.lock:
             if checkout := self._checkout_of_payment.get(payment_id):
                 return checkout
@@ -254,11 +235,7 @@ class SandboxState:
         raise unknown_retirement("There is no such retirement.")
 
     def find_certificate(self, retirement_id: str) -> Retirement:
-        """
-        Look up a retirement whose certificate is there, which is not so at first (doc).
-
-        :raises ServiceRefusal: when there is none, or not yet.
-        """
+        """Look up a retirement whose certificate is there, which is not so at first (doc), or refuse."""
         retirement = self.find_retirement(retirement_id).retirement
         ready = timedelta(seconds=self.switches.certificate_seconds)
         if retirement.completed_at is None or self.now() < retirement.completed_at + ready:

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import socket
+import socketserver
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -22,7 +21,6 @@ from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
 
 KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
-GOOD_CARD = "4242 4242 4242 4242"
 
 
 @pytest.fixture(scope="session")
@@ -44,41 +42,37 @@ def settings(sandbox):
     return ClientSettings(sandbox.url, sandbox.url, SecretStr(KEY), 10.0)
 
 
+@dataclass(frozen=True)
 class Caller:
-    """Calls with a client of either kind, one for each combination of settings and retries."""
+    """Calls with a client of either kind, which is made at the first call."""
 
-    def __init__(self, client_class: type, settings: ClientSettings, stack: ExitStack) -> None:
-        self.client_class = client_class
-        self.settings = settings
-        self.retries = NO_RETRIES
-        self._stack = stack
-        self._runner = (
-            stack.enter_context(asyncio.Runner()) if client_class is AsyncCarbonmarkClient else None
-        )
+    client_class: type
+    settings: ClientSettings
+    stack: ExitStack
+    retries: RetryPolicy = NO_RETRIES
+
+    @cached_property
+    def _client(self) -> Any:
+        client = self.client_class(self.settings, retries=self.retries)
+        if self._runner is None:
+            return self.stack.enter_context(client)
+        self.stack.callback(lambda: self._runner.run(client.aclose()))
+        return client
+
+    @cached_property
+    def _runner(self) -> asyncio.Runner | None:
+        is_async = self.client_class is AsyncCarbonmarkClient
+        return self.stack.enter_context(asyncio.Runner()) if is_async else None
 
     def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
         call = getattr(self._client, method)(*args, **kwargs)
         return self._runner.run(call) if self._runner else call
 
-    @cached_property
-    def _client(self) -> Any:
-        made = self.client_class(self.settings, retries=self.retries)
-        if self._runner:
-            self._stack.callback(lambda: self._runner.run(made.aclose()))
-            return made
-        return self._stack.enter_context(made)
-
     def using(self, **settings: Any) -> Caller:
-        return self._changed(settings=replace(self.settings, **settings))
+        return replace(self, settings=replace(self.settings, **settings))
 
     def retrying(self, **policy: Any) -> Caller:
-        return self._changed(retries=RetryPolicy(**policy))
-
-    def _changed(self, **changes: Any) -> Caller:
-        changed = copy.copy(self)
-        vars(changed).pop("_client", None)
-        vars(changed).update(changes)
-        return changed
+        return replace(self, retries=RetryPolicy(**policy))
 
 
 #: For what both clients share, and is no matter of their transports.
@@ -89,12 +83,6 @@ ONE_CLIENT = pytest.mark.parametrize("call", [CarbonmarkClient], ids=["sync"], i
 def call(request, settings):
     with ExitStack() as stack:
         yield Caller(request.param, settings, stack)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with httpx.Client() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -117,15 +105,9 @@ def order(sandbox):
 
 
 @pytest.fixture
-def pay(browser):
-    """Return a function that pays a checkout as a buyer's browser does, and gives the payment's id back."""
-
-    def pay_as_a_buyer(url, card_number=GOOD_CARD):
-        answer = browser.post(url, data={"card_number": card_number})
-        assert answer.status_code == 303, answer.text
-        return answer.headers["location"].rpartition("/")[2]
-
-    return pay_as_a_buyer
+def pay(sandbox):
+    """Return a function that pays a checkout, and gives the payment's id back."""
+    return sandbox.pay
 
 
 class Servers:
@@ -133,18 +115,27 @@ class Servers:
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
+        self._stack = ExitStack()
         self.ended = threading.Event()
 
     def start(self, serve: Callable[[socket.socket], None]) -> int:
         """Hand each connection to a function, and return the port."""
-        listener = self._listen("127.0.0.1", 0, 16)
-        self._run(self._accept, listener, serve)
-        return listener.getsockname()[1]
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(handler) -> None:
+                self._sockets.append(handler.request)
+                with suppress(OSError):
+                    serve(handler.request)
+
+        server = self._stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        self._stack.callback(server.shutdown)
+        return server.server_address[1]
 
     def never_connect(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Let nobody connect: the queue of those that nobody accepts is full, as if a firewall dropped what comes."""
-        listener = self._listen(host, port, 0)
+        listener = socket.create_server((host, port), backlog=0)
+        self._sockets.append(listener)
         for _ in range(2):
             waiting = socket.socket()
             waiting.setblocking(False)
@@ -153,34 +144,14 @@ class Servers:
             self._sockets.append(waiting)
         return listener.getsockname()[1]
 
-    def _listen(self, host: str, port: int, backlog: int) -> socket.socket:
-        self._sockets.append(socket.create_server((host, port), backlog=backlog))
-        return self._sockets[-1]
-
-    def _run(self, function: Callable[..., None], *args: Any) -> None:
-        self._threads.append(threading.Thread(target=function, args=args, daemon=True))
-        self._threads[-1].start()
-
-    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        with suppress(OSError):
-            while True:
-                self._sockets.append(listener.accept()[0])
-                self._run(self._serve, self._sockets[-1], serve)
-
-    def _serve(self, connection: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        with suppress(OSError), connection:
-            serve(connection)
-
     def end(self) -> None:
         self.ended.set()
         for each in self._sockets:
-            # A close alone wakes nobody who is in accept() or recv().
+            # A close alone wakes nobody who is in recv().
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
+        self._stack.close()
 
 
 @pytest.fixture

@@ -47,18 +47,6 @@ def test_a_retirement_is_found_by_its_id_and_by_its_transaction(shopper: Shopper
     assert shopper.http.get("/retirements", params={"hash": "0x00"}).json() == []
 
 
-def test_a_transaction_can_hold_a_retirement_of_somebody_elses_too(shopper: Shopper) -> None:
-    shopper.switch(shared_transactions=True)
-    transaction = retire_icr(shopper).split("-")[1]
-    found = shopper.http.get("/retirements", params={"hash": transaction}).json()
-
-    assert [(each["id"].rpartition("-")[2], each["beneficiaryName"], each["amount"]) for each in found] == [
-        ("1", "Somebody Else Ltd.", 2.234),
-        ("0", "Example GmbH", 1.234),
-    ]
-    assert all(shopper.http.get(f"/retirements/{each['id']}").json() == each for each in found)
-
-
 @pytest.mark.parametrize("below", ["", "/provenance", "/certificate"])
 def test_nothing_is_told_of_a_retirement_that_is_not_proven(shopper: Shopper, below: str) -> None:
     shopper.buy()

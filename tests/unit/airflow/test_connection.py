@@ -105,6 +105,7 @@ def test_a_host_that_is_no_address_is_refused(read, host, port):
         InvalidInputError, match=r"connection 'carbonmark_default', host .*(Give|Leave)"
     ) as refused:
         read(host=host, port=port, password=KEY)
+    assert str(refused.value).count(refused.value.remedy) == 1
     assert KEY not in str(refused.value)
     assert "secret" not in str(refused.value)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import httpx
+import pytest
 
 from airflow_provider_carbonmark.api.answers import Answer
 from airflow_provider_carbonmark.api.calls import Calls
+from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
 
 KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
@@ -35,6 +38,15 @@ def make_calls(retries=NO_RETRIES, api_key=KEY):
 def answer_with(exchange, status=200, body=PAID, **headers):
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return exchange.send(Answer(exchange.request, status, httpx.Headers(headers), body))
+
+
+def outcome(exchange, body, status=200, **headers):
+    """Return what a call comes to when the service answers so: what it returns, or the error."""
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises((StopIteration, CarbonmarkError)) as caught:
+        answer_with(Started(exchange), status, body, **headers)
+    assert KEY not in str(caught.value)
+    return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
 
 
 class Started:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,9 +11,8 @@ from functools import reduce
 import pytest
 from pydantic import ValidationError
 
-from airflow_provider_carbonmark.api.errors import UnreadableAnswerError
 from airflow_provider_carbonmark.api.models import Checkout, Listing
-from tests.unit.api.conftest import Started, answer_with, make_calls
+from tests.unit.api.conftest import make_calls, outcome
 
 # The entry that carbonmark-api.md shows, section 2.
 ENTRY = {
@@ -46,15 +44,8 @@ def entry(where, value):
     return changed
 
 
-def answer(exchange, told):
-    """Return what a call comes to."""
-    with pytest.raises((StopIteration, UnreadableAnswerError)) as caught:
-        answer_with(Started(exchange), 200, json.dumps(told).encode())
-    return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
-
-
 def prices(*entries):
-    return answer(make_calls().list_prices(), entries)
+    return outcome(make_calls().list_prices(), entries)
 
 
 def test_a_listing_as_it_was_seen_is_read_whole():
@@ -133,7 +124,7 @@ def quote(**changes):
     order = {"asset_price_source_id": "listing-137-0x79a4", "quantity_tonnes": "12.345"}
     told = {"uuid": "u", "asset_price_source_id": "listing-137-0x79A4", "quantity_tonnes": 12.345, **changes}
     kept = {name: value for name, value in told.items() if value is not ...}
-    return answer(make_calls().create_quote(**order), kept)
+    return outcome(make_calls().create_quote(**order), kept)
 
 
 @pytest.mark.parametrize("cost", ["cost_usdc", "cost_usd", "cost"])

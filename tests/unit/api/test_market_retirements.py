@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
-from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError, UnreadableAnswerError
+from airflow_provider_carbonmark.api.errors import InvalidInputError, UnreadableAnswerError
 from airflow_provider_carbonmark.api.models import Certificate, ProvenanceRecord, Retirement
 from airflow_provider_carbonmark.api.retirement import is_told_as, retirement_id_in, transaction_in
-from tests.unit.api.conftest import Started, answer_with, make_calls
+from tests.unit.api.conftest import make_calls, outcome
 
 HASH, OTHER = "0x" + "aB" * 32, "0x" + "cd" * 32
 ID = f"137-{HASH}-0"
@@ -27,16 +26,8 @@ V6 = {
 }
 
 
-def read(exchange, answer):
-    """Return what a call makes of an answer."""
-    started = Started(exchange)
-    with pytest.raises((StopIteration, CarbonmarkError)) as caught:
-        answer_with(started, body=json.dumps(answer).encode())
-    return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
-
-
 def test_what_is_not_told_or_of_another_form_is_absent():
-    told = read(make_calls().get_retirement(ID), V6)
+    told = outcome(make_calls().get_retirement(ID), V6)
     assert (told.id, told.retiring_name, told.bridge) == (None, None, "TOUCAN")
     assert (told.retired_at, told.quantity_tonnes) == (
         datetime(2026, 11, 21, 6, tzinfo=UTC),
@@ -59,12 +50,12 @@ def test_what_is_not_told_or_of_another_form_is_absent():
     ],
 )
 def test_another_retirement_or_one_that_tells_nothing_of_itself_is_no_answer(answer):
-    assert isinstance(read(make_calls().get_retirement(ID), answer), UnreadableAnswerError)
+    assert isinstance(outcome(make_calls().get_retirement(ID), answer), UnreadableAnswerError)
 
 
 def test_a_list_of_a_transaction_holds_nothing_of_another():
     listed = [V6, V6 | {"hash": OTHER}, {"id": ID.lower()}, {"amount": 1}, "junk"]
-    told = read(make_calls().list_retirements(HASH), {"items": listed})
+    told = outcome(make_calls().list_retirements(HASH), {"items": listed})
     assert [each.id or each.transaction_hash for each in told] == [HASH, ID.lower()]
 
 

@@ -3,39 +3,34 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
+from airflow_provider_carbonmark.api.client import (
+    AsyncCarbonmarkClient,
+    CarbonmarkClient,
+    ClientSettings,
+    parse_base_url,
+    parse_key,
+)
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 
 KEY = "cm_api_0f0e8a0e"
 SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 30.0)
 
 
-@pytest.mark.parametrize("field", ["checkout_url", "market_url"])
-def test_a_base_address_loses_its_trailing_slash_or_is_refused(field):
-    settings = replace(SETTINGS, **{field: " https://example.com/base/ "})
-    assert getattr(settings, field) == "https://example.com/base"
+def test_a_base_address_loses_its_trailing_slash_or_is_refused():
+    assert parse_base_url(" https://example.com/base/ ", "host") == "https://example.com/base"
     wrong = ("", None, "checkout.example.com", "ftp://a.example", "https://a.example?x=1")
     for url in (*wrong, "https://☃.example", "https://a..b"):
-        with pytest.raises(InvalidInputError, match=field):
-            replace(SETTINGS, **{field: url})
+        with pytest.raises(InvalidInputError, match="host"):
+            parse_base_url(url, "host")
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "30", None])
-def test_a_timeout_is_a_number_of_seconds(timeout):
-    with pytest.raises(InvalidInputError, match="timeout"):
-        replace(SETTINGS, timeout=timeout)
-
-
-@pytest.mark.parametrize(
-    ("key", "kept"), [(f" \t{KEY}\r\n", SecretStr(KEY)), ("", None), ("  \n", None), (None, None)]
-)
+@pytest.mark.parametrize(("key", "kept"), [(f" \t{KEY}\r\n", SecretStr(KEY)), ("", None), ("  \n", None)])
 def test_a_key_loses_the_white_space_around_it_and_an_empty_one_is_none(key, kept):
-    assert replace(SETTINGS, api_key=key if key is None else SecretStr(key)).api_key == kept
+    assert parse_key(key, "password") == kept
 
 
 @pytest.mark.parametrize(
@@ -43,7 +38,7 @@ def test_a_key_loses_the_white_space_around_it_and_an_empty_one_is_none(key, kep
 )
 def test_a_key_that_fits_no_header_is_refused_without_showing_it(key):
     with pytest.raises(InvalidInputError, match="password") as caught:
-        replace(SETTINGS, api_key=SecretStr(key))
+        parse_key(key, "api_key")
     assert caught.value.field == "api_key"
     for part in (key, repr(key), ascii(key)):
         assert part not in str(caught.value)
