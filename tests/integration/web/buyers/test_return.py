@@ -22,7 +22,6 @@ from tests.integration.web.buyers.parts import (
     PAID_PAGE,
     PARKED,
     RUN_ID,
-    UNCHECKED,
     UNKNOWN,
     Link,
     WaitingTask,
@@ -145,28 +144,6 @@ def test_the_connection_may_come_from_the_database(make_link, buyer, connect, mo
     finally:
         with create_session(scoped=False) as session:
             session.delete(session.query(Connection).filter_by(conn_id="in_database").one())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [None, {"timeout": "never"}, {"host": "http://127.0.0.1:9"}],
-    ids=["gone", "unreadable", "to nowhere"],
-)
-def test_a_connection_that_cannot_be_used_loses_no_payment_and_the_next_look_verifies_it(
-    link, buyer, connect, monkeypatch, change
-):
-    url = buyer.pay(link)
-    if change:
-        connect(**change)
-    else:
-        monkeypatch.delenv("AIRFLOW_CONN_CARBONMARK_DEFAULT")
-    for page in (buyer.go(url), buyer.go(url)):
-        assert title(page) == UNCHECKED
-        assert "has been noted" in page.text
-    assert link.brought == {id_of(url): False}
-    connect()
-    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID_PAGE, ALREADY]
-    assert link.brought == {id_of(url): True}
 
 
 def test_days_are_counted_from_when_the_link_was_asked_for(link, buyer, monkeypatch, caplog):
