@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,17 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
+from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
-from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment, stated
+from tests.integration.airflow.model import (
+    Airflow,
+    Buyer,
+    DagRun,
+    housekeeper,
+    ledger_environment,
+    stated,
+)
 from tests.integration.airflow.parts import MODES, START, Clock, make_context
 
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
@@ -200,6 +209,15 @@ def dag_run(airflow):
 
 
 @pytest.fixture
+def parked(dag_run):
+    """The checkout of a purchase of the run, whose task awaits the payment."""
+    dag_run.plan()
+    checkout = dag_run.link()
+    dag_run.park()
+    return checkout
+
+
+@pytest.fixture
 def second(airflow, dag_run):
     """Another run of the DAG, while the first goes on."""
     return DagRun(airflow, "second")
@@ -209,6 +227,19 @@ def second(airflow, dag_run):
 def buyer(airflow):
     """Somebody with a card and a browser."""
     return Buyer(airflow)
+
+
+@pytest.fixture
+def review(airflow):
+    """Return a function that does the housekeeping, so many days from now."""
+
+    def review(days: float = 0, **arguments: Any) -> list[dict[str, Any]]:
+        task = CarbonmarkHousekeepingOperator(task_id="review", **arguments)
+        with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=False):
+            result: list[dict[str, Any]] = housekeeper(airflow).run(task)
+            return result
+
+    return review
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, declined, stated
-from tests.integration.airflow.parts import each_database
+from tests.integration.airflow.parts import asked, each_database
 
 BOTH = [stated("1.234", "api"), stated("0.5", "web")]
 
@@ -341,10 +341,6 @@ def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sand
 # --- what the market says of projects
 
 
-def asked_about(sandbox):
-    return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
-
-
 def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way(dag_run, ledger, sandbox):
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
     (first,) = dag_run.plan()
@@ -362,11 +358,11 @@ def test_a_filter_of_projects_asks_the_market_once_and_the_ledger_from_then_on(
     filters = ListingFilter(countries=["india"], excluded_categories=["Energy Efficiency"])
     assert dag_run.plan(filters=filters, preview=True) == []
     told = logged()
-    assert len(asked_about(sandbox)) == 1
+    assert len(asked(sandbox, "/carbonProjects")) == 1
     (line,) = dag_run.plan(filters=filters)
     (project,) = ledger.projects([line["project_id"]])
     assert (project.country, project.methodologies[0].category) == ("India", "Renewable Energy")
-    assert len(asked_about(sandbox)) == 2
+    assert len(asked(sandbox, "/carbonProjects")) == 2
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
     assert len(second.plan("2.5", filters=filters)) == 1
     assert (

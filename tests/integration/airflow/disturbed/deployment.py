@@ -215,7 +215,7 @@ class Deployment:
         if name == "over":
             self._over(slot, *arguments)
             return True
-        reply = getattr(self.airflow, name)(*arguments)
+        reply = self.airflow.serve(name, *arguments)
         # One that is killed while it waits: the next look at its pipe says so.
         with suppress(BrokenPipeError, ConnectionResetError):
             slot.pipe.send(reply)
