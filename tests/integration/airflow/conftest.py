@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -21,7 +20,6 @@ from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.ledger.values import Plan
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
-from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
 from tests.integration.airflow.model import (
     Airflow,
@@ -33,7 +31,6 @@ from tests.integration.airflow.model import (
 )
 from tests.integration.airflow.parts import MODES, START, Clock, make_context
 
-KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 RETURN_URL = "https://buyer.example.com/returned"
 
 
@@ -46,38 +43,6 @@ def _one_authority(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(path))
         yield
-
-
-@pytest.fixture(scope="session")
-def _server():
-    with SandboxServer() as server:
-        yield server
-
-
-@pytest.fixture
-def sandbox(_server):
-    """The sandbox, with nothing in its memory."""
-    _server.state.reset()
-    return _server
-
-
-@pytest.fixture
-def connect(monkeypatch, sandbox):
-    """Return a function that writes the connection; by default it says that the sandbox is production."""
-
-    def connect(
-        key: str = KEY, host: str | None = None, environment: str | None = "production", **extra: Any
-    ) -> None:
-        fields = {
-            "conn_type": "carbonmark",
-            "host": host or sandbox.url,
-            "password": key,
-            "extra": {"market_url": sandbox.url, "environment": environment, **extra},
-        }
-        monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", json.dumps(fields))
-
-    connect()
-    return connect
 
 
 @pytest.fixture
@@ -148,20 +113,14 @@ def checkout_operator(connect, listing, ledger_file):
 
 
 @pytest.fixture
-def pay(sandbox):
-    """Return a function that pays a checkout, and returns the payment id."""
-    return sandbox.pay
-
-
-@pytest.fixture
-def buy(checkout_operator, pay):
+def buy(checkout_operator, sandbox):
     """Return a function that makes a checkout and pays it: the checkout and the payment id."""
 
     numbers = count()
 
     def buy(card: str = "4242424242424242", **changes: Any) -> tuple[dict[str, Any], str]:
         checkout = checkout_operator(**changes).execute(make_context(run_id=f"run-{next(numbers)}"))
-        return checkout, pay(checkout["checkout_url"], card)
+        return checkout, sandbox.pay(checkout["checkout_url"], card)
 
     return buy
 

@@ -182,7 +182,7 @@ def test_changed_input_makes_a_new_link_while_the_old_one_is_unpaid_and_says_so(
         ("nothing", "doesn't know its payment '{}'"),
     ],
 )
-def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sandbox, pay, found, told):
+def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sandbox, found, told):
     old = run()
     if found == "nothing":
         # It is of another account.
@@ -190,7 +190,7 @@ def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sa
     elif found == "PROCESSING":
         sandbox.state.change_switches(status_words={"AWAITING_PAYMENT": found})
     else:
-        pay(old["checkout_url"], found)
+        sandbox.pay(old["checkout_url"], found)
     with pytest.raises(AirflowFailException, match=f"{told.format(old['payment_id'])}.*start a new run"):
         run(quantity_tonnes="2")
     assert len(live(sandbox)) == 1
@@ -232,12 +232,12 @@ def test_while_carbonmark_cannot_be_asked_the_task_is_tried_again(run, sandbox, 
 
 
 @pytest.mark.usefixtures("tells_payments")
-def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, pay, clock):
+def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, clock):
     old = run()
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/checkout", "next": 4}])
     with pytest.raises(CarbonmarkError):
         run(quantity_tonnes="2")
-    pay(old["checkout_url"])
+    sandbox.pay(old["checkout_url"])
     for quantity in ("1.234", "2", "3"):
         # What was asked for last can be asked for again; whether it may, the old link says.
         with pytest.raises(AirflowFailException, match="'PAID'"):
@@ -246,10 +246,10 @@ def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, pay, cl
 
 
 @pytest.mark.usefixtures("tells_payments")
-def test_changing_back_and_forth_minds_every_link_made(run, sandbox, pay):
+def test_changing_back_and_forth_minds_every_link_made(run, sandbox):
     first = run()
     second = run(quantity_tonnes="2")
-    pay(first["checkout_url"])
+    sandbox.pay(first["checkout_url"])
     for quantity in ("1.234", "3"):
         with pytest.raises(AirflowFailException, match=f"{first['payment_id']}.*'PAID'"):
             run(quantity_tonnes=quantity)

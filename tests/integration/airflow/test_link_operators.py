@@ -18,8 +18,8 @@ from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateQuoteOperator,
 )
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import asked, make_context
+from tests.integration.conftest import KEY
 
 QUOTE, CHECKOUT = "/quotes", "/checkout"
 each_operator = pytest.mark.parametrize("path", [QUOTE, CHECKOUT])

@@ -17,8 +17,8 @@ from airflow_provider_carbonmark.hooks import shared_client as module
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.shared_client import shared_client
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import START, fire, polls, stored
+from tests.integration.conftest import KEY
 
 STUCK = "4000000000001026"
 

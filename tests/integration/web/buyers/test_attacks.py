@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from airflow_provider_carbonmark.hooks.return_url import Token, pay_path, sign
-from tests.integration.web.buyers.conftest import KEY
+from tests.integration.conftest import KEY
 from tests.integration.web.buyers.parts import (
     PAID_PAGE,
     PATIENT,
@@ -87,7 +87,7 @@ def test_forged_tokens(paid, link, refused):
 @pytest.mark.usefixtures("untouched")
 def test_a_token_of_ours_for_a_link_that_was_never_made(paid, link, refused, connect):
     base, _, payment_id = paid
-    connect("other")
+    connect(conn_id="other")
     for wrong in ({"conn_id": "other"}, {"conn_id": ""}, {"link": 2}, {"link": 0}, {"purchase": 1}):
         refused(f"{base}/{token_for(link, **wrong)}/{payment_id}")
 

@@ -129,7 +129,7 @@ def test_what_hangs_while_somebody_is_woken_holds_up_no_buyer_and_they_are_woken
 
 
 def test_buyers_whose_checks_hang_keep_no_others_out(make_link, buyer, connect, monkeypatch, gate, soon):
-    connect("slow")
+    connect(conn_id="slow")
     slow, other = make_link(carbonmark_conn_id="slow"), make_link(run_id="other")
     base = buyer.pay(slow).rpartition("/")[0]
     monkeypatch.setattr(

@@ -181,7 +181,7 @@ def test_a_link_of_version_1_is_followed_by_one_of_today(
     asked = row["link_request"] | {"asset_price_source_id": listing}
     engine = engines(f"sqlite:///{tmp_path}/ledger.db")
     version_1.make(engine, held=[row | {"asset_price_source_id": listing, "link_request": asked}])
-    connect(asked["carbonmark_conn_id"])
+    connect(conn_id=asked["carbonmark_conn_id"])
     link = Link({"purchase": row["id"]}, ledger).expired()
     assert buyer.nobody_paid(link).headers["location"] == link.current
     url = buyer.pay(link, link.current)

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_carbonmark.hooks.return_url import Token, pay_path, pay_url, sign
+from tests.integration.conftest import KEY
 from tests.integration.web.buyers.parts import PATIENT, UNKNOWN, buyers, costing_a_hash, everything, send_raw
-from tests.integration.web.buyers.test_attacks import HEADERS, KEY, MANY, TRICKS, forgeries
+from tests.integration.web.buyers.test_attacks import HEADERS, MANY, TRICKS, forgeries
 from tests.integration.web.buyers.test_pay import CLOSED, IS_IT_PAID, TO_PAY, declined, paid
 from tests.integration.web.serving import policy, title
 

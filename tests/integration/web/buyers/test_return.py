@@ -12,9 +12,8 @@ from airflow.models.connection import Connection
 from airflow.utils.session import create_session
 
 from airflow_provider_carbonmark.ledger.names import Run, Source, State
-from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
+from tests.integration.conftest import KEY
 from tests.integration.ledger import parts as planning
-from tests.integration.web.buyers.conftest import KEY
 from tests.integration.web.buyers.parts import (
     ALREADY,
     CANCELLED,
@@ -23,9 +22,7 @@ from tests.integration.web.buyers.parts import (
     PARKED,
     RUN_ID,
     UNKNOWN,
-    Link,
     WaitingTask,
-    context_of,
     errors,
     forget_all,
     id_of,
@@ -131,7 +128,7 @@ def test_a_changed_api_key_turns_no_buyer_away(link, buyer, connect):
 
 
 def test_the_connection_may_come_from_the_database(make_link, buyer, connect, monkeypatch, sandbox):
-    connect("in_database")
+    connect(conn_id="in_database")
     link = make_link(carbonmark_conn_id="in_database")
     url = buyer.pay(link)
     monkeypatch.delenv("AIRFLOW_CONN_IN_DATABASE")
@@ -190,16 +187,8 @@ def test_a_rehearsal_is_recorded_though_its_retirement_is_the_placeholder(make_l
     assert waiting.answered_with == payment_id
 
 
-@pytest.fixture
-def planned(ledger, make_link, listing):
-    """The link of a planned purchase; its run is this test's usual one."""
-    line = planning.line(tonnes="1.234", asset_price_source_id=listing)
-    (purchase,) = planning.plan(ledger, planning.buying(line), run=Run(DAG_ID, RUN_ID))
-    operator = CarbonmarkCheckoutPurchaseOperator(task_id="checkout", purchase=purchase.to_json())
-    return Link(operator.execute(context_of()), ledger)
-
-
-def test_a_link_that_is_paid_after_it_was_declined_covers_its_tonnes_again(planned, buyer, caplog):
+def test_a_link_that_is_paid_after_it_was_declined_covers_its_tonnes_again(follow, buyer, caplog):
+    planned = follow()
     planned.ledger.declined(planned.number, Run(DAG_ID, RUN_ID), "too dear", now=planning.NOW)
     assert "href" not in buyer.leave(planned).text
     payment_id, page = buyer.come_back(planned)
