@@ -90,6 +90,15 @@ def test_what_sells_out_between_payment_and_retirement_is_paid_and_not_retired_a
     assert states(ledger) == ["paid_not_retired", "retired"]
 
 
+def test_what_fails_at_carbonmark_is_recorded_whoever_awaited_the_payment(dag_run, ledger, buyer):
+    dag_run.plan()
+    payment_id = buyer.pay(dag_run.link(), FAILING_CARD, comes_back=False)
+    with pytest.raises(AirflowFailException, match="status of the retirement is 'FAILED'"):
+        dag_run.run("retirement", payment_id=payment_id)
+    (line,) = ledger.lines()
+    assert (line.state, line.payment_id) == (State.PAID_NOT_RETIRED, payment_id)
+
+
 @pytest.mark.parametrize(
     ("mode", "card", "ends_as"),
     [
