@@ -8,12 +8,10 @@ from decimal import Decimal
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from sqlalchemy import update
 
 from airflow_provider_carbonmark.ledger.names import Source, State
-from airflow_provider_carbonmark.ledger.tables.schema import links
-from airflow_provider_carbonmark.operators.payment import NEW_LINK, PAID, PARKING
-from tests.integration.airflow.model import DagRun, answer, body, declined, stated
+from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
+from tests.integration.airflow.model import answer, body, declined
 from tests.integration.airflow.parts import make_context, sqlite_only
 from tests.integration.airflow.test_ledger_next_link import expire
 
@@ -164,35 +162,6 @@ def test_a_payment_that_fails_after_all_leaves_the_purchase_to_be_paid_by_the_ne
     assert dag_run.run("payment") == payment_id != failed
     dag_run.run("retirement")
     assert dag_run.run("record")["state"] == "retired"
-
-
-# --- whose payment it is
-
-
-@pytest.mark.parametrize("how", ["typed", "returned"])
-@pytest.mark.parametrize("which", ["older than the first link", "of another message"])
-def test_a_payment_that_can_not_be_its_own_is_not_taken(dag_run, airflow, ledger, buyer, how, which):
-    dag_run.plan([stated("1.234", "web", "2026-09")])
-    other = dag_run.link()
-    payment_id = buyer.pay(other, comes_back=False)
-    ledger.declined(
-        other["purchase"], ledger.purchase(other["purchase"]).handler, "no", now=datetime.now(UTC)
-    )
-    second = DagRun(airflow, "second")
-    message = {"retirement_message": "The same" if "older" in which else "For {month} ({reference})"}
-    second.plan([stated("1.234", "web", "2026-11")], **message)
-    checkout = second.link()
-    if "older" in which:
-        later = {"asked_at": datetime.now(UTC) + timedelta(hours=3)}
-        with ledger.reading() as connection:
-            connection.execute(update(links).where(links.c.purchase_id == checkout["purchase"]).values(later))
-    second.park()
-    if how == "typed":
-        second.park(event=answer(PAID, payment_id))
-    else:
-        second.airflow.come_back(checkout, payment_id, verified=False)
-        second.park()
-    assert ledger.purchase(checkout["purchase"]).payment_id is None
 
 
 def test_declining_after_a_new_link_says_not_to_pay_that_one(dag_run, parked, ledger):

@@ -197,17 +197,6 @@ async def test_waits_on_other_connections_have_clients_of_their_own(
     assert [client.closed for client in clients] == [1, 1]
 
 
-async def test_the_last_wait_closes_the_client_and_the_next_reads_the_connection_again(
-    sandbox, clock, buy, clients, reads
-):
-    sandbox.state.change_switches(retirement_seconds=0)
-    _, payment_id = buy()
-    await fire(make_trigger(payment_id))
-    assert clients[0].closed == 1
-    await fire(make_trigger(payment_id))
-    assert len(reads) == len(clients) == 2
-
-
 async def test_waits_that_are_cancelled_close_the_client_too(sandbox, clock, buy, clients, monkeypatch):
     _, payment_id = buy(STUCK)
     asleep = asyncio.Semaphore(0)

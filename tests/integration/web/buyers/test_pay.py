@@ -280,30 +280,26 @@ def test_it_speaks_its_reader_s_language_also_when_it_refuses(make_link, buyer, 
     assert (page.headers["content-language"], page.headers["vary"]) == ("de", "Accept-Language")
 
 
-def sold_out(sandbox, listing):
-    sandbox.state.listings[listing].liquid_supply = Decimal(0)
-
-
-def test_what_is_sold_out_fails_wakes_who_waits_and_is_planned_anew(follow, buyer, sandbox, listing):
+@pytest.mark.parametrize(
+    ("trouble", "says"), [("sold out", "not for sale any more"), ("too cheap", "less than can be paid")]
+)
+def test_what_can_not_be_bought_any_more_fails_wakes_who_waits_and_is_planned_anew(
+    follow, buyer, sandbox, listing, monkeypatch, trouble, says
+):
     link = follow()
     waiting = WaitingTask(link).ask().park()
-    sold_out(sandbox, listing)
+    if trouble == "sold out":
+        sandbox.state.listings[listing].liquid_supply = Decimal(0)
+    else:
+        monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "5000")
     page = buyer.nobody_paid(link.expired())
     assert title(page) == CLOSED
-    assert "not for sale any more" in page.text
-    assert link.purchase.state is State.FAILED
+    assert says in page.text
+    assert (link.purchase.state, made(sandbox)) == (State.FAILED, 1)
     assert waiting.answer.form == {"payment_id": None}
     wants = planning.Buyer({"web": "1.234"})
     (anew,) = planning.plan(link.ledger, wants, planning.SECOND, is_over=planning.everybody)
     assert (anew.state, anew.quantity_tonnes) == (State.PLANNED, Decimal("1.234"))
-
-
-def test_what_costs_too_little_to_be_paid_by_now_ends_too(follow, buyer, sandbox, monkeypatch):
-    link = follow()
-    monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "5000")
-    page = buyer.nobody_paid(link.expired())
-    assert "less than can be paid" in page.text
-    assert (link.purchase.state, made(sandbox)) == (State.FAILED, 1)
 
 
 # --- late money
