@@ -45,19 +45,6 @@ def test_three_links_of_one_run_are_paid_in_another_order(
     } == {entity: (f"In a browser ({entity})", tonnes) for entity, tonnes in three.items()}
 
 
-def test_a_buyer_who_cancels_can_still_pay(person: Person, purchase: Buy) -> None:
-    bought = purchase().wait_until_parked()
-    person.open_request(bought.subject)
-    page = person.open_payment_page()
-    page.get_by_role("button", name="Cancel").click()
-
-    assert heading(page) == NOTHING_PAID
-    page.get_by_role("link", name="Back to the payment page").click()
-    pay_with(page)
-    assert heading(page) == THANKS
-    bought.expect_certificate()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_page_fits_a_phone_and_loads_nothing_from_elsewhere(
     browser: Browser, stand: Stand, purchase: Buy, scheme: Any
