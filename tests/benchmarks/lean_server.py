@@ -53,7 +53,7 @@ class LeanProtocol(asyncio.Protocol):
         self._received = b""
         path = head.split(b" ", 2)[1].decode().partition("?")[0]
         if path == COUNTS_PATH:
-            answer = {"connections": self.connections, "requests": self.requests}
+            answer: Any = [self.connections, self.requests]
         else:
             self.requests[path] += 1
             answer = _answer(path)
@@ -85,19 +85,6 @@ async def _serve(certificate: str, key: str) -> None:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """
-    What the server has seen.
-
-    :param connections: connections whose handshake succeeded.
-    :param requests: answered requests by path.
-    """
-
-    connections: int
-    requests: dict[str, int]
-
-
-@dataclass(frozen=True)
 class LeanServer:
     """
     A running server.
@@ -123,11 +110,16 @@ class LeanServer:
             "AIRFLOW_CONN_DBT_CLOUD_DEFAULT": json.dumps(dbt),
         }
 
-    def counts(self) -> Counts:
-        """Ask for what it has seen; this request's connection is counted, the request is not."""
+    def counts(self) -> tuple[int, dict[str, int]]:
+        """
+        Ask for what it has seen.
+
+        :return: connections whose handshake succeeded, with this request's own, and without it the answered requests by path.
+        """
         trusting = HTTPSHandler(context=ssl.create_default_context(cafile=self.ca_file))
         with build_opener(ProxyHandler({}), trusting).open(f"{self.url}{COUNTS_PATH}", timeout=60) as answer:
-            return Counts(**json.load(answer))
+            connections, requests = json.load(answer)
+        return connections, requests
 
 
 @contextmanager

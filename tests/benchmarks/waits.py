@@ -111,13 +111,13 @@ def measure(kind: str, folder: Path, *, waits: int = WAITS, seconds: float = SEC
     """
     with lean_server(folder) as server:
         found = run_measured(folder, "waits", kind, waits, seconds, env=server.environment())
-        counts = server.counts()
+        connections, requests = server.counts()
     if ended := found.pop("ended"):
         raise RuntimeError(f"{len(ended)} waits of {kind} ended, the first with {ended[0]}")
-    if len(counts.requests) != waits:
-        raise RuntimeError(f"{waits} waits of {kind} were started, but {len(counts.requests)} polled")
+    if len(requests) != waits:
+        raise RuntimeError(f"{waits} waits of {kind} were started, but {len(requests)} polled")
     # The last connection asked for the counts.
-    return found | {"polls": sum(counts.requests.values()), "connections": counts.connections - 1}
+    return found | {"polls": sum(requests.values()), "connections": connections - 1}
 
 
 def main() -> list[Row]:

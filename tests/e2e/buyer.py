@@ -11,8 +11,10 @@ import httpx
 from tests.e2e.processes import PATIENCE
 
 GOOD_CARD = "4242 4242 4242 4242"
-DECLINED_CARD = "4000 0000 0000 0002"
 STUCK_CARD = "4000 0000 0000 1026"
+#: The headlines of the pages that a buyer comes back to.
+THANKS, ALREADY = "Thank you, your payment has arrived", "A payment is already recorded"
+UNCHECKED = "Your payment can’t be checked right now"
 
 
 class PaymentRefused(Exception):
@@ -52,9 +54,13 @@ def pay(checkout_url: str, card: str = GOOD_CARD, *, come_back: bool = True) -> 
         return Paid(landed.url.path.rsplit("/", 1)[-1], str(landed.url), title, landed.text)
 
 
+def open_page(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=60 * PATIENCE, trust_env=False)
+
+
 def is_expired(pay_url: str) -> bool:
     """Tell whether the pay address asks if anybody has paid."""
-    return "Has anybody paid?" in httpx.get(pay_url, timeout=30 * PATIENCE, trust_env=False).text
+    return "Has anybody paid?" in open_page(pay_url).text
 
 
 def next_page(pay_url: str) -> str:

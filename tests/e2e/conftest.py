@@ -16,7 +16,7 @@ from tests.e2e.airflow_stack import DAGS
 from tests.e2e.browser import Person, chromium
 from tests.e2e.buyer import pay
 from tests.e2e.purchase import AWAIT_PAYMENT, Purchase
-from tests.e2e.stand import CHECKOUT_LINK, MONTHLY_OFFSET, Stand, sample
+from tests.e2e.stand import MONTHLY_OFFSET, Stand, sample
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -82,8 +82,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(autouse=True)
-def usual_behaviour(stand: Stand) -> None:
-    """Undo what the test before told the sandbox to do, and start what it left killed. What is paid for is retired at once."""
+def usual_behaviour(request: pytest.FixtureRequest) -> None:
+    """
+    Undo what the test before told the sandbox to do, and start what it left killed. What is paid for is retired at once.
+
+    Not for tests that start an Airflow of their own, or none.
+    """
+    if "stand" not in request.fixturenames:
+        return
+    stand: Stand = request.getfixturevalue("stand")
     stand.sandbox.control("PUT", "switches", {"retirement_seconds": 0})
     stand.airflow.restart(*(name for name, process in stand.airflow.processes.items() if not process.running))
 
@@ -199,10 +206,3 @@ def october_retired(stand: Stand, october: str) -> dict[str, dict[str, Any]]:
         )
         for index, bought in enumerate(stand.links(october))
     }
-
-
-def only_task(stand: Stand, run_id: str, task_id: str, dag_id: str = CHECKOUT_LINK) -> dict[str, Any]:
-    """Return the one instance of a task in a run."""
-    task = stand.airflow.api.task_instance(dag_id, run_id, task_id)
-    assert task is not None
-    return task

@@ -134,6 +134,11 @@ class Stand(Started):
         made = self.sandbox.control("GET", "state")["checkouts"]
         return [checkout for checkout in made if checkout["metadata"]["beneficiary_name"] == beneficiary]
 
+    def polls(self, payment_id: str) -> int:
+        """Return how often the sandbox was asked for a payment, answered or not."""
+        requests = self.sandbox.control("GET", "requests")
+        return sum(request["path"] == f"/payments/{payment_id}" for request in requests)
+
     def retired(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a finished run of the monthly DAG lists as retired, one entry per link."""
         return list(self.airflow.api.xcom(MONTHLY_OFFSET, run_id, "bought"))

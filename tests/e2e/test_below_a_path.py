@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.airflow_stack import DAGS
 from tests.e2e.browser import Person, heading, pay_with
+from tests.e2e.buyer import THANKS
 from tests.e2e.conftest import API_KEY, TEST_DAGS
 from tests.e2e.processes import wait_until
 from tests.e2e.stand import ESG_REPORT, Stand
@@ -27,11 +28,6 @@ pytestmark = pytest.mark.e2e
 
 PATH = "/team/airflow"
 PURO_OFFSET = "puro_offset"
-
-
-@pytest.fixture
-def usual_behaviour() -> None:
-    """Take the place of the one that wants the usual Airflow to be running: these tests start one of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +69,7 @@ def test_from_the_menu_to_the_page_to_the_payment_and_back_to_the_certificate_an
     payment.wait_for_load_state()
     pay_with(payment)
     assert payment.url.startswith(f"{below.airflow.url}/carbonmark/return/")
-    assert heading(payment) == "Thank you, your payment has arrived"
+    assert heading(payment) == THANKS
     below.expect_success(PURO_OFFSET, run_id)
 
     ledger.reload()

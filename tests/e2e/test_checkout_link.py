@@ -7,7 +7,6 @@ import pytest
 
 from airflow_provider_carbonmark.ledger.names import State
 from tests.e2e.buyer import pay
-from tests.e2e.conftest import only_task
 from tests.e2e.stand import CHECKOUT_LINK, CONFIRM_RETIREMENT, Stand
 
 pytestmark = pytest.mark.e2e
@@ -27,19 +26,3 @@ def test_a_link_is_paid_and_its_retirement_confirmed_by_the_run_that_is_given_th
 
     assert stand.retirement(confirmation)["beneficiary_name"] == checkout["beneficiary_name"]
     assert stand.ledger.purchase(checkout["purchase"]).state is State.RETIRED
-
-
-def test_a_listing_that_is_sold_out_gets_neither_link_nor_retry(stand: Stand, link_conf: LinkConf) -> None:
-    conf = link_conf()
-    stand.sandbox.control("PATCH", f"listings/{conf['asset_price_source_id']}", {"liquid_supply": 0})
-    try:
-        run_id = stand.airflow.api.trigger(CHECKOUT_LINK, conf)
-        assert stand.airflow.api.wait_for_run(CHECKOUT_LINK, run_id) == "failed"
-    finally:
-        stand.sandbox.control("PATCH", f"listings/{conf['asset_price_source_id']}", {"liquid_supply": 600})
-
-    quote = only_task(stand, run_id, "quote")
-    assert quote["try_number"] == 1
-    assert "0.5 t were asked for" in stand.airflow.api.log(CHECKOUT_LINK, run_id, quote)
-    assert only_task(stand, run_id, "checkout")["state"] == "upstream_failed"
-    assert stand.checkouts_for(conf["beneficiary_name"]) == []

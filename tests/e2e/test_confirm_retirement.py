@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.buyer import GOOD_CARD, STUCK_CARD
-from tests.e2e.conftest import Bought, only_task
+from tests.e2e.conftest import Bought
 from tests.e2e.processes import wait_until
 from tests.e2e.stand import CONFIRM_RETIREMENT, Stand
 
@@ -16,19 +16,15 @@ Buy = Callable[[str], Bought]
 
 
 def retirement_task(stand: Stand, run_id: str) -> dict[str, Any]:
-    return only_task(stand, run_id, "retirement", CONFIRM_RETIREMENT)
-
-
-def polls(stand: Stand, payment_id: str) -> int:
-    """Return how often the sandbox was asked for a payment."""
-    seen = stand.sandbox.control("GET", "requests")
-    return sum(request["path"] == f"/payments/{payment_id}" for request in seen)
+    task = stand.airflow.api.task_instance(CONFIRM_RETIREMENT, run_id, "retirement")
+    assert task is not None
+    return task
 
 
 def wait_for_polls(stand: Stand, payment_id: str, more: int) -> None:
     """Wait until a payment was asked for a few times more."""
-    goal = polls(stand, payment_id) + more
-    wait_until(lambda: polls(stand, payment_id) >= goal, what=f"{more} more polls", timeout=120)
+    goal = stand.polls(payment_id) + more
+    wait_until(lambda: stand.polls(payment_id) >= goal, what=f"{more} more polls", timeout=120)
 
 
 def start_waiting(stand: Stand, bought: Bought) -> str:
@@ -61,33 +57,6 @@ def test_a_rehearsal_counts_only_where_the_run_allows_it(stand: Stand, buy: Buy)
     assert stand.airflow.api.wait_for_run(CONFIRM_RETIREMENT, run_id) == "failed"
     log = stand.airflow.api.log(CONFIRM_RETIREMENT, run_id, retirement_task(stand, run_id))
     assert "allow_test_mode" in log
-
-
-def test_a_wait_outlives_the_kill_of_its_triggerer(stand: Stand, buy: Buy) -> None:
-    bought = buy(STUCK_CARD)
-    run_id = start_waiting(stand, bought)
-
-    stand.airflow.processes["triggerer"].kill()
-    stand.sandbox.control("PATCH", f"payments/{bought.payment_id}", {"outcome": "retired"})
-    stand.airflow.restart("triggerer")
-    stand.expect_success(CONFIRM_RETIREMENT, run_id)
-
-    assert stand.retirement(run_id)["payment_id"] == bought.payment_id
-    assert retirement_task(stand, run_id)["try_number"] == 1
-
-
-def test_a_wait_outlives_a_service_that_is_down(stand: Stand, buy: Buy) -> None:
-    bought = buy(STUCK_CARD)
-    run_id = start_waiting(stand, bought)
-
-    for fault in ({"kind": "drop"}, {"kind": "error", "status": 503}, {"kind": "html"}):
-        stand.sandbox.control("PATCH", "switches", {"faults": [fault | {"path": "/payments/"}]})
-        wait_for_polls(stand, bought.payment_id, 1)
-    stand.sandbox.control("PATCH", f"payments/{bought.payment_id}", {"outcome": "retired"})
-    stand.sandbox.control("PATCH", "switches", {"faults": []})
-    stand.expect_success(CONFIRM_RETIREMENT, run_id)
-
-    assert stand.retirement(run_id)["certificate_url"]
 
 
 def test_a_wait_goes_on_when_the_service_is_killed_and_comes_back(stand: Stand, buy: Buy) -> None:

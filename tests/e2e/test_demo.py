@@ -19,11 +19,6 @@ from tests.e2e.conftest import ROOT
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def usual_behaviour() -> None:
-    """Take the place of the one that wants an Airflow and a sandbox to be running: the demo starts its own."""
-
-
 def demo(folder: Path) -> str:
     """Run the demo over a folder to its good end, and return what it printed."""
     done = subprocess.run(

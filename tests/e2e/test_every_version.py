@@ -11,13 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from airflow_provider_carbonmark.ledger.names import Source, State
 from tests.e2e.airflow_api import PARKED
 from tests.e2e.browser import heading, pay_with
-from tests.e2e.buyer import pay
+from tests.e2e.buyer import ALREADY, THANKS, open_page, pay
 from tests.e2e.processes import wait_until
 from tests.e2e.stand import MONTHLY_OFFSET
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-THANKS = "Thank you, your payment has arrived"
-ALREADY = "A payment is already recorded"
 GAPS = ("before", "look 1", "notifier", "look 2")
 
 Started = dict[str, "Purchase"]
@@ -127,11 +124,11 @@ def test_the_payment_of_one_link_is_never_taken_for_another_s(started: Started) 
     waiting = started["other"].wait_until_parked()
     returned = pay(waiting.link, come_back=False)
     # The right token with the payment of somebody else's link.
-    stranger = come_back(f"{returned.url.rpartition('/')[0]}/{paid}")
+    stranger = open_page(f"{returned.url.rpartition('/')[0]}/{paid}")
 
     assert (stranger.status_code, "This link is unknown" in stranger.text) == (404, True)
     assert waiting.task("payment")["state"] in PARKED
-    assert THANKS in come_back(returned.url).text
+    assert THANKS in open_page(returned.url).text
     assert waiting.expect_certificate() == returned.payment_id != paid
 
 
@@ -174,7 +171,7 @@ def test_declining_in_the_form_skips_the_rest(started: Started, person: Person) 
     assert bought.task("payment")["state"] == bought.task("retirement")["state"] == "skipped"
 
 
-def test_an_id_entered_in_the_form_does_where_the_browser_can_not_come_back(
+def test_an_id_entered_in_the_form_does_where_the_browser_can_not_open_page(
     started: Started, person: Person
 ) -> None:
     bought = started["form"].wait_until_parked()
@@ -200,7 +197,7 @@ def test_browsers_that_come_back_at_once_to_both_api_servers_leave_one_record(st
     airflow = bought.stand.airflow
     addresses = [paid.url.replace(airflow.return_url, url) for url in airflow.urls]
     with ThreadPoolExecutor(8) as browsers:
-        answers = list(browsers.map(come_back, addresses * 4))
+        answers = list(browsers.map(open_page, addresses * 4))
 
     assert {answer.status_code for answer in answers} == {200}
     assert sum(THANKS in answer.text for answer in answers) >= 1
@@ -250,7 +247,3 @@ def pay_and_be_cut_off(route: Route) -> None:
     """Let the payment through, and fail where the browser is sent next."""
     route.fetch(max_redirects=0)
     route.abort("addressunreachable")
-
-
-def come_back(url: str) -> httpx.Response:
-    return httpx.get(url, timeout=60, trust_env=False)

@@ -38,11 +38,6 @@ EVERYBODY = [
 ]
 
 
-@pytest.fixture
-def usual_behaviour() -> None:
-    """Take the place of the one that wants the usual Airflow to be running: these tests start one of their own."""
-
-
 @pytest.fixture(scope="module")
 def airflow() -> Iterator[str]:
     """Start an API server that knows the DAGs and somebody of each role, named after it; return its address."""

@@ -23,6 +23,7 @@ from playwright.sync_api import Page, expect
 from airflow_provider_carbonmark import __version__
 from tests.e2e.airflow_stack import digested
 from tests.e2e.browser import MILLISECONDS, chromium, follow, heading, pay_with
+from tests.e2e.buyer import THANKS
 from tests.e2e.conftest import ROOT
 from tests.e2e.processes import Process, RunFailed, free_ports, wait_until
 
@@ -31,11 +32,6 @@ pytestmark = pytest.mark.e2e
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Airflow's own default, and the sandbox's.
 AIRFLOW, SANDBOX = "http://localhost:8080", "127.0.0.1:8787"
-
-
-@pytest.fixture
-def usual_behaviour() -> None:
-    """Take the place of the one that wants an Airflow and a sandbox to be running: a newcomer starts their own."""
 
 
 def commands(first: str) -> list[str]:
@@ -176,7 +172,7 @@ def test_a_newcomer_buys_a_tonne_from_the_sandbox_by_the_readme(newcomer: Newcom
     paying = follow(page)
     pay_with(paying)
     assert paying.url.startswith(f"{AIRFLOW}/carbonmark/return/")
-    assert heading(paying) == "Thank you, your payment has arrived"
+    assert heading(paying) == THANKS
     wait_until(newcomer.run_ended_well, what="the run to end", timeout=120)
 
     page.goto(f"{AIRFLOW}/")

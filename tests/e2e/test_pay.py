@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_carbonmark.ledger.names import State
 from tests.e2e.airflow_api import PARKED
 from tests.e2e.browser import GO, NOBODY_PAID, Person, heading, pay_with, press
+from tests.e2e.buyer import ALREADY, THANKS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-THANKS, ALREADY = "Thank you, your payment has arrived", "A payment is already recorded"
 TO_PAY, IS_IT_PAID, PAID = "Pay for carbon credits", "Has anybody paid?", "The credits are retired"
 MINUTE = 60
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.buyer import pay
+from tests.e2e.buyer import THANKS, pay
 from tests.e2e.conftest import API_KEY
 from tests.e2e.machines import Machine, celery, without
 from tests.e2e.postgresql import ledger_beside, ledger_connection, postgresql
@@ -23,11 +23,6 @@ OCTOBER = {
     "beneficiary": "On several machines ({entity})",
     "allow_test_mode": True,
 }
-
-
-@pytest.fixture
-def usual_behaviour() -> None:
-    """Take the place of the one that wants the usual Airflow to be running: these tests start one of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +52,7 @@ def test_a_month_is_bought_once_whichever_machine_its_tasks_run_on(
     run_id = cluster.start_month(OCTOBER)
     links = cluster.links(run_id)
     for link in links:
-        assert pay(link["checkout"]["checkout_url"]).title == "Thank you, your payment has arrived"
+        assert pay(link["checkout"]["checkout_url"]).title == THANKS
     cluster.expect_success(MONTHLY_OFFSET, run_id)
 
     tasks = cluster.airflow.api.task_instances(MONTHLY_OFFSET, run_id)

@@ -1,7 +1,8 @@
-"""The databases that the tests share: Airflow's own, and those that the ledger may be in, with a ledger in each."""
+"""What the tests share: Airflow's own database, those that the ledger may be in, with a ledger in each, and a sandbox with a connection to it."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from sqlalchemy import URL, Engine, NullPool, create_engine, text
 
 from airflow_provider_carbonmark.ledger import Ledger
+from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.certificates import make_certificate
 from tests.e2e.postgresql import postgresql
 from tests.integration.mariadb import mariadb
@@ -23,6 +26,8 @@ from tests.integration.mariadb import mariadb
 KINDS = ["sqlite", "postgresql"]
 #: Those that the tests of the ledger itself run with.
 LEDGER_KINDS = [*KINDS, "mariadb"]
+
+KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 
 _numbers = count()
 
@@ -85,6 +90,42 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return the files of a certificate for 127.0.0.1 that nobody trusts, and of its key."""
     name = x509.IPAddress(ip_address("127.0.0.1"))
     return make_certificate(tmp_path_factory.mktemp("tls"), name)
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer() as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(_sandbox: SandboxServer) -> SandboxServer:
+    """The sandbox, with nothing in its memory."""
+    _sandbox.state.reset()
+    return _sandbox
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer) -> Callable[..., None]:
+    """Return a function that writes a connection, by default one that says that the sandbox is production; the default one is there already."""
+
+    def connect(
+        key: str = KEY,
+        host: str | None = None,
+        environment: str | None = "production",
+        conn_id: str = "carbonmark_default",
+        **extra: Any,
+    ) -> None:
+        fields = {
+            "conn_type": "carbonmark",
+            "host": host or sandbox.url,
+            "password": key,
+            "extra": {"market_url": sandbox.url, "environment": environment, **extra},
+        }
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    connect()
+    return connect
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +17,18 @@ from sqlalchemy import NullPool, create_engine
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
-from airflow_provider_carbonmark.sandbox import SandboxServer
+from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
-from tests.integration.airflow.model import Airflow, Buyer, DagRun, ledger_environment, stated
+from tests.integration.airflow.model import (
+    Airflow,
+    Buyer,
+    DagRun,
+    housekeeper,
+    ledger_environment,
+    stated,
+)
 from tests.integration.airflow.parts import MODES, START, Clock, make_context
 
-KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 RETURN_URL = "https://buyer.example.com/returned"
 
 
@@ -35,38 +41,6 @@ def _one_authority(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(path))
         yield
-
-
-@pytest.fixture(scope="session")
-def _server():
-    with SandboxServer() as server:
-        yield server
-
-
-@pytest.fixture
-def sandbox(_server):
-    """The sandbox, with nothing in its memory."""
-    _server.state.reset()
-    return _server
-
-
-@pytest.fixture
-def connect(monkeypatch, sandbox):
-    """Return a function that writes the connection; by default it says that the sandbox is production."""
-
-    def connect(
-        key: str = KEY, host: str | None = None, environment: str | None = "production", **extra: Any
-    ) -> None:
-        fields = {
-            "conn_type": "carbonmark",
-            "host": host or sandbox.url,
-            "password": key,
-            "extra": {"market_url": sandbox.url, "environment": environment, **extra},
-        }
-        monkeypatch.setenv("AIRFLOW_CONN_CARBONMARK_DEFAULT", json.dumps(fields))
-
-    connect()
-    return connect
 
 
 @pytest.fixture
@@ -136,20 +110,14 @@ def checkout_operator(connect, listing, ledger_file):
 
 
 @pytest.fixture
-def pay(sandbox):
-    """Return a function that pays a checkout, and returns the payment id."""
-    return sandbox.pay
-
-
-@pytest.fixture
-def buy(checkout_operator, pay):
+def buy(checkout_operator, sandbox):
     """Return a function that makes a checkout and pays it: the checkout and the payment id."""
 
     numbers = count()
 
     def buy(card: str = "4242424242424242", **changes: Any) -> tuple[dict[str, Any], str]:
         checkout = checkout_operator(**changes).execute(make_context(run_id=f"run-{next(numbers)}"))
-        return checkout, pay(checkout["checkout_url"], card)
+        return checkout, sandbox.pay(checkout["checkout_url"], card)
 
     return buy
 
@@ -197,6 +165,15 @@ def dag_run(airflow):
 
 
 @pytest.fixture
+def parked(dag_run):
+    """The checkout of a purchase of the run, whose task awaits the payment."""
+    dag_run.plan()
+    checkout = dag_run.link()
+    dag_run.park()
+    return checkout
+
+
+@pytest.fixture
 def second(airflow, dag_run):
     """Another run of the DAG, while the first goes on."""
     return DagRun(airflow, "second")
@@ -206,6 +183,19 @@ def second(airflow, dag_run):
 def buyer(airflow):
     """Somebody with a card and a browser."""
     return Buyer(airflow)
+
+
+@pytest.fixture
+def review(airflow):
+    """Return a function that does the housekeeping, so many days from now."""
+
+    def review(days: float = 0, **arguments: Any) -> list[dict[str, Any]]:
+        task = CarbonmarkHousekeepingOperator(task_id="review", **arguments)
+        with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=False):
+            result: list[dict[str, Any]] = housekeeper(airflow).run(task)
+            return result
+
+    return review
 
 
 @pytest.fixture

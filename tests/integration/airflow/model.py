@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import httpx
@@ -41,6 +41,9 @@ from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirement
 from tests.integration.airflow.parts import fire, stored
 from tests.integration.airflow.points import Reach, watching
 
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import Ledger
+
 DAG_ID = "offset"
 MONTH = "2026-10"
 CHAIN = ("checkout", "payment", "retirement", "record")
@@ -64,7 +67,7 @@ class Airflow:
         self.events: list[dict[str, Any]] = []
         self._xcoms: defaultdict[Task, dict[str, str]] = defaultdict(dict)
 
-    # --- what a worker may ask for, by the name of the method
+    # --- what a worker may ask for
 
     def push(self, task: Task, key: str, value: Any) -> None:
         self._xcoms[task][key] = json.dumps(value)
@@ -78,6 +81,10 @@ class Airflow:
 
     def show(self, task: Task, body: str) -> None:
         self.requests[task]["body"] = body
+
+    def serve(self, name: str, *arguments: Any) -> Any:
+        """Do what a worker asks for, by the name of the method."""
+        return getattr(self, name)(*arguments)
 
     def count_runs(self, dag_id: str, run_ids: Collection[str], states: Collection[str]) -> int:
         return sum(self.runs.get((dag_id, run_id)) in states for run_id in run_ids)
@@ -212,6 +219,11 @@ class Worker:
             yield
 
 
+def housekeeper(airflow: Airflow, task_id: str = "review") -> Worker:
+    """Return a worker for a task of the housekeeping's DAG."""
+    return Worker(Task(Run("carbonmark_housekeeping", "today"), task_id, -1), airflow.serve)
+
+
 class DagRun:
     """A run of the DAG, whose tasks are run one by one, by whoever wants to: ``plan``, then ``CHAIN`` for each purchase."""
 
@@ -231,12 +243,7 @@ class DagRun:
         """Run a task, with what those before it left as XComs, and return its result."""
         task = self.task(task_id, index)
         operator = make_operator(task_id, {**self.inputs(task_id, index, changes), **changes})
-        worker = Worker(
-            task,
-            lambda name, *arguments: getattr(self.airflow, name)(*arguments),
-            reach=self.reach,
-        )
-        return worker.run(operator, event)
+        return Worker(task, self.airflow.serve, reach=self.reach).run(operator, event)
 
     def task(self, task_id: str, index: int = 0) -> Task:
         return Task(Run(DAG_ID, self.run_id), task_id, -1 if task_id in ("plan", "bought") else index)
@@ -276,6 +283,11 @@ class DagRun:
         return purchases
 
 
+def charge(url: str, card: str = GOOD_CARD) -> httpx.Response:
+    """Fill in and send the form of a payment page."""
+    return httpx.post(url, data={"card_number": card, "expiry": "12 / 34", "cvc": "123"}, timeout=60)
+
+
 class Buyer:
     """Somebody with a card and a browser."""
 
@@ -291,9 +303,7 @@ class Buyer:
         verified: bool = True,
     ) -> str:
         """Pay at the payment page, and return the payment's id."""
-        answer = httpx.post(
-            checkout["checkout_url"], data={"card_number": card, "expiry": "12 / 34", "cvc": "123"}
-        )
+        answer = charge(checkout["checkout_url"], card)
         assert answer.status_code == 303, answer.text
         payment_id: str = answer.headers["location"].rpartition("/")[2]
         if comes_back:
@@ -325,6 +335,17 @@ def ledger_environment(url: str) -> dict[str, str]:
     else:
         connection |= {"extra": {"sqlalchemy_query": {"options": address.query["options"]}}}
     return {"AIRFLOW__CARBONMARK__LEDGER_CONN_ID": "books", "AIRFLOW_CONN_BOOKS": json.dumps(connection)}
+
+
+def states(ledger: Ledger) -> list[str]:
+    """Return where each of the ledger's lines stands."""
+    return [line.state.value for line in ledger.lines()]
+
+
+def body(run: DagRun, index: int = 0) -> str:
+    """Return what people are asked, without what only Markdown needs."""
+    text: str = run.airflow.requests[run.task("payment", index)]["body"]
+    return text.replace("\\", "")
 
 
 def stated(tonnes: str, entity: str = "web", month: str = MONTH) -> dict[str, str]:

@@ -115,9 +115,14 @@ def stranger(status: int, content_type: str = "text/html", body: bytes = b"") ->
             thread.join()
 
 
+def asked(sandbox: Any, path: str) -> list[dict[str, Any]]:
+    """Return the requests that a sandbox had for what begins with a path."""
+    return [each for each in sandbox.state.requests if each["path"].startswith(path)]
+
+
 def polls(sandbox: Any) -> list[dict[str, Any]]:
     """Return the requests for payments that a sandbox had."""
-    return [each for each in sandbox.state.requests if each["path"].startswith("/payments/")]
+    return asked(sandbox, "/payments/")
 
 
 def wait(mode: str, clock: Clock, **arguments: Any) -> Any:

@@ -248,11 +248,8 @@ def test_what_is_planned_anew_though_it_is_not_stated_any_more_is_to_be_bought(d
 
 
 def test_what_was_declined_and_failed_when_it_was_bought_again_is_not_taken_for_declined(
-    dag_run, second, sandbox
+    dag_run, parked, second, sandbox
 ):
-    dag_run.plan()
-    dag_run.link()
-    dag_run.park()
     with pytest.raises(AirflowSkipException):
         dag_run.run("payment", event=declined)
     (anew,) = second.plan()

@@ -14,7 +14,7 @@ from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.links import CheckoutLink
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD
-from tests.integration.airflow.parts import ledger_and_keys, make_context
+from tests.integration.airflow.parts import asked, ledger_and_keys, make_context
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
 NOW = datetime(2026, 8, 20, 9, tzinfo=UTC)
@@ -47,11 +47,7 @@ def live(sandbox):
 
 
 def sent(sandbox):
-    return [each for each in sandbox.state.requests if each["path"] == "/checkout"]
-
-
-def keys_sent(sandbox):
-    return [each["idempotency_key"] for each in sent(sandbox)]
+    return asked(sandbox, "/checkout")
 
 
 def bring(ledger, checkout, payment_id="pay_1", *, verified):
@@ -69,7 +65,7 @@ def test_a_retry_and_a_clear_get_the_same_link_paid_or_not(run, ledger, sandbox,
     bring(ledger, first, verified=True)
     assert run() == first
     assert "It is paid: pay_1" in logged()
-    assert len(keys_sent(sandbox)) == len(live(sandbox)) == 1
+    assert len(sent(sandbox)) == len(live(sandbox)) == 1
 
 
 def test_the_same_purchase_written_differently_is_the_same(run, sandbox):
@@ -78,12 +74,6 @@ def test_the_same_purchase_written_differently_is_the_same(run, sandbox):
     assert run(**differently) == first
     assert run(**differently, success_url="https://elsewhere.example.com/paid") == first
     assert len(live(sandbox)) == 1
-
-
-def lose_answers(sandbox):
-    """Make what is asked for, in all attempts of a call, and drop the connection."""
-    fault = {"kind": "drop", "path": "/checkout", "after_work": True, "next": 4}
-    sandbox.state.change_switches(faults=[fault])
 
 
 # --- a crash, or another try, at every point
@@ -123,27 +113,14 @@ def test_wherever_another_try_overtakes_both_deliver_one_link(run, sandbox, hono
     assert number > 6
 
 
-@pytest.mark.parametrize("honoured", [True, False])
-def test_the_answer_is_lost_in_every_attempt(run, sandbox, clock, honoured):
-    sandbox.state.change_switches(honour_idempotency_key=honoured)
-    lose_answers(sandbox)
-    with pytest.raises(TransportError):
-        run()
-    delivered = run()
-    assert len(keys_sent(sandbox)) == 5
-    assert len(set(keys_sent(sandbox))) == 1
-    assert len(live(sandbox)) == (1 if honoured else 5)
-    assert run() == delivered
-    assert delivered["checkout_url"].endswith(live(sandbox)[-1].id)
-
-
 def test_after_a_lost_answer_a_mended_return_url_is_asked_for_with_a_key_of_its_own(run, sandbox, clock):
-    # The same key with another body is what a service that honours keys refuses for ever.
-    lose_answers(sandbox)
+    # In all attempts of the call. The same key with another body is what a service that honours keys refuses for ever.
+    fault = {"kind": "drop", "path": "/checkout", "after_work": True, "next": 4}
+    sandbox.state.change_switches(faults=[fault])
     with pytest.raises(TransportError):
         run()
     assert run(success_url="https://mended.example.com/paid")["checkout_url"].endswith(live(sandbox)[-1].id)
-    assert len(set(keys_sent(sandbox))) == 2
+    assert len({each["idempotency_key"] for each in sent(sandbox)}) == 2
 
 
 def test_a_refused_request_can_be_mended(run, sandbox, listing):
@@ -205,7 +182,7 @@ def test_changed_input_makes_a_new_link_while_the_old_one_is_unpaid_and_says_so(
         ("nothing", "doesn't know its payment '{}'"),
     ],
 )
-def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sandbox, pay, found, told):
+def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sandbox, found, told):
     old = run()
     if found == "nothing":
         # It is of another account.
@@ -213,7 +190,7 @@ def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sa
     elif found == "PROCESSING":
         sandbox.state.change_switches(status_words={"AWAITING_PAYMENT": found})
     else:
-        pay(old["checkout_url"], found)
+        sandbox.pay(old["checkout_url"], found)
     with pytest.raises(AirflowFailException, match=f"{told.format(old['payment_id'])}.*start a new run"):
         run(quantity_tonnes="2")
     assert len(live(sandbox)) == 1
@@ -255,12 +232,12 @@ def test_while_carbonmark_cannot_be_asked_the_task_is_tried_again(run, sandbox, 
 
 
 @pytest.mark.usefixtures("tells_payments")
-def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, pay, clock):
+def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, clock):
     old = run()
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/checkout", "next": 4}])
     with pytest.raises(CarbonmarkError):
         run(quantity_tonnes="2")
-    pay(old["checkout_url"])
+    sandbox.pay(old["checkout_url"])
     for quantity in ("1.234", "2", "3"):
         # What was asked for last can be asked for again; whether it may, the old link says.
         with pytest.raises(AirflowFailException, match="'PAID'"):
@@ -269,10 +246,10 @@ def test_a_link_is_not_forgotten_over_a_change_that_failed(run, sandbox, pay, cl
 
 
 @pytest.mark.usefixtures("tells_payments")
-def test_changing_back_and_forth_minds_every_link_made(run, sandbox, pay):
+def test_changing_back_and_forth_minds_every_link_made(run, sandbox):
     first = run()
     second = run(quantity_tonnes="2")
-    pay(first["checkout_url"])
+    sandbox.pay(first["checkout_url"])
     for quantity in ("1.234", "3"):
         with pytest.raises(AirflowFailException, match=f"{first['payment_id']}.*'PAID'"):
             run(quantity_tonnes=quantity)

@@ -18,23 +18,17 @@ from tests.integration.airflow.model import (
     SOMETHING_ELSE_CARD,
     declined,
     stated,
+    states,
 )
 from tests.integration.airflow.parts import stranger, wait
-
-
-def states(ledger):
-    return [line.state.value for line in ledger.lines()]
 
 
 @pytest.mark.parametrize(
     ("on_declined", "error"), [("skip", AirflowSkipException), ("fail", AirflowFailException)]
 )
 def test_a_declined_purchase_is_left_alone_and_its_tonnes_are_planned_anew(
-    dag_run, ledger, on_declined, error
+    dag_run, parked, ledger, on_declined, error
 ):
-    dag_run.plan()
-    dag_run.link()
-    dag_run.park()
     with pytest.raises(error, match="ada declined to pay") as ended:
         dag_run.run("payment", event=declined, on_declined=on_declined)
     (line,) = ledger.lines()
@@ -51,13 +45,12 @@ def test_a_declined_purchase_is_left_alone_and_its_tonnes_are_planned_anew(
 
 
 @pytest.mark.parametrize("carried_on_by", ["its own tasks, cleared", "the next run"])
-def test_a_declined_link_that_is_paid_after_all_is_carried_on(dag_run, second, ledger, buyer, carried_on_by):
-    dag_run.plan()
-    checkout = dag_run.link()
-    dag_run.park()
+def test_a_declined_link_that_is_paid_after_all_is_carried_on(
+    dag_run, parked, second, ledger, buyer, carried_on_by
+):
     with pytest.raises(AirflowSkipException):
         dag_run.run("payment", event=declined)
-    payment_id = buyer.pay(checkout)
+    payment_id = buyer.pay(parked)
     assert states(ledger) == ["paid"]
     run = dag_run
     if carried_on_by == "the next run":
@@ -65,7 +58,7 @@ def test_a_declined_link_that_is_paid_after_all_is_carried_on(dag_run, second, l
         run = second
         (taken,) = run.plan()
         assert (taken["state"], taken["payment_id"]) == ("paid", payment_id)
-    assert run.link() == checkout
+    assert run.link() == parked
     assert run.run("payment") == payment_id
     run.run("retirement")
     run.run("record")
@@ -99,7 +92,7 @@ def test_what_sells_out_between_payment_and_retirement_is_paid_and_not_retired_a
 
 def test_what_fails_at_carbonmark_is_recorded_whoever_awaited_the_payment(dag_run, ledger, buyer):
     dag_run.plan()
-    payment_id = buyer.pay(dag_run.link(), FAILING_CARD)
+    payment_id = buyer.pay(dag_run.link(), FAILING_CARD, comes_back=False)
     with pytest.raises(AirflowFailException, match="status of the retirement is 'FAILED'"):
         dag_run.run("retirement", payment_id=payment_id)
     (line,) = ledger.lines()

@@ -10,8 +10,8 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import stranger
+from tests.integration.conftest import KEY
 
 
 def refused_address() -> str:

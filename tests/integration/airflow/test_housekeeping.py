@@ -6,17 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import time_machine
 from airflow.providers.common.compat.sdk import BaseNotifier
 from sqlalchemy import update
 
 from airflow_provider_carbonmark.hooks import api_server
-from airflow_provider_carbonmark.ledger.names import Run, Source, Task
+from airflow_provider_carbonmark.ledger.names import Source
 from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.operators.notices import MAIL_SUBJECT
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
-from tests.integration.airflow.model import SOLD_OUT_CARD, Airflow, Worker, make_operator, stated
+from tests.integration.airflow.model import SOLD_OUT_CARD, housekeeper, make_operator, stated
 from tests.integration.airflow.parts import sqlite_only
 from tests.integration.airflow.test_ledger_next_link import expire
 
@@ -37,30 +36,14 @@ class Told(BaseNotifier):
         self.told.append(self.subject)
 
 
-@pytest.fixture
-def server(monkeypatch):
+@pytest.fixture(autouse=True)
+def told_to_server(monkeypatch):
     """Who is told what by the API server: purchases, with their payments."""
     told: list[tuple[int, str | None]] = []
     monkeypatch.setattr(
         api_server, "tell_server", lambda ledger, purchase: told.append((purchase.id, purchase.payment_id))
     )
     return told
-
-
-@pytest.fixture
-def review(airflow: Airflow, server):
-    """Return a function that runs the operator, so many days from now."""
-
-    def review(days: float = 0, **arguments: Any) -> list[dict[str, Any]]:
-        task = Task(Run("carbonmark_housekeeping", f"day {days}"), "review", -1)
-        worker = Worker(task, lambda name, *rest: getattr(airflow, name)(*rest))
-        with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=False):
-            result: list[dict[str, Any]] = worker.run(
-                CarbonmarkHousekeepingOperator(task_id="review", **arguments)
-            )
-            return result
-
-    return review
 
 
 @sqlite_only
@@ -97,20 +80,17 @@ def test_a_reminder_that_fails_keeps_nothing_from_being_followed_and_is_made_aga
 @sqlite_only
 @pytest.mark.parametrize("source", [Source.RETURNED, Source.ENTERED])
 def test_what_nobody_could_confirm_is_asked_about_again_and_not_given_up_meanwhile(
-    dag_run, buyer, ledger, review, server, sandbox, logged, source
+    dag_run, parked, buyer, ledger, review, told_to_server, sandbox, logged, source
 ):
-    dag_run.plan()
-    checkout = dag_run.link()
-    number = checkout["purchase"]
-    dag_run.park()
-    payment_id = buyer.pay(checkout, comes_back=False)
+    number = parked["purchase"]
+    payment_id = buyer.pay(parked, comes_back=False)
     ledger.bring(number, 1, payment_id, source=source, verified=False, now=START)
     sandbox.state.change_switches(bought_at="untold")
     notifier = Told()
     review(30, give_up_after=timedelta(days=1), notifiers=notifier)
     assert f"Payment {payment_id} was brought for it" in logged()
     # Its pay address leads nobody to pay once more.
-    assert (ledger.purchase(number).state, len(notifier.told), server) == ("link_made", 1, [])
+    assert (ledger.purchase(number).state, len(notifier.told), told_to_server) == ("link_made", 1, [])
     sandbox.state.change_switches(bought_at="top")
     dag_run.end()
     (paid,) = review(31, give_up_after=timedelta(days=1))
@@ -120,14 +100,9 @@ def test_what_nobody_could_confirm_is_asked_about_again_and_not_given_up_meanwhi
 def follow(run, paid):
     """Do what the sample DAG does with what it is to follow."""
     sensor = CarbonmarkRetirementSensor(task_id="follow", deferrable=True, **paid)
-    retirement = worker_of(run, "follow").run(sensor)
+    retirement = housekeeper(run.airflow, "follow").run(sensor)
     record = make_operator("record", {"checkout": paid["checkout"], "retirement": retirement})
-    return worker_of(run, "record").run(record)
-
-
-def worker_of(run, task_id):
-    task = Task(Run("carbonmark_housekeeping", "today"), task_id, 0)
-    return Worker(task, lambda name, *rest: getattr(run.airflow, name)(*rest))
+    return housekeeper(run.airflow, "record").run(record)
 
 
 @pytest.mark.parametrize("was_retired", [False, True])
@@ -155,16 +130,13 @@ def test_a_payment_whose_run_is_gone_is_followed_until_it_is_recorded_and_announ
 
 @pytest.mark.parametrize("end", ["paid", "declined", "failed"])
 def test_a_parked_task_that_missed_the_payment_or_the_end_is_woken_until_its_run_is_over(
-    dag_run, buyer, ledger, review, server, end
+    dag_run, parked, buyer, ledger, review, told_to_server, end
 ):
-    dag_run.plan()
-    checkout = dag_run.link()
-    number = checkout["purchase"]
-    dag_run.park()
+    number = parked["purchase"]
     review()
-    assert server == []
+    assert told_to_server == []
     if end == "paid":
-        buyer.pay(checkout)
+        buyer.pay(parked)
     elif end == "declined":
         ledger.declined(number, ledger.purchase(number).handler, "no", now=datetime.now(UTC))
     else:
@@ -172,21 +144,19 @@ def test_a_parked_task_that_missed_the_payment_or_the_end_is_woken_until_its_run
         ledger.say_unpaid(number, 1, said_by="ada", now=datetime.now(UTC))
         ledger.ends_unpaid(number, "sold out", now=datetime.now(UTC))
     review()
-    assert server == [(number, ledger.purchase(number).payment_id)]
+    assert told_to_server == [(number, ledger.purchase(number).payment_id)]
     # The API server lets nobody in by then.
     review(70)
     dag_run.end()
     review()
-    assert len(server) == 1
+    assert len(told_to_server) == 1
 
 
 @sqlite_only
 def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_be_paid(
-    dag_run, ledger, review, server
+    parked, ledger, review, told_to_server
 ):
-    dag_run.plan()
-    number = dag_run.link()["purchase"]
-    dag_run.park()
+    number = parked["purchase"]
     with ledger.reading() as connection:
         connection.execute(update(links).values(expires_at=START + timedelta(days=50)))
     after = timedelta(days=45)
@@ -199,7 +169,7 @@ def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_b
         "declined",
         "Nobody paid within 51 days, so it was given up (give_up_after)",
     )
-    assert server == [(number, None)]
+    assert told_to_server == [(number, None)]
 
 
 @sqlite_only

@@ -17,8 +17,8 @@ from airflow_provider_carbonmark.hooks.next_link import make_next_link
 from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
-from tests.integration.airflow.model import answer, stated
-from tests.integration.airflow.parts import each_database
+from tests.integration.airflow.model import answer, body, stated
+from tests.integration.airflow.parts import asked, each_database
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
 EACH, MANY = "0.01", 100
@@ -67,7 +67,7 @@ def make(request, dag_run, ledger) -> Make:
         finally:
             dag_run.reach = lambda point: None
         id = dag_run.result("checkout", index)["purchase"]
-        shown = dag_run.airflow.requests[dag_run.task("payment", index)]["body"]
+        shown = body(dag_run, index)
         assert f"{ledger.purchase(id).link.expires_at:%Y-%m-%d %H:%M} UTC" in shown
         return url_of(ledger, id)
 
@@ -105,7 +105,7 @@ def expect_one(ledger, sandbox, id: int, shown: set[str], *, honoured: bool) -> 
     assert shown == {second.url} == {url_of(ledger, id)}
     assert (first.outcome, first.unpaid_said_by, second.outcome) == ("unpaid", "ada", None)
     assert second.url.rpartition("/")[2] in sandbox.state.checkouts
-    sent = [each for each in sandbox.state.requests if each["path"] == "/checkout"]
+    sent = asked(sandbox, "/checkout")
     assert len({(each["idempotency_key"], each["body"]) for each in sent}) == 2
     assert len(sandbox.state.checkouts) == (2 if honoured else len(sent))
 

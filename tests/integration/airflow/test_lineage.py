@@ -16,8 +16,8 @@ from airflow_provider_carbonmark.emissions import EntityEmissions
 from airflow_provider_carbonmark.emissions.sums import Query
 from airflow_provider_carbonmark.emissions.tables import FileRead
 from airflow_provider_carbonmark.hooks.return_url import pay_url
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.model import make_operator
+from tests.integration.conftest import KEY
 
 pytest.importorskip("airflow.providers.openlineage", reason="the environment of Airflow's image has it")
 LEDGER = {"carbonmark_purchases", "carbonmark_allocations"}

@@ -18,8 +18,8 @@ from airflow_provider_carbonmark.operators.carbonmark import (
     CarbonmarkCreateQuoteOperator,
 )
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
-from tests.integration.airflow.conftest import KEY
-from tests.integration.airflow.parts import make_context
+from tests.integration.airflow.parts import asked, make_context
+from tests.integration.conftest import KEY
 
 QUOTE, CHECKOUT = "/quotes", "/checkout"
 each_operator = pytest.mark.parametrize("path", [QUOTE, CHECKOUT])
@@ -37,10 +37,6 @@ def run(connect, listing, checkout_operator):
         return CarbonmarkCreateQuoteOperator(**arguments | changes).execute(make_context())
 
     return run
-
-
-def sent(sandbox, path: str) -> list[dict]:
-    return [each for each in sandbox.state.requests if each["path"] == path]
 
 
 # --- what they return and send
@@ -95,7 +91,7 @@ def test_what_a_test_connection_makes_says_so(run, connect, path, key, environme
 
 def test_metadata_goes_along_with_beneficiary_and_message(run, sandbox):
     run(CHECKOUT, metadata={"cost_center": "4711"}, beneficiary_name="Zoë & Söhne <b>")
-    assert json.loads(sent(sandbox, CHECKOUT)[0]["body"])["metadata"] == {
+    assert json.loads(asked(sandbox, CHECKOUT)[0]["body"])["metadata"] == {
         "cost_center": "4711",
         "beneficiary_name": "Zoë & Söhne <b>",
         "retirement_message": "Cloud emissions of July 2026",
@@ -181,7 +177,7 @@ def test_bad_input_fails_without_a_retry_before_anything_is_sent(run, sandbox, p
     with pytest.raises(AirflowFailException, match=rf"{field} .*\. \w+") as refused:
         run(path, **{field: value})
     assert len(str(refused.value)) < 600
-    assert sent(sandbox, path) == []
+    assert asked(sandbox, path) == []
 
 
 def test_where_nobody_says_airflow_s_address_it_is_taken_for_local_and_the_log_says_whom_that_serves(
@@ -224,8 +220,8 @@ def test_an_outage_leaves_the_task_to_its_retries(run, sandbox, clock, path, fau
     with pytest.raises(CarbonmarkError) as failed:
         run(path)
     assert not isinstance(failed.value, AirflowFailException)
-    assert len(sent(sandbox, path)) == 4
-    assert len({each["idempotency_key"] for each in sent(sandbox, path)}) == 1
+    assert len(asked(sandbox, path)) == 4
+    assert len({each["idempotency_key"] for each in asked(sandbox, path)}) == 1
 
 
 @pytest.mark.parametrize(

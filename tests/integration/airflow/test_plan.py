@@ -15,12 +15,11 @@ from airflow.providers.common.compat.sdk import (
 from sqlalchemy import create_engine, inspect
 
 from airflow_provider_carbonmark.emissions import EmissionsColumns, Scope, emissions_of_month
-from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.ledger.values import Origin, Part
 from airflow_provider_carbonmark.planning import Limits, ListingFilter
 from tests.integration.airflow.model import DAG_ID, MONTH, declined, stated
-from tests.integration.airflow.parts import each_database
+from tests.integration.airflow.parts import asked, each_database
 
 BOTH = [stated("1.234", "api"), stated("0.5", "web")]
 
@@ -90,17 +89,10 @@ def test_an_entity_that_is_not_stated_any_more_is_told_and_left_as_it_is(
     assert preview or second.run("bought") == []
 
 
-def test_emissions_may_come_from_a_function_of_the_context(dag_run, ledger):
-    def emissions(context):
-        assert context["ti"].dag_id == DAG_ID
-        yield entity_emissions("web", MONTH, Decimal("1.5"))
-
-    (line,) = dag_run.plan(emissions)
-    assert line["quantity_tonnes"] == "1.5"
-
-
 @each_database
-def test_where_emissions_are_from_ends_in_the_ledger(dag_run, second, ledger, tmp_path):
+def test_emissions_may_come_from_a_function_and_where_they_are_from_ends_in_the_ledger(
+    dag_run, second, ledger, tmp_path
+):
     columns = EmissionsColumns(
         period="month",
         entity="site",
@@ -112,8 +104,13 @@ def test_where_emissions_are_from_ends_in_the_ledger(dag_run, second, ledger, tm
     )
     file = tmp_path / "meters.csv"
     file.write_text(f"month,site,direct,power,model\n{MONTH},web,1000,234.5,v2\n{MONTH},web,1,1,v1\n")
+
+    def emissions(context):
+        assert context["ti"].dag_id == DAG_ID
+        yield from emissions_of_month(file, columns, MONTH)
+
     for run in (dag_run, second):
-        run.plan(lambda context: emissions_of_month(file, columns, MONTH))
+        run.plan(emissions)
     (line,) = ledger.lines()
     parts = Part("direct", "1", "", Decimal(1)), Part("power", "2", "market-based", Decimal("0.2345"))
     assert (line.emitted_tonnes, line.origin) == (Decimal("1.2345"), Origin("Meters", "v2", parts))
@@ -280,16 +277,6 @@ def test_a_preview_says_what_would_be_planned_and_writes_nothing(
 # --- other runs
 
 
-def test_what_a_dead_run_left_without_a_link_is_planned_anew(dag_run, second, ledger):
-    (old,) = dag_run.plan()
-    dag_run.end()
-    (new,) = second.plan()
-    assert (ledger.purchase(old["purchase"]).state, new["state"]) == (State.FAILED, "planned")
-    dag_run.go_on()
-    with pytest.raises(AirflowSkipException, match="is failed: Its run ended"):
-        dag_run.link()
-
-
 def test_a_run_that_is_queued_or_running_is_left_its_purchases_and_one_that_is_gone_is_over(
     dag_run, second, airflow
 ):
@@ -341,10 +328,6 @@ def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sand
 # --- what the market says of projects
 
 
-def asked_about(sandbox):
-    return [each for each in sandbox.state.requests if each["path"] == "/carbonProjects"]
-
-
 def test_what_the_market_says_of_the_projects_is_kept_and_stands_in_no_plans_way(dag_run, ledger, sandbox):
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
     (first,) = dag_run.plan()
@@ -362,11 +345,11 @@ def test_a_filter_of_projects_asks_the_market_once_and_the_ledger_from_then_on(
     filters = ListingFilter(countries=["india"], excluded_categories=["Energy Efficiency"])
     assert dag_run.plan(filters=filters, preview=True) == []
     told = logged()
-    assert len(asked_about(sandbox)) == 1
+    assert len(asked(sandbox, "/carbonProjects")) == 1
     (line,) = dag_run.plan(filters=filters)
     (project,) = ledger.projects([line["project_id"]])
     assert (project.country, project.methodologies[0].category) == ("India", "Renewable Energy")
-    assert len(asked_about(sandbox)) == 2
+    assert len(asked(sandbox, "/carbonProjects")) == 2
     sandbox.state.change_switches(faults=[{"kind": "error", "path": "/carbonProjects"}])
     assert len(second.plan("2.5", filters=filters)) == 1
     assert (

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
-import time_machine
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.facts.retirements import learn_of_retirements
 from airflow_provider_carbonmark.ledger import Ledger
-from airflow_provider_carbonmark.ledger.names import Run, Task
 from airflow_provider_carbonmark.operators import housekeeping
 from airflow_provider_carbonmark.sandbox import api
 from airflow_provider_carbonmark.sandbox.world import records
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
-from tests.integration.airflow.model import Worker
-from tests.integration.airflow.parts import make_context
+from tests.integration.airflow.parts import asked, make_context
 
-API = "/retirements/137-"
-
-
-@pytest.fixture
-def review(airflow):
-    """Return a function that does the housekeeping, so many days from now."""
-
-    def review(days: float = 0) -> None:
-        task = Task(Run("carbonmark_housekeeping", f"day {days}"), "review", -1)
-        worker = Worker(task, lambda name, *rest: getattr(airflow, name)(*rest))
-        with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=False):
-            worker.run(housekeeping.CarbonmarkHousekeepingOperator(task_id="review"))
-
-    return review
-
-
-def asked(sandbox):
-    """Return how often the market was asked about retirements."""
-    return sum(each["path"].startswith("/retirements") for each in sandbox.state.requests)
+RETIREMENTS = "/retirements"
+API = f"{RETIREMENTS}/137-"
 
 
 @pytest.mark.parametrize("proof", ["view_retirement_url", "transaction_hash", "on_chain_explorer_url"])
@@ -85,7 +63,7 @@ def test_serial_numbers_that_come_late_are_asked_for_for_a_month(
         review(29)
         sandbox.state.requests.clear()
         review(31)
-        assert asked(sandbox) == 0
+        assert asked(sandbox, RETIREMENTS) == []
     assert [facts.serial_numbers for facts in ledger.retirements(numbers)] == [(), ()]
     monkeypatch.setattr(housekeeping, "RETIREMENTS_A_DAY", 1)
     for known in (1, 2):
@@ -113,7 +91,7 @@ def test_a_rehearsal_has_no_facts(dag_run, buyer, ledger, sandbox, review, conne
     dag_run.run("retirement", allow_test_mode=True)
     assert dag_run.run("record")["state"] == "retired"
     review()
-    assert asked(sandbox) == 0
+    assert asked(sandbox, RETIREMENTS) == []
 
 
 @pytest.mark.parametrize("proof", ["view_retirement_url", "transaction_hash"])
@@ -142,5 +120,5 @@ def test_a_market_that_is_out_of_reach_is_asked_once(retire, ledger, sandbox, lo
     assert len(numbers) == 3
     sandbox.state.requests.clear()
     learn_of_retirements(ledger, CarbonmarkHook(), numbers)
-    assert asked(sandbox) == 1
+    assert len(asked(sandbox, RETIREMENTS)) == 1
     assert "Not asked for the retirement of 2 purchases" in logged()

@@ -15,13 +15,10 @@ from tests.integration.airflow.points import Killed
 
 
 @pytest.fixture
-def link(dag_run):
+def link(dag_run, parked):
     """The link of the first run, which ends without anybody having paid."""
-    dag_run.plan()
-    checkout = dag_run.link()
-    dag_run.park()
     dag_run.end()
-    return checkout
+    return parked
 
 
 def finish(run, index=0):

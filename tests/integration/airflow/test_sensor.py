@@ -18,9 +18,9 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD, SOMETHING_ELSE_CARD
 from tests.integration.airflow.parts import START, make_context, polls, wait
+from tests.integration.conftest import KEY
 
 STUCK, NO_PROOF, PLACEHOLDER = "4000000000001026", "4000000000001034", "4000000000001042"
 SANDBOX_KEY = "cm_api_sandbox_1"

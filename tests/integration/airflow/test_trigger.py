@@ -17,8 +17,8 @@ from airflow_provider_carbonmark.hooks import shared_client as module
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.shared_client import shared_client
 from airflow_provider_carbonmark.triggers.carbonmark import CarbonmarkRetirementTrigger
-from tests.integration.airflow.conftest import KEY
 from tests.integration.airflow.parts import START, fire, polls, stored
+from tests.integration.conftest import KEY
 
 STUCK = "4000000000001026"
 
@@ -195,17 +195,6 @@ async def test_waits_on_other_connections_have_clients_of_their_own(
     await fire_all([make_trigger(payment_id), other])
     assert sorted(reads) == ["carbonmark_default", "second"]
     assert [client.closed for client in clients] == [1, 1]
-
-
-async def test_the_last_wait_closes_the_client_and_the_next_reads_the_connection_again(
-    sandbox, clock, buy, clients, reads
-):
-    sandbox.state.change_switches(retirement_seconds=0)
-    _, payment_id = buy()
-    await fire(make_trigger(payment_id))
-    assert clients[0].closed == 1
-    await fire(make_trigger(payment_id))
-    assert len(reads) == len(clients) == 2
 
 
 async def test_waits_that_are_cancelled_close_the_client_too(sandbox, clock, buy, clients, monkeypatch):

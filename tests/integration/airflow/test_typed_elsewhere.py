@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_carbonmark.hooks import api_server
 from airflow_provider_carbonmark.ledger.names import Source
 from airflow_provider_carbonmark.operators.payment import PAID
-from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD, DagRun, answer, stated
+from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD, DagRun, answer, stated, states
 from tests.integration.airflow.parts import sqlite_only
 
 pytestmark = sqlite_only
@@ -36,10 +36,6 @@ def october(dag_run, airflow, connect, sandbox, buyer, monkeypatch):
         return october, payment_id
 
     return october
-
-
-def states(ledger):
-    return [line.state.value for line in ledger.lines()]
 
 
 HOW = pytest.mark.parametrize(

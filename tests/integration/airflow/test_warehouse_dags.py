@@ -149,12 +149,6 @@ def test_no_rows_are_no_offset_of_zero_but_an_error_that_says_where_and_what_to_
 @DATES
 @pytest.mark.parametrize("amount", ["VARCHAR(20)"])
 class TestAmountsAsText:
-    def test_numbers_are_added_up(self, month_dag: ModuleType) -> None:
-        assert emissions_of(month_dag, month="2025-01") == {
-            ("a", "2025-01"): "0.250",
-            ("b", "2025-01"): "0.001",
-        }
-
     @pytest.mark.parametrize("faulty", ["1,234.5", "1.2.3", "nan", "-", "1e"])
     def test_what_is_no_number_is_found_and_shown(
         self, month_dag: ModuleType, warehouse: Engine, faulty: str

@@ -12,8 +12,6 @@ from multiprocessing.process import BaseProcess
 from random import Random
 from typing import Any
 
-import httpx
-
 from airflow_provider_carbonmark.ledger import purchase
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
 from tests.integration.airflow.disturbed.worker import AWAITING, FAILED, RETRY, SKIPPED, SUCCESS, Order, run
@@ -26,6 +24,7 @@ from tests.integration.airflow.model import (
     SOMETHING_ELSE_CARD,
     Airflow,
     answer,
+    charge,
     stated,
 )
 
@@ -215,7 +214,7 @@ class Deployment:
         if name == "over":
             self._over(slot, *arguments)
             return True
-        reply = getattr(self.airflow, name)(*arguments)
+        reply = self.airflow.serve(name, *arguments)
         # One that is killed while it waits: the next look at its pipe says so.
         with suppress(BrokenPipeError, ConnectionResetError):
             slot.pipe.send(reply)
@@ -346,8 +345,7 @@ class Deployment:
     def _pay(self, url: str, card: str) -> str | None:
         """Pay a link, once; None when there is nothing left to sell."""
         if url not in self.paid:
-            form = {"card_number": card, "expiry": "12 / 34", "cvc": "123"}
-            page = httpx.post(url, data=form, timeout=60)
+            page = charge(url, card)
             if page.status_code == 409:
                 return None
             assert page.status_code == 303, page.text

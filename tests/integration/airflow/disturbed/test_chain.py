@@ -6,12 +6,12 @@ Purchases are made one after the other while something happens to each of their 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -32,24 +32,29 @@ MANY = 60
 PARKED, SKIPPED = "parked", "skipped"
 
 
-class Disturbed(Protocol):
+class Disturbed(ABC):
     """
     Runs tasks of a run so that something happens to each at the point of a number.
 
     :ivar disturbed_at: where it happened, by task and point.
     """
 
-    disturbed_at: list[str]
+    def __init__(self, run: DagRun, number: int) -> None:
+        self.run = run
+        self.number = number
+        self.disturbed_at: list[str] = []
 
+    @abstractmethod
     def __call__(self, task_id: str, index: int = 0, **arguments: Any) -> Any:
         """Run a task, whatever happens to it, and return its result."""
 
+    @abstractmethod
     def park(self, index: int) -> None:
         """Run the task that awaits the payment, which parks."""
 
 
 def buy_each(
-    disturb: Callable[[DagRun, int], Disturbed],
+    disturb: type[Disturbed],
     dag_run: DagRun,
     ledger: Ledger,
     buyer: Buyer,
@@ -58,7 +63,7 @@ def buy_each(
     """
     Plan purchases, and make one after the other until nothing happens to any of its tasks; each is bought once, and no other.
 
-    :param disturb: gives what runs the tasks of a purchase, for the point of a number.
+    :param disturb: what runs the tasks of a purchase.
     :return: how many were bought, and how often something happened where.
     """
     dag_run.plan([stated(EACH, f"e{number:02}") for number in range(MANY)])
@@ -87,16 +92,10 @@ def buy_each(
     return bought, seen
 
 
-class Mortal:
-    """Runs tasks of a run so that each first try dies at the point of a number."""
+class Mortal(Disturbed):
+    """Each first try dies there."""
 
-    def __init__(self, run: DagRun, number: int) -> None:
-        self.run = run
-        self.number = number
-        self.disturbed_at: list[str] = []
-
-    def __call__(self, task_id: str, index: int = 0, **arguments):
-        """Run a task until it gets through, and return its result."""
+    def __call__(self, task_id: str, index: int = 0, **arguments: Any) -> Any:
         self.run.reach = kill = KillAt(self.number)
         try:
             return self.run.run(task_id, index, **arguments)
@@ -112,16 +111,10 @@ class Mortal:
             self("payment", index)
 
 
-class Overtaken:
-    """Runs tasks of a run so that another try overtakes each at the point of a number."""
+class Overtaken(Disturbed):
+    """Another try overtakes each there; both come to the same, which may be that they park or are skipped."""
 
-    def __init__(self, run, number):
-        self.run = run
-        self.number = number
-        self.disturbed_at = []
-
-    def __call__(self, task_id, index=0, **arguments):
-        """Run two tries of a task, and return what both of them come to."""
+    def __call__(self, task_id: str, index: int = 0, **arguments: Any) -> Any:
         ends = []
 
         def overtake():
@@ -144,7 +137,7 @@ class Overtaken:
         except AirflowSkipException:
             return SKIPPED
 
-    def park(self, index):
+    def park(self, index: int) -> None:
         assert self("payment", index) == PARKED
 
 

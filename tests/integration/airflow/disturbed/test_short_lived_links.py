@@ -6,7 +6,6 @@ import random
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import time_machine
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -17,7 +16,7 @@ from airflow_provider_carbonmark.hooks.payment_check import take_payment
 from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
 from airflow_provider_carbonmark.ledger.purchase import Payment
 from airflow_provider_carbonmark.operators.payment import DECLINE, NEW_LINK, PAID, PARKING
-from tests.integration.airflow.model import GOOD_CARD, DagRun, answer, stated
+from tests.integration.airflow.model import DagRun, answer, charge, stated
 from tests.integration.airflow.parts import START
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ class People:
         """Pay at one of the links, the current one mostly; and come back, or not."""
         links = [link for link in self.ledger.links(self.ids[index]) if link.made_at]
         link = links[-1] if self.chance.random() < 0.8 else self.chance.choice(links)
-        form = {"card_number": GOOD_CARD, "expiry": "12 / 34", "cvc": "123"}
-        page = httpx.post(link.url or "", data=form)
+        page = charge(link.url or "")
         if page.status_code != 303:
             return
         payment = page.headers["location"].rpartition("/")[2]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -21,7 +20,6 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
-from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.integration.ledger import parts as planning
 from tests.integration.web.buyers.parts import (
     DAG_ID,
@@ -35,20 +33,15 @@ from tests.integration.web.buyers.parts import (
 )
 from tests.integration.web.serving import serving
 
-KEY = "cm_api_11111111-2222-3333-4444-555555555555"
-
-
-@pytest.fixture(scope="session")
-def _sandbox() -> Iterator[SandboxServer]:
-    with SandboxServer(retirement_seconds=0) as server:
-        yield server
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox import SandboxServer
 
 
 @pytest.fixture
-def sandbox(_sandbox: SandboxServer) -> SandboxServer:
-    """The sandbox, with nothing in its memory."""
-    _sandbox.state.reset()
-    return _sandbox
+def sandbox(sandbox: SandboxServer) -> SandboxServer:
+    """A sandbox that retires at once."""
+    sandbox.state.change_switches(retirement_seconds=0)
+    return sandbox
 
 
 class ApiServer:
@@ -81,25 +74,6 @@ def _api_server(database: None) -> Iterator[ApiServer]:
 def api_server(_api_server: ApiServer) -> ApiServer:
     _api_server.app = buyers.create_app(PATIENT)
     return _api_server
-
-
-@pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer) -> Callable[..., None]:
-    """Return a function that writes a connection; the default one is there already."""
-
-    def connect(
-        conn_id: str = "carbonmark_default", key: str = KEY, host: str | None = None, **extra: Any
-    ) -> None:
-        fields = {
-            "conn_type": "carbonmark",
-            "host": host or sandbox.url,
-            "password": key,
-            "extra": {"market_url": sandbox.url, "environment": "production", **extra},
-        }
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
-
-    connect()
-    return connect
 
 
 @pytest.fixture

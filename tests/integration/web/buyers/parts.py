@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import time
 import uuid
@@ -106,6 +107,19 @@ def comes(look: Callable[[], T | None]) -> T:
         assert time.monotonic() < end
         time.sleep(0.05)
     return found
+
+
+def send_raw(
+    url: str, method: str = "GET", body: bytes | str | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], str]:
+    """Send just what is said, whoever would tidy it up, and return status, headers and text of the answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.request(method, url.partition(parts.netloc)[2].partition("#")[0], body, headers or {})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
 
 
 def errors(caplog: Any) -> list[str]:

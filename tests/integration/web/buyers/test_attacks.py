@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
 from airflow_provider_carbonmark.hooks.return_url import Token, pay_path, sign
-from tests.integration.web.buyers.conftest import KEY
+from tests.integration.conftest import KEY
 from tests.integration.web.buyers.parts import (
     PAID_PAGE,
     PATIENT,
@@ -21,6 +20,7 @@ from tests.integration.web.buyers.parts import (
     costing_a_hash,
     everything,
     id_of,
+    send_raw,
 )
 from tests.integration.web.serving import policy, title
 
@@ -74,17 +74,6 @@ def token_for(made, **changes) -> str:
 
 
 @pytest.mark.usefixtures("untouched")
-def test_altered_and_truncated_tokens(paid, refused):
-    base, token, payment_id = paid
-    random.seed(7)
-    for _ in range(200):
-        place = random.randrange(len(token))
-        wrong = random.choice("ABCabc019-_.".replace(token[place], ""))
-        refused(f"{base}/{token[:place]}{wrong}{token[place + 1 :]}/{payment_id}")
-        refused(f"{base}/{token[: place + 1][:-1] or 'x'}/{payment_id}")
-
-
-@pytest.mark.usefixtures("untouched")
 def test_forged_tokens(paid, link, refused):
     base, token, payment_id = paid
     mine = Token(link.number, 1, "carbonmark_default")
@@ -98,7 +87,7 @@ def test_forged_tokens(paid, link, refused):
 @pytest.mark.usefixtures("untouched")
 def test_a_token_of_ours_for_a_link_that_was_never_made(paid, link, refused, connect):
     base, _, payment_id = paid
-    connect("other")
+    connect(conn_id="other")
     for wrong in ({"conn_id": "other"}, {"conn_id": ""}, {"link": 2}, {"link": 0}, {"purchase": 1}):
         refused(f"{base}/{token_for(link, **wrong)}/{payment_id}")
 
@@ -153,7 +142,7 @@ def test_payment_ids_with_tricks(paid, sandbox):
     base, token, _ = paid
     asked = len(sandbox.state.requests)
     for trick in TRICKS:
-        status, headers, body = raw(f"{base}/{token}/{quote(trick, safe=SAFE)}")
+        status, headers, body = send_raw(f"{base}/{token}/{quote(trick, safe=SAFE)}")
         assert status in (404, 400), trick  # 400: too long for the HTTP server itself
         # A line break matches no address, so the request never reaches the app.
         if status == 404 and "%0a" not in trick:
@@ -167,24 +156,12 @@ def test_payment_ids_with_tricks(paid, sandbox):
 SAFE = "%/?#@:+&=$"
 
 
-def raw(url: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
-    """Send a request whose path nobody tidies up."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
-    connection.putrequest(method, url.partition(parts.netloc)[2].partition("#")[0])
-    connection.endheaders()
-    answer = connection.getresponse()
-    body = answer.read().decode()
-    connection.close()
-    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
-
-
 @pytest.mark.usefixtures("untouched")
 def test_other_methods_and_looking_ahead_do_nothing(paid, buyer, sandbox):
     url = "/".join(paid)
     asked = len(sandbox.state.requests)
     for method in ("HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"):
-        status, headers, body = raw(url, method)
+        status, headers, body = send_raw(url, method)
         assert status == 405, method
         assert method != "HEAD" or body == ""
         assert headers["cache-control"] == "no-store"

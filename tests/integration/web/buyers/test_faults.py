@@ -28,19 +28,42 @@ NOWHERE = "http://127.0.0.1:9"
 # --- Carbonmark can't be asked
 
 
-@pytest.mark.parametrize("trouble", [{"status": 503}, {"status": 401}, {"kind": "html"}], ids=str)
-def test_what_can_not_be_checked_is_recorded_and_passed_on(link, buyer, sandbox, trouble):
+ERROR = {"kind": "error", "path": "/payments"}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (None, None),
+        ({"timeout": "never"}, None),
+        ({"host": NOWHERE}, None),
+        ({}, ERROR | {"status": 503}),
+        ({}, ERROR | {"status": 401}),
+        ({}, ERROR | {"kind": "html"}),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_checked_is_recorded_and_passed_on_and_the_next_look_verifies_it(
+    link, buyer, connect, sandbox, monkeypatch, change, fault
+):
     waiting = WaitingTask(link).ask().park()
     url = buyer.pay(link)
-    fault = {"kind": "error", "path": "/payments"} | trouble
-    sandbox.state.change_switches(faults=[fault])
-    page = buyer.go(url)
-    assert title(page) == UNCHECKED
-    assert "has been noted" in page.text
-    assert "refresh" not in page.headers
+    if change is None:
+        monkeypatch.delenv("AIRFLOW_CONN_CARBONMARK_DEFAULT")
+    else:
+        connect(**change)
+    sandbox.state.change_switches(faults=[fault] if fault else [])
+    for page in (buyer.go(url), buyer.go(url)):
+        assert title(page) == UNCHECKED
+        assert "has been noted" in page.text
+        assert "refresh" not in page.headers
     assert link.brought == {id_of(url): False}
     assert link.purchase.state is State.LINK_MADE
     assert waiting.answered_with == id_of(url)
+    connect()
+    sandbox.state.change_switches(faults=[])
+    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID_PAGE, ALREADY]
+    assert link.brought == {id_of(url): True}
 
 
 def test_an_unverified_payment_gives_way_to_a_verified_one(link, buyer, connect):

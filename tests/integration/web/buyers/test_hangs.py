@@ -112,10 +112,13 @@ def test_a_payment_that_was_brought_in_time_is_recorded_and_told_though_the_page
     assert waiting.is_answered().form == {"payment_id": id_of(url)}
 
 
-def test_airflow_that_hangs_while_somebody_is_woken_holds_up_no_buyer(link, buyer, monkeypatch, gate, soon):
+@pytest.mark.parametrize(("module", "step"), [(waking, "_answer"), (desk, "_waiting")])
+def test_what_hangs_while_somebody_is_woken_holds_up_no_buyer_and_they_are_woken_after_it(
+    link, buyer, monkeypatch, gate, soon, module, step
+):
     waiting = WaitingTask(link).ask().park()
     url = buyer.pay(link)
-    monkeypatch.setattr(waking, "_answer", gate.close(waking._answer))
+    monkeypatch.setattr(module, step, gate.close(getattr(module, step)))
     page = soon(url)
     assert title(page) == PAID_PAGE
     assert "goes on the next time it runs" in page.text
@@ -125,17 +128,8 @@ def test_airflow_that_hangs_while_somebody_is_woken_holds_up_no_buyer(link, buye
     assert waiting.is_answered().form == {"payment_id": id_of(url)}
 
 
-def test_who_waits_is_woken_though_the_page_did_not_wait_for_that(link, buyer, monkeypatch, gate, soon):
-    waiting = WaitingTask(link).ask().park()
-    url = buyer.pay(link)
-    monkeypatch.setattr(desk, "_waiting", gate.close(desk._waiting))
-    assert "goes on the next time it runs" in soon(url).text
-    gate.open()
-    assert waiting.is_answered().form == {"payment_id": id_of(url)}
-
-
 def test_buyers_whose_checks_hang_keep_no_others_out(make_link, buyer, connect, monkeypatch, gate, soon):
-    connect("slow")
+    connect(conn_id="slow")
     slow, other = make_link(carbonmark_conn_id="slow"), make_link(run_id="other")
     base = buyer.pay(slow).rpartition("/")[0]
     monkeypatch.setattr(

@@ -12,9 +12,8 @@ from airflow.models.connection import Connection
 from airflow.utils.session import create_session
 
 from airflow_provider_carbonmark.ledger.names import Run, Source, State
-from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
+from tests.integration.conftest import KEY
 from tests.integration.ledger import parts as planning
-from tests.integration.web.buyers.conftest import KEY
 from tests.integration.web.buyers.parts import (
     ALREADY,
     CANCELLED,
@@ -22,11 +21,8 @@ from tests.integration.web.buyers.parts import (
     PAID_PAGE,
     PARKED,
     RUN_ID,
-    UNCHECKED,
     UNKNOWN,
-    Link,
     WaitingTask,
-    context_of,
     errors,
     forget_all,
     id_of,
@@ -132,7 +128,7 @@ def test_a_changed_api_key_turns_no_buyer_away(link, buyer, connect):
 
 
 def test_the_connection_may_come_from_the_database(make_link, buyer, connect, monkeypatch, sandbox):
-    connect("in_database")
+    connect(conn_id="in_database")
     link = make_link(carbonmark_conn_id="in_database")
     url = buyer.pay(link)
     monkeypatch.delenv("AIRFLOW_CONN_IN_DATABASE")
@@ -145,28 +141,6 @@ def test_the_connection_may_come_from_the_database(make_link, buyer, connect, mo
     finally:
         with create_session(scoped=False) as session:
             session.delete(session.query(Connection).filter_by(conn_id="in_database").one())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [None, {"timeout": "never"}, {"host": "http://127.0.0.1:9"}],
-    ids=["gone", "unreadable", "to nowhere"],
-)
-def test_a_connection_that_cannot_be_used_loses_no_payment_and_the_next_look_verifies_it(
-    link, buyer, connect, monkeypatch, change
-):
-    url = buyer.pay(link)
-    if change:
-        connect(**change)
-    else:
-        monkeypatch.delenv("AIRFLOW_CONN_CARBONMARK_DEFAULT")
-    for page in (buyer.go(url), buyer.go(url)):
-        assert title(page) == UNCHECKED
-        assert "has been noted" in page.text
-    assert link.brought == {id_of(url): False}
-    connect()
-    assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID_PAGE, ALREADY]
-    assert link.brought == {id_of(url): True}
 
 
 def test_days_are_counted_from_when_the_link_was_asked_for(link, buyer, monkeypatch, caplog):
@@ -213,16 +187,8 @@ def test_a_rehearsal_is_recorded_though_its_retirement_is_the_placeholder(make_l
     assert waiting.answered_with == payment_id
 
 
-@pytest.fixture
-def planned(ledger, make_link, listing):
-    """The link of a planned purchase; its run is this test's usual one."""
-    line = planning.line(tonnes="1.234", asset_price_source_id=listing)
-    (purchase,) = planning.plan(ledger, planning.buying(line), run=Run(DAG_ID, RUN_ID))
-    operator = CarbonmarkCheckoutPurchaseOperator(task_id="checkout", purchase=purchase.to_json())
-    return Link(operator.execute(context_of()), ledger)
-
-
-def test_a_link_that_is_paid_after_it_was_declined_covers_its_tonnes_again(planned, buyer, caplog):
+def test_a_link_that_is_paid_after_it_was_declined_covers_its_tonnes_again(follow, buyer, caplog):
+    planned = follow()
     planned.ledger.declined(planned.number, Run(DAG_ID, RUN_ID), "too dear", now=planning.NOW)
     assert "href" not in buyer.leave(planned).text
     payment_id, page = buyer.come_back(planned)

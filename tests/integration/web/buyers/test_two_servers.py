@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +16,18 @@ from tests.integration.web.serving import title
 
 ROOT = Path(__file__).parents[4]
 SERVER = """
-import asyncio, warnings
+import sys, warnings
 warnings.simplefilter("ignore")
-import uvicorn
 from airflow.api_fastapi.app import create_auth_manager
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from airflow_provider_carbonmark.hooks.return_url import PREFIX
 from tests.integration.web.buyers.parts import PATIENT, buyers
+from tests.integration.web.serving import serving
 create_auth_manager()
-app = Starlette(routes=[Mount(PREFIX, buyers.create_app(PATIENT))])
-server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
-async def main():
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    print("PORT", server.servers[0].sockets[0].getsockname()[1], flush=True)
-    await serving
-asyncio.run(main())
+with serving(Starlette(routes=[Mount(PREFIX, buyers.create_app(PATIENT))])) as url:
+    print("SERVES", url, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -42,24 +35,20 @@ asyncio.run(main())
 def two_servers(link):
     servers = [
         subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=dict(os.environ), cwd=ROOT
+            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         for _ in range(2)
     ]
     try:
-        yield [f"http://127.0.0.1:{port_of(server)}" for server in servers]
+        yield [url_of(server) for server in servers]
     finally:
         for server in servers:
-            server.terminate()
-            server.wait()
-            server.stdout.close()
+            server.kill()
+            server.communicate()
 
 
-def port_of(server) -> int:
-    for line in server.stdout:
-        if line.startswith("PORT "):
-            return int(line.split()[1])
-    raise AssertionError("a server didn't start")
+def url_of(server) -> str:
+    return next(line.split()[1] for line in server.stdout if line.startswith("SERVES "))
 
 
 def test_two_servers_record_one_payment(make_link, buyer, two_servers, api_server):
