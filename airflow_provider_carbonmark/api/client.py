@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Answer, out_of_time
 from airflow_provider_carbonmark.api.calls import Calls, Exchange
-from airflow_provider_carbonmark.api.deadline import hold_to_deadlines, start_request
+from airflow_provider_carbonmark.api.deadline import Deadline, hold_to
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, InvalidInputError
 from airflow_provider_carbonmark.api.inputs import parse_url
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
@@ -139,9 +139,10 @@ class CarbonmarkClient:
     def __init__(self, settings: ClientSettings, *, retries: RetryPolicy = DEFAULT_RETRIES) -> None:
         self._calls = _calls(settings, retries)
         self._timeout = settings.timeout
+        self._deadline = Deadline()
         with _environment():
             self._http = httpx.Client(limits=_LIMITS, follow_redirects=False, timeout=settings.timeout)
-        hold_to_deadlines(self._http)
+        hold_to(self._deadline, self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +180,7 @@ class CarbonmarkClient:
     def _send(self, request: httpx.Request) -> Answer | CarbonmarkError:
         body = bytearray()
         try:
-            start_request(self._timeout)
+            self._deadline.start(self._timeout)
             response = self._http.send(request, stream=True)
             try:
                 for part in response.iter_raw():

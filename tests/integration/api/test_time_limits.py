@@ -9,10 +9,11 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+import httpcore
 import pytest
 
 from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
-from airflow_provider_carbonmark.api.deadline import seconds_left, start_request
+from airflow_provider_carbonmark.api.deadline import Deadline
 from airflow_provider_carbonmark.api.errors import NotFoundError, TransportError
 from airflow_provider_carbonmark.hooks.payment_check import Finding, check_payment
 from tests.integration.api.conftest import ONE_CLIENT
@@ -78,6 +79,35 @@ def test_a_tls_handshake_that_never_ends_is_ended(call, trickle, rest):
     is_ended(call, trickle(HANDSHAKE, rest).replace("http:", "https:"))
 
 
+@ONE_CLIENT
+@pytest.mark.parametrize("is_open", [False, True], ids=["in its handshake", "in its answer"])
+def test_tls_of_another_context_is_ended(call, servers, certificate, monkeypatch, is_open):
+    """As with truststore, where it is put into the place of all contexts: sockets are then made by one that nobody sees."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    wrap_socket = ssl.SSLContext.wrap_socket
+
+    def wrap_elsewhere(asked, sock, **arguments):
+        hidden = asked if asked is context else ssl.create_default_context(cafile=certificate[0])
+        return wrap_socket(hidden, sock, **arguments)
+
+    def serve(connection):
+        if is_open:
+            connection = context.wrap_socket(connection, server_side=True)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        # Not for ever, or nothing would end this test where it fails.
+        for _ in range(100):
+            if is_open:
+                connection.sendall(b" ")
+            if servers.ended.wait(PAUSE):
+                break
+        connection.close()
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap_elsewhere)
+    is_ended(call, f"https://127.0.0.1:{servers.start(serve)}")
+
+
 def test_a_host_that_never_accepts_is_ended(call, servers):
     is_ended(call, f"http://127.0.0.1:{servers.never_connect()}")
 
@@ -111,11 +141,12 @@ def test_each_attempt_has_the_whole_limit(call, servers):
 
 
 def test_threads_that_share_a_client_have_a_limit_each():
-    start_request(5.0)
-    other = threading.Thread(target=start_request, args=(500.0,))
+    deadline = Deadline()
+    deadline.start(5.0)
+    other = threading.Thread(target=deadline.start, args=(500.0,))
     other.start()
     other.join()
-    assert seconds_left() <= 5.0
+    assert deadline.left(httpcore.ReadTimeout) <= 5.0
 
 
 def test_an_address_that_says_nothing_leaves_time_for_the_next_one(call, servers, sandbox, monkeypatch):
