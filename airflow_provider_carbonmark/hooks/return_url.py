@@ -163,9 +163,8 @@ def read(text: str, key: bytes) -> Token:
 
 def read_pay(text: str, key: bytes) -> int:
     """
-    Return which purchase a pay address is for, once its signature is checked.
+    Return which purchase a pay address is for, once its signature is checked; otherwise as :func:`read`.
 
-    :param text: the token, from anybody.
     :raises InvalidTokenError: whatever is wrong with it.
     """
     purchase = _payload(text, key, _PAY)
@@ -181,9 +180,8 @@ def sign_text(task: Task, text: str, key: bytes) -> str:
 
 def read_text(signed: str, key: bytes) -> tuple[str, str]:
     """
-    Return which task asks people something, by its key, and what.
+    Return which task asks people something, by its key, and what; otherwise as :func:`read`.
 
-    :param signed: from anybody.
     :raises InvalidTokenError: whatever is wrong with it.
     """
     match _payload(signed, key, _TEXT, LONGEST_TEXT):

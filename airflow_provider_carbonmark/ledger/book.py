@@ -93,10 +93,7 @@ class Ledger(Purchases):
         """
         Write down what is to be bought, once, and take up what dead runs of the same DAG left open.
 
-        What a run closes is planned anew in the same transaction.
-
         :param make: works the plan out; called again when another planner was faster. What it raises passes, and nothing is written.
-        :param scope: who plans what.
         :return: the purchases that this run planned, whatever became of them, then those it took up. Planning again moves none of
             the first.
         :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either
@@ -131,7 +128,7 @@ class Ledger(Purchases):
         return self._read([], open_ends.settled_since, self._deployment, time)
 
     def waiting_since(self, ids: Collection[int]) -> dict[int, datetime]:
-        """Return since when purchases can be paid, by number."""
+        """Return since when purchases can be paid, by number: since their first links were made."""
         return self._read({}, open_ends.waiting_since, ids)
 
     def second_payments(self, *, month: str | None = None, year: int | None = None) -> list[SecondPayment]:
@@ -144,10 +141,8 @@ class Ledger(Purchases):
 
     def cancelled(self, since: datetime, until: datetime, months: tuple[str, str]) -> list[Cancellation]:
         """
-        Return what was cancelled, by when it was; no rehearsals.
+        Return what was cancelled from one time on and before another, by when it was; no rehearsals.
 
-        :param since: what was cancelled from then on,
-        :param until: and before that;
         :param months: and, whenever it was, what is for the emissions of the first to the last of these months, ``YYYY-MM``.
         """
         return self._read([], cancellations.cancelled, since, until, months)

@@ -79,11 +79,7 @@ class StatedMethodology(_Kind):
 
 
 class StatedStandard(_Stated):
-    """
-    A standard.
-
-    :param recognised: whether it is a recognised quality standard.
-    """
+    """A standard, and whether it is a recognised quality standard."""
 
     name: _Text | None = None
     recognised: bool | None = None
@@ -129,19 +125,13 @@ class DisclosureFacts(_Stated):
         return {_bare(id): kind for id, kind in self.methodologies.items()}
 
     def project(self, project_id: str | None) -> StatedProject:
-        """Return what is stated of a project."""
         return self.projects.get(project_id or "") or StatedProject()
 
     def standard(self, registry: str | None) -> StatedStandard:
-        """Return what is stated of a standard."""
         return self.standards.get(registry or "") or StatedStandard()
 
     def mechanism_of(self, project_id: str | None, methodologies: Collection[str]) -> Mechanism | None:
-        """
-        Say what a project's credits stand for; None where that is not stated of each of its methodologies.
-
-        :param methodologies: their ids.
-        """
+        """Say what a project's credits stand for; None where that is not stated of each of its methodologies, by their ids."""
         if stated := self.project(project_id).mechanism:
             return stated
         kinds = {kind.mechanism for kind in self._of(methodologies)}
@@ -168,10 +158,8 @@ def _bare(id: str) -> str:
 
 def parse_facts(text: str, name: str) -> DisclosureFacts:
     """
-    Read what a deployment states.
+    Read what a deployment states in a file: YAML, or JSON where its name says so.
 
-    :param text: YAML, or JSON where the name says so.
-    :param name: the file's, for errors.
     :raises InvalidInputError: when it is neither, or says anything that is not known here; names the file, the key and the value.
     """
     read = _json if name.endswith(".json") else _yaml

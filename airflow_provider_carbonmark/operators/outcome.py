@@ -61,7 +61,6 @@ def outcome_of(
     Work out what became of a run's tonnes.
 
     :param lines: all lines of its months, and of those it bought for.
-    :param run: the run.
     :param purchases: those that it carries on, and those that covered its tonnes when it planned.
     """
     by_key: dict[Key, list[PurchaseLine]] = defaultdict(list)

@@ -35,7 +35,6 @@ def default_body(
     """
     Return what a person needs to decide and to pay, as Markdown.
 
-    :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned.
     :param cost_usd: what it costs, USD; None where nobody asked.
     :param claimed_payment_id: the payment id that was entered before, without Carbonmark confirming it.
     """

@@ -19,11 +19,7 @@ _ZERO = Decimal(0)
 
 
 def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
-    """
-    Work out the figures of an entity and month.
-
-    :param lines: its rows in the order of their numbers: the last one holds what was stated last.
-    """
+    """Work out the figures of an entity and month from its rows in the order of their numbers: the last holds what was stated last."""
     retired, to_cover = tonnes_in(lines, State.RETIRED), to_offset(lines)
     covered = min(retired, to_cover)
     return Figures(

@@ -235,7 +235,6 @@ def in_states(states: Collection[State]) -> ColumnElement[bool]:
 
 
 def run_in(values: RowMapping, role: str = "") -> Run:
-    """Return the run that a row names."""
     return Run(*(values[f"{role}{name}"] for name in _RUN))
 
 

@@ -82,7 +82,6 @@ class Found:
     A purchase as the ledger has it.
 
     :param project: what the market says of its project; None where nothing is known.
-    :param links: its links, by number.
     :param brought: the payments that were brought for it, in the order that they came.
     """
 
