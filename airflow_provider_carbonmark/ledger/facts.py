@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import bare_methodology
 
 #: Whether credits stand for emissions that were avoided or reduced, for carbon that was taken out of the air, or for either.
 Mechanism: TypeAlias = Literal["reduction", "removal", "both"]
@@ -116,13 +117,13 @@ class DisclosureFacts(_Stated):
     def _each_methodology_once(self) -> Self:
         seen: dict[str, str] = {}
         for id in self.methodologies:
-            if (other := seen.setdefault(_bare(id), id)) != id:
+            if (other := seen.setdefault(bare_methodology(id), id)) != id:
                 raise ValueError(f"names one methodology twice, {other} and {id}: leave out one")
         return self
 
     @cached_property
     def _kinds(self) -> Mapping[str, StatedMethodology]:
-        return {_bare(id): kind for id, kind in self.methodologies.items()}
+        return {bare_methodology(id): kind for id, kind in self.methodologies.items()}
 
     def project(self, project_id: str | None) -> StatedProject:
         return self.projects.get(project_id or "") or StatedProject()
@@ -148,12 +149,7 @@ class DisclosureFacts(_Stated):
         return stated.sink or (sinks.pop() if len(sinks) == 1 else None)
 
     def _of(self, methodologies: Collection[str]) -> list[StatedMethodology]:
-        return [self._kinds.get(_bare(id)) or StatedMethodology() for id in methodologies]
-
-
-def _bare(id: str) -> str:
-    """Take away what makes no difference: the market has AMS-ID for AMS-I.D."""
-    return "".join(filter(str.isalnum, id.casefold()))
+        return [self._kinds.get(bare_methodology(id)) or StatedMethodology() for id in methodologies]
 
 
 def parse_facts(text: str, name: str) -> DisclosureFacts:
