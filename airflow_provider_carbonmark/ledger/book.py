@@ -93,7 +93,10 @@ class Ledger(Purchases):
         """
         Write down what is to be bought, once, and take up what dead runs of the same DAG left open.
 
+        What a run closes is planned anew in the same transaction.
+
         :param make: works the plan out; called again when another planner was faster. What it raises passes, and nothing is written.
+        :param scope: who plans what.
         :return: the purchases that this run planned, whatever became of them, then those it took up. Planning again moves none of
             the first.
         :raises LedgerError: when the run would have planned more than it can carry on, or others were faster 20 times: in either

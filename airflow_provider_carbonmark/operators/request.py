@@ -73,7 +73,6 @@ def body_again(body: str, word: str, checkout: Mapping[str, Any], *, is_authors:
 
 
 def payment_id_field() -> Param:
-    """Return the form's only field."""
     return Param(
         None,
         # A plain string would be mandatory, also for declining. seen (3.2.2): where nothing was entered, the form sends the whole field,

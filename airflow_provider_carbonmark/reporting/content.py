@@ -49,7 +49,6 @@ class Content:
 
     @cached_property
     def as_of(self) -> datetime | None:
-        """The latest time in the records; None where there are none."""
         return self.records.as_of
 
     @cached_property

@@ -79,7 +79,6 @@ class Brought:
 
     @property
     def why(self) -> str:
-        """Say what it is, for the log."""
         if self.meaning is Meaning.ANOTHERS:
             return (
                 f"{self.purchase} can't have payment {self.payment.payment_id!r}: it is that of purchase {self.other}, and one payment "

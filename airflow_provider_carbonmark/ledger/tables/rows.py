@@ -176,7 +176,6 @@ def change_purchase(
 
 
 def _share_cost(connection: Connection, purchase: Purchase, cost_usd: Decimal) -> None:
-    """Write down what each share costs now."""
     c = allocations.c
     one = update(allocations).where(
         c.purchase_id == purchase.id,
