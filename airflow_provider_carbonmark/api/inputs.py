@@ -166,6 +166,11 @@ def bare_source_id(source_id: str) -> str:
     return source_id.lower()
 
 
+def bare_methodology(id: str) -> str:
+    """Return what tells a methodology from others: the market has ``AMS-ID`` for ``AMS-I.D.`` (doc)."""
+    return "".join(filter(str.isalnum, id.casefold()))
+
+
 def parse_text(value: object, field: str, max_length: int) -> str:
     """
     Read a name or a message that ends up in a public record.

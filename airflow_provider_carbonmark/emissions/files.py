@@ -68,7 +68,6 @@ def open_table(source: Any, columns: EmissionsColumns) -> Iterator[tuple[Table, 
     Open a source and find the columns; what the source raises while the table is in use is mapped too.
 
     :param source: a path with ``open("rb")``, a binary file, or an iterable of mappings.
-    :param columns: the columns wanted.
     :return: the table, and what gives the SHA-256 of a file that was read to its end.
     :raises EmissionsError: when there is no such file or column, or the file can't be read as a table. Other errors
         of a file system or database pass as they are: another attempt may succeed.

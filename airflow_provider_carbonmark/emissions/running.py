@@ -50,13 +50,10 @@ class Run:
 
 class RunningTotals:
     """
-    The totals of runs up to the end of a month.
+    The totals of runs up to the end of a month, ``YYYY-MM``.
 
     All points are kept until there are 20,000 of all runs. Then those in the middle of each run are checked and dropped, so that
     memory grows with the number of runs only; a row that comes later and belongs among those is refused.
-
-    :param column: what the amounts are running totals of.
-    :param month: ``YYYY-MM``.
     """
 
     def __init__(self, column: str, month: str) -> None:
@@ -77,7 +74,6 @@ class RunningTotals:
         """
         Return the run that a row belongs to.
 
-        :param name: of the run.
         :param amount: the column of the amount.
         :param error: makes an error about the row.
         """

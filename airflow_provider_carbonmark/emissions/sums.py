@@ -34,7 +34,6 @@ class Part:
     """
     What of an entity's emissions one column of amounts gave.
 
-    :param column: the column.
     :param scopes: ``"1"``, ``"2"``, ``"3"`` or several, ``"1+2+3"``; empty where the source does not say.
     :param method: ``"market-based"``, ``"location-based"``, or empty.
     :param tonnes: the exact sum in tonnes of CO2e.

@@ -46,11 +46,7 @@ def tell_server(ledger: Ledger, purchase: Purchase) -> None:
 
 
 def show_again(ledger: Ledger, purchase: Purchase, task: Task, body: str) -> None:
-    """
-    Have the open request of a task, which waits for a purchase, shown with another text.
-
-    :param body: the text, Markdown.
-    """
+    """Have the open request of a task, which waits for a purchase, shown with another text, in Markdown."""
     text = sign_text(task, body, key_of(ledger))
     is_too_long = len(text) > LONGEST_TEXT
     if trouble := "it is too long" if is_too_long else _say(ledger, purchase, {"said": SHOW, "text": text}):

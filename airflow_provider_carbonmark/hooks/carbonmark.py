@@ -52,7 +52,6 @@ class CarbonmarkConnection:
     """
     What an Airflow connection of type ``carbonmark`` says, read once. Empty fields mean the default.
 
-    :param settings: the two base URLs, the API key and the timeout.
     :param test_mode: whether what comes from this connection retires nothing.
     """
 

@@ -57,7 +57,6 @@ def parse_checkout(checkout: Any, needed: Sequence[str] = _NEEDED) -> Mapping[st
     """
     Read a checkout, which a template may have rendered as JSON text.
 
-    :param needed: what it must tell.
     :raises InvalidInputError: when it is none, or lacks what a payment is known by.
     """
     if isinstance(checkout, str):
@@ -79,7 +78,6 @@ def find_purchase(ledger: Ledger, handed_on: Any, field: str = "checkout") -> Pu
     """
     Return the purchase that a checkout or one of a plan's purchases is about.
 
-    :param handed_on: what an upstream task returned.
     :raises InvalidInputError: when it is about none.
     :raises LedgerError: when it is in another ledger than this task's.
     """
@@ -101,11 +99,7 @@ def find_purchase(ledger: Ledger, handed_on: Any, field: str = "checkout") -> Pu
 
 
 def asked_for(purchase: Purchase, links: Sequence[Link] = ()) -> RetirementRequest:
-    """
-    Return what a payment or a retirement has to describe to be the purchase's.
-
-    :param links: its links: no payment for it is older than the first.
-    """
+    """Return what a payment or a retirement has to describe to be the purchase's; no payment is older than the first of its links."""
     return RetirementRequest(**vars(purchase.order), since=links[0].asked_at if links else None)
 
 

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import CompileError
 
 from airflow_provider_carbonmark.emissions import EmissionsColumns, EmissionsError
-from airflow_provider_carbonmark.emissions.tables import find_columns, spellings
+from airflow_provider_carbonmark.emissions.tables import find_columns, name_among
 from airflow_provider_carbonmark.emissions.units import AMOUNTS
 
 log = logging.getLogger(__name__)
@@ -67,11 +67,7 @@ def sums_of_month(
     statement = statement.bindparams(*(bindparam(name, type_=_BINDS[name]) for name in used))
     present = _columns_of(connection, statement, used)
     wanted = [each for each in columns.wanted if each != columns.period]
-
-    def name_of(wanted: str) -> str | None:
-        return next((name for name in spellings(wanted) if name in present), None)
-
-    named = find_columns(wanted, columns, name_of, where)
+    named = find_columns(wanted, columns, lambda column: name_among(present, column), where)
     rows = statement.columns(*(column(name) for name in named.values())).subquery("emission_rows")
     amounts = {each: rows.c[named[each]] for each in columns.measured}
     keys = {each: rows.c[named[each]] for each in named if each not in amounts}

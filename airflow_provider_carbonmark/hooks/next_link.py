@@ -92,7 +92,6 @@ def rule_out(ledger: Ledger, purchase: Purchase, settings_of: Callable[[str], Cl
 
     What is found to be the purchase's payment is taken.
 
-    :param settings_of: how to reach Carbonmark by a connection's id.
     :raises NoNextLinkError: when one of them may be its payment; says why, in words for whoever wants to pay.
     """
     unconfirmed = [each for each in ledger.payments(purchase.id) if each.verified_at is None]

@@ -116,7 +116,6 @@ def take_typed(
 
 
 def bring_payment(ledger: Ledger, purchase: Purchase, payment: Payment, *, verified: bool) -> Brought:
-    """Write down a payment that was brought for a purchase."""
     return ledger.bring(
         purchase.id,
         payment.link,

@@ -162,12 +162,7 @@ def read(text: str, key: bytes) -> Token:
 
 
 def read_pay(text: str, key: bytes) -> int:
-    """
-    Return which purchase a pay address is for, once its signature is checked.
-
-    :param text: the token, from anybody.
-    :raises InvalidTokenError: whatever is wrong with it.
-    """
+    """Return which purchase a pay address is for; otherwise as :func:`read`."""
     purchase = _payload(text, key, _PAY)
     if not isinstance(purchase, int):
         raise InvalidTokenError
@@ -180,12 +175,7 @@ def sign_text(task: Task, text: str, key: bytes) -> str:
 
 
 def read_text(signed: str, key: bytes) -> tuple[str, str]:
-    """
-    Return which task asks people something, by its key, and what.
-
-    :param signed: from anybody.
-    :raises InvalidTokenError: whatever is wrong with it.
-    """
+    """Return which task asks people something, by its key, and what; otherwise as :func:`read`."""
     match _payload(signed, key, _TEXT, LONGEST_TEXT):
         case [str(task), str(text)]:
             return task, text

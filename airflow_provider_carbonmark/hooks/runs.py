@@ -122,7 +122,7 @@ def _is_test() -> bool:
     Tell whether the task runs in the process of ``dag.test()`` or ``airflow tasks test``.
 
     Airflow offers no public way to tell; seen on 3.2.2, 3.3.2 and 3.4.0b2: there, the supervisor that a task talks to is in the same
-    process. Where that changes, a test counts as a run of the deployment, as it did before.
+    process. Where that changes, a test counts as a run of the deployment.
     """
     try:
         from airflow.sdk.execution_time import task_runner

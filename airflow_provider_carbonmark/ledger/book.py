@@ -131,7 +131,7 @@ class Ledger(Purchases):
         return self._read([], open_ends.settled_since, self._deployment, time)
 
     def waiting_since(self, ids: Collection[int]) -> dict[int, datetime]:
-        """Return since when purchases can be paid, by number."""
+        """Return since when purchases can be paid, by number: since their first links were made."""
         return self._read({}, open_ends.waiting_since, ids)
 
     def second_payments(self, *, month: str | None = None, year: int | None = None) -> list[SecondPayment]:
@@ -144,10 +144,8 @@ class Ledger(Purchases):
 
     def cancelled(self, since: datetime, until: datetime, months: tuple[str, str]) -> list[Cancellation]:
         """
-        Return what was cancelled, by when it was; no rehearsals.
+        Return what was cancelled from one time on and before another, by when it was; no rehearsals.
 
-        :param since: what was cancelled from then on,
-        :param until: and before that;
         :param months: and, whenever it was, what is for the emissions of the first to the last of these months, ``YYYY-MM``.
         """
         return self._read([], cancellations.cancelled, since, until, months)

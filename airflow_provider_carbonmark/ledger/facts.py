@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import bare_methodology
 
 #: Whether credits stand for emissions that were avoided or reduced, for carbon that was taken out of the air, or for either.
 Mechanism: TypeAlias = Literal["reduction", "removal", "both"]
@@ -79,11 +80,7 @@ class StatedMethodology(_Kind):
 
 
 class StatedStandard(_Stated):
-    """
-    A standard.
-
-    :param recognised: whether it is a recognised quality standard.
-    """
+    """A standard, and whether it is a recognised quality standard."""
 
     name: _Text | None = None
     recognised: bool | None = None
@@ -120,28 +117,22 @@ class DisclosureFacts(_Stated):
     def _each_methodology_once(self) -> Self:
         seen: dict[str, str] = {}
         for id in self.methodologies:
-            if (other := seen.setdefault(_bare(id), id)) != id:
+            if (other := seen.setdefault(bare_methodology(id), id)) != id:
                 raise ValueError(f"names one methodology twice, {other} and {id}: leave out one")
         return self
 
     @cached_property
     def _kinds(self) -> Mapping[str, StatedMethodology]:
-        return {_bare(id): kind for id, kind in self.methodologies.items()}
+        return {bare_methodology(id): kind for id, kind in self.methodologies.items()}
 
     def project(self, project_id: str | None) -> StatedProject:
-        """Return what is stated of a project."""
         return self.projects.get(project_id or "") or StatedProject()
 
     def standard(self, registry: str | None) -> StatedStandard:
-        """Return what is stated of a standard."""
         return self.standards.get(registry or "") or StatedStandard()
 
     def mechanism_of(self, project_id: str | None, methodologies: Collection[str]) -> Mechanism | None:
-        """
-        Say what a project's credits stand for; None where that is not stated of each of its methodologies.
-
-        :param methodologies: their ids.
-        """
+        """Say what a project's credits stand for; None where that is not stated of each of its methodologies, by their ids."""
         if stated := self.project(project_id).mechanism:
             return stated
         kinds = {kind.mechanism for kind in self._of(methodologies)}
@@ -158,20 +149,13 @@ class DisclosureFacts(_Stated):
         return stated.sink or (sinks.pop() if len(sinks) == 1 else None)
 
     def _of(self, methodologies: Collection[str]) -> list[StatedMethodology]:
-        return [self._kinds.get(_bare(id)) or StatedMethodology() for id in methodologies]
-
-
-def _bare(id: str) -> str:
-    """Take away what makes no difference: the market has AMS-ID for AMS-I.D."""
-    return "".join(filter(str.isalnum, id.casefold()))
+        return [self._kinds.get(bare_methodology(id)) or StatedMethodology() for id in methodologies]
 
 
 def parse_facts(text: str, name: str) -> DisclosureFacts:
     """
-    Read what a deployment states.
+    Read what a deployment states in a file: YAML, or JSON where its name says so.
 
-    :param text: YAML, or JSON where the name says so.
-    :param name: the file's, for errors.
     :raises InvalidInputError: when it is neither, or says anything that is not known here; names the file, the key and the value.
     """
     read = _json if name.endswith(".json") else _yaml

@@ -18,8 +18,7 @@ class Figures:
     The figures of an entity, of a month, or of everything: tonnes of CO₂e, and USD.
 
     :param emitted_tonnes: as stated last for each entity and month.
-    :param retired_tonnes: what was retired for it.
-    :param covered_tonnes: of that, no more than was emitted, for each entity and month: a surplus of one is not taken for another.
+    :param covered_tonnes: of what was retired, no more than was emitted, for each entity and month: a surplus of one is not taken for another.
     :param open_tonnes: emitted and not covered.
     :param planned_tonnes: in lines without a link to pay.
     :param link_made_tonnes: in lines with a link that nobody has paid.

@@ -32,12 +32,7 @@ _HAS_TAKEN_PAYMENT: Final = (State.PAID, State.RETIRED)
 
 @dataclass(frozen=True)
 class Broken:
-    """
-    A row that breaks an invariant.
-
-    :param invariant: what should hold, in words.
-    :param row: the row: a purchase's number, or entity, month and mode.
-    """
+    """What should hold, in words, and a row that breaks it, by a purchase's number or by entity, month and mode."""
 
     invariant: str
     row: str

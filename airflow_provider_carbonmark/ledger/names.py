@@ -79,11 +79,7 @@ OPEN: Final = frozenset({State.PLANNED, State.LINK_MADE, State.PAID})
 
 @dataclass(frozen=True)
 class Run:
-    """
-    A run of a DAG.
-
-    :param deployment: which Airflow it is of: several may share a ledger.
-    """
+    """A run of a DAG, with the deployment that it is of: several Airflows may share a ledger."""
 
     dag_id: str
     run_id: str

@@ -1,4 +1,8 @@
-"""What the market says of the projects whose credits are bought: read once, when a purchase is planned, and kept."""
+"""
+What the market says of the projects whose credits are bought: read once, when a purchase is planned, and kept.
+
+The functions are what the ledger's methods on projects do within a transaction.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,6 @@ class Project:
 
     :param project_id: as in a purchase, such as ``VCS-191``.
     :param url: the registry's page.
-    :param read_at: when it was told.
     """
 
     project_id: str
@@ -47,7 +50,6 @@ class Project:
 
 
 def missing(connection: Connection) -> list[str]:
-    """Return the projects of purchases that nothing is known of, by their ids."""
     known = select(projects.c.project_id)
     query = select(purchases.c.project_id).where(
         purchases.c.project_id.is_not(None), purchases.c.project_id.not_in(known)
@@ -56,7 +58,6 @@ def missing(connection: Connection) -> list[str]:
 
 
 def keep(connection: Connection, told: Iterable[Project]) -> None:
-    """Write down what is told of projects; what is known already stays as it is."""
     by_id = {each.project_id: each for each in told}
     known = {each.project_id for each in read(connection, by_id)}
     rows = [_row(each) for id, each in sorted(by_id.items()) if id not in known]
@@ -66,7 +67,6 @@ def keep(connection: Connection, told: Iterable[Project]) -> None:
 
 
 def read(connection: Connection, ids: Collection[str]) -> list[Project]:
-    """Return what is known of projects, by their ids."""
     found: list[Project] = []
     for some in in_batches(sorted(ids)):
         query = select(projects).where(projects.c.project_id.in_(some))

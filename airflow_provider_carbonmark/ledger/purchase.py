@@ -31,10 +31,7 @@ class Link:
     :param number: 1, 2, 3… within its purchase.
     :param url: the page; None while no answer is stored.
     :param request: what Carbonmark was asked for, word for word.
-    :param idempotency_key: the key that it was asked with.
     :param conn_id: the Airflow connection that it was asked with.
-    :param made_by: the task that asked.
-    :param asked_at: when.
     :param made_at: when its answer was stored.
     :param expires_at: until when it can be paid; None for one that can be paid for ever.
     :param payment_id: its payment, where the service tells it with the page.
@@ -61,7 +58,6 @@ class Link:
     unpaid_said_at: datetime | None = None
 
     def can_be_paid(self, now: datetime) -> bool:
-        """Tell whether somebody can still pay there."""
         return self.url is not None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -191,8 +187,6 @@ class Purchase(_Progress):
     :param cost_usd: USD with fees, as planned, then as quoted; None where neither was.
     :param to_announce: whether it is retired, and Airflow's asset was not seen to be updated with that yet.
     :param task_id: the task that ordered it, where no plan did; with ``map_index``.
-    :param reminded_at: when somebody was reminded of it last.
-    :param handled_since: when it became its handler's.
     :param link: its current link, asked for or made.
     :param allocations: whom it is for; none where no plan says.
     """
@@ -213,7 +207,6 @@ class Purchase(_Progress):
     allocations: tuple[Allocation, ...] = ()
 
     def __str__(self) -> str:
-        """Name the purchase for a message."""
         rehearsal = ", test mode" if self.test_mode else ""
         number = f", no. {self.allocations[0].line}" if len(self.allocations) == 1 else ""
         return f"purchase {self.id} ({self.for_whom}{number}{rehearsal})"
@@ -286,6 +279,5 @@ class PurchaseLine(_Progress, Allocation):
     checkout_url: str | None = None
 
     def __str__(self) -> str:
-        """Name the row for a message."""
         rehearsal = ", test mode" if self.test_mode else ""
         return f"line {self.line} of {self.entity}, {self.month}{rehearsal}"

@@ -1,4 +1,8 @@
-"""What the market tells of retirements once they are proven: serial numbers and the like, read after the proof and kept."""
+"""
+What the market tells of retirements once they are proven: serial numbers and the like, read after the proof and kept.
+
+The functions are what the ledger's methods on retirements do within a transaction.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +34,8 @@ class RetirementFacts:
     """
     What the market tells of a purchase's retirement; what it didn't tell is None or empty.
 
-    :param purchase: the purchase's number.
     :param retirement_id: the market's name of it, ``{chainId}-{transaction hash}-{index}``.
-    :param retired_at: when it was retired, as the market tells it.
-    :param retiring_name: who retired it, as the market tells it.
+    :param retiring_name: who retired it.
     :param serial_numbers: those that the issuing registry gave to the batch which the credits are a part of, often a larger one.
     :param bridge: which bridge brought the credits on chain.
     :param read_at: when it was told, or something of it that was not told before.
@@ -51,17 +53,13 @@ class RetirementFacts:
 
 
 def missing(connection: Connection, since: datetime) -> list[int]:
-    """
-    Return the retired purchases that nothing is known of, or, of those that were retired since a time, no serial numbers.
-
-    Rehearsals have no facts: in test mode every order shows the same retirement, which is nobody's (seen).
-    """
     all_rows = purchases.outerjoin(retirements, purchases.c.id == _c.purchase_id)
     query = (
         select(purchases.c.id)
         .select_from(all_rows)
         .where(
             purchases.c.state == State.RETIRED,
+            # In test mode every order shows the same retirement, which is nobody's (seen).
             purchases.c.test_mode == false(),
             or_(
                 _c.purchase_id.is_(None),
@@ -86,7 +84,6 @@ def keep(connection: Connection, told: Iterable[RetirementFacts]) -> list[Retire
 
 
 def read(connection: Connection, ids: Collection[int]) -> list[RetirementFacts]:
-    """Return what is known of the retirements of purchases, by their numbers."""
     return _read(connection, ids, is_locked=False)
 
 

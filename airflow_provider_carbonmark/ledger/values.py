@@ -25,12 +25,10 @@ UNSTATED: Final = (
 @dataclass(frozen=True)
 class Part:
     """
-    What of a figure one column of amounts gave.
+    What of a figure one column of amounts gave, exactly.
 
-    :param column: the column's name.
     :param scopes: ``"1"``, ``"2"``, ``"3"`` or several, ``"1+2+3"``; empty where the source does not say.
     :param method: ``"market-based"``, ``"location-based"``, or empty.
-    :param tonnes: the exact sum.
     """
 
     column: str
@@ -56,13 +54,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """
-    A file that emissions were read from.
-
-    :param path: where it was.
-    :param row_count: how many rows it had below its header.
-    :param sha256: of its bytes as they were stored, in hexadecimal digits.
-    """
+    """A file that emissions were read from, its rows below the header, and the SHA-256 of its bytes as stored, in hexadecimal digits."""
 
     path: str
     row_count: int
@@ -71,14 +63,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Need:
-    """
-    What still has to be bought for an entity and a month.
-
-    :param entity: as in the emissions.
-    :param month: ``YYYY-MM``.
-    :param emitted_tonnes: what it emitted in the month.
-    :param offset_tonnes: what is not covered yet, above zero, at most nine decimals.
-    """
+    """What an entity emitted in a month, ``YYYY-MM``, and what of it still has to be bought: above zero, at most nine decimals."""
 
     entity: str
     month: str
@@ -171,17 +156,12 @@ class PlannedPurchase:
 
     @property
     def rounding_tonnes(self) -> Decimal:
-        """What rounding added."""
         return EXACT.subtract(self.quantity_tonnes, total(share.quantity_tonnes for share in self.shares))
 
 
 @dataclass(frozen=True)
 class Restated:
-    """
-    A figure of an entity and month that is new, and for which nothing is bought.
-
-    :param reason: why not, where something is missing; None where nothing is.
-    """
+    """A figure of an entity and month that is new, and for which nothing is bought; and why not, where something is missing."""
 
     entity: str
     month: str
@@ -191,11 +171,7 @@ class Restated:
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """
-    What an entity and month still need, and what is bought as soon as it is enough to be paid, with others.
-
-    :param reason: why it is not bought now.
-    """
+    """What an entity and month still need, and why it is not bought now; it is as soon as it is enough to be paid, with others."""
 
     need: Need
     reason: str

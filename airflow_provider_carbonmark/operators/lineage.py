@@ -70,12 +70,7 @@ class CarbonmarkRetirementRunFacet(RunFacet):  # type: ignore[misc]  # where the
 def lineage_of_plan(
     task: BaseOperator, emissions: Sequence[EntityEmissions], *, is_preview: bool
 ) -> OperatorLineage:
-    """
-    Say what a plan was made from, and where it was written.
-
-    :param emissions: what it was made for.
-    :param is_preview: whether nothing was written.
-    """
+    """Say what a plan for emissions was made from, and, unless it is a preview, where it was written."""
     written = [*_ledger(purchases.name, allocations.name), *_declared(task.outlets)]
     return OperatorLineage(
         inputs=_once([*_sources(emissions), *_declared(task.inlets)]),

@@ -100,8 +100,6 @@ def _refuse_unless_unpaid(
     """
     Allow a task one more link only while Carbonmark says that those made before are unpaid, and nobody brought a payment for them.
 
-    :param made: what it made links for.
-    :param changed: what is to be bought now, in words.
     :raises AirflowFailException: when something of it is paid, or nobody can tell.
     """
     for purchase in made:

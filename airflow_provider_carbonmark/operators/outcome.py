@@ -61,7 +61,6 @@ def outcome_of(
     Work out what became of a run's tonnes.
 
     :param lines: all lines of its months, and of those it bought for.
-    :param run: the run.
     :param purchases: those that it carries on, and those that covered its tonnes when it planned.
     """
     by_key: dict[Key, list[PurchaseLine]] = defaultdict(list)
@@ -98,7 +97,6 @@ def _add_covering(
 
 
 def _add_lacking(outcome: Outcome, of_key: list[PurchaseLine], wanted: Collection[int]) -> None:
-    """Add what an entity and month lack."""
     # What ended last is what is missing now: what was declined before that was bought again, and failed.
     last, *before = sorted(of_key, key=lambda line: -line.line)
     covered = total(line.quantity_tonnes for line in of_key if line.state in COVERING)

@@ -298,11 +298,7 @@ class CarbonmarkAwaitPaymentOperator(HITLOperator):
     def _check(
         self, ledger: Ledger, purchase: Purchase, payment: Payment, reference: str = ""
     ) -> tuple[Finding, str]:
-        """
-        Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment, or another open one's.
-
-        :param reference: of the purchase that a person says it is for.
-        """
+        """Ask Carbonmark about an id that was brought; the ledger is told if it is this purchase's payment, or another open one's."""
         conn_id = purchase.link.conn_id if purchase.link else None
         with failing_without_retry():
             settings = _settings_of(conn_id or self.carbonmark_conn_id)

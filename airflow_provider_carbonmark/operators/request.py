@@ -35,7 +35,6 @@ def default_body(
     """
     Return what a person needs to decide and to pay, as Markdown.
 
-    :param checkout: what ``CarbonmarkCreateCheckoutOperator`` returned.
     :param cost_usd: what it costs, USD; None where nobody asked.
     :param claimed_payment_id: the payment id that was entered before, without Carbonmark confirming it.
     """
@@ -74,7 +73,6 @@ def body_again(body: str, word: str, checkout: Mapping[str, Any], *, is_authors:
 
 
 def payment_id_field() -> Param:
-    """Return the form's only field."""
     return Param(
         None,
         # A plain string would be mandatory, also for declining. seen (3.2.2): where nothing was entered, the form sends the whole field,

@@ -166,11 +166,7 @@ def parse_max_cost(value: object) -> Decimal | None:
 
 
 def refuse_above(max_cost: Decimal | None, cost: Decimal, what: str) -> None:
-    """
-    Refuse what costs more than it may.
-
-    :param what: how the message begins: what costs that.
-    """
+    """Refuse what costs more than it may; what costs that is how the message begins."""
     if max_cost is not None and cost > max_cost:
         raise AirflowFailException(
             f"{what} {cost} USD, more than max_cost, {max_cost} USD. Raise max_cost, or choose a cheaper listing."

@@ -44,11 +44,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Solution:
-    """
-    A filling.
-
-    :param excess: it may cost this much more than the cheapest; 0 when it is proven to be that.
-    """
+    """A filling, and how much more than the cheapest it may cost; 0 when it is proven to be that."""
 
     filling: Filling
     excess: int = 0
@@ -99,7 +95,6 @@ def saved_with(problem: Problem, offers: Sequence[Offer], cost: int) -> tuple[in
     """
     Return how much less the cheapest filling would cost if there were more offers: at least, and at most. It is not searched for.
 
-    :param problem: as it is.
     :param offers: those of the problem and others.
     :param cost: of a filling of the problem, which is one with more offers, too.
     """

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_carbonmark.api.errors import InvalidInputError
+from airflow_provider_carbonmark.api.inputs import bare_methodology
 from airflow_provider_carbonmark.emissions.names import entity_name
 
 if TYPE_CHECKING:
@@ -218,10 +219,6 @@ def _bare_name(name: str) -> str:
     return entity_name(name).casefold()
 
 
-def _bare_id(id: str) -> str:
-    return "".join(filter(str.isalnum, id.casefold()))
-
-
 def _countries(project: Project) -> Collection[str]:
     return [project.country or ""]
 
@@ -237,7 +234,7 @@ def _ids(project: Project) -> Collection[str]:
 _BY_NAMES: Final = (
     _Fact("country", _countries, _bare_name, "countries", "excluded_countries", "in"),
     _Fact("category", _categories, _bare_name, "categories", "excluded_categories"),
-    _Fact("methodology", _ids, _bare_id, "methodologies", "excluded_methodologies"),
+    _Fact("methodology", _ids, bare_methodology, "methodologies", "excluded_methodologies"),
 )
 # What the market says of it is by what methodologies it is worked out.
 _MECHANISM: Final = _Fact("mechanism", _ids, str, "mechanism")

@@ -31,11 +31,7 @@ class NoListingError(ValueError):
 
 
 def order_quantity(listing: Listing, quantity_tonnes: Decimal) -> Decimal:
-    """
-    Give the quantity to order so that at least ``quantity_tonnes`` are retired.
-
-    :return: tonnes: the same, or rounded up to whole tonnes where the credits retire in whole tonnes only (doc: Puro).
-    """
+    """Give the tonnes to order: the same, or rounded up to whole tonnes where the credits retire in whole tonnes only (doc: Puro)."""
     if not listing.whole_tonnes_only:
         return quantity_tonnes
     return quantity_tonnes.to_integral_value(ROUND_CEILING)
@@ -58,9 +54,7 @@ def failures_of(
     """
     Name what excludes a listing; it counts for the first.
 
-    :param facts: what is known of the project.
-    :param now: aware time.
-    :param link_ends_at: until when a link that is made now can be paid; aware.
+    :param link_ends_at: until when a link that is made now can be paid.
     :param sizes: the conditions on quantities: what a listing is that fails one, and whether this one passes it.
     """
     project, registry = listing.project_id.upper(), listing.registry.upper()
@@ -106,7 +100,6 @@ def why_none_fits(
     :param wanted: what there is no listing for, in words.
     :param quantity: tonnes of it.
     :param failures: all listings, with what :func:`failures_of` gave.
-    :param facts: what is known of their projects.
     :param together: tonnes that the listings have that no condition excludes.
     """
     if not failures:

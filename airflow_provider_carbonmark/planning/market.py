@@ -42,7 +42,6 @@ class Market:
     Of listings with the same id, only the one that is worth least counts: they would be one supply offered twice.
 
     :param listings: as from ``CarbonmarkHook.list_prices``.
-    :param facts: what is known of their projects.
     :param now: aware time that a listing's expiry is held against.
     :param link_lifetime: how long a link can be paid: what expires sooner can't be bought.
     :param promised: tonnes by listing that others will take and are still in its supply.

@@ -19,11 +19,7 @@ _DIGITS = 9  # of a tonne, which is what the ledger keeps
 
 @dataclass(frozen=True)
 class Pool:
-    """
-    Needs that are bought together.
-
-    :param needs: the oldest month first, then by entity.
-    """
+    """Needs that are bought together, the oldest month first, then by entity."""
 
     needs: Sequence[Need]
 
@@ -33,7 +29,6 @@ class Pool:
         return kilograms_up(total(need.offset_tonnes for need in self.needs))
 
     def __str__(self) -> str:
-        """Say whose they are, for messages."""
         if len(self.needs) == 1:
             return f"{self.needs[0].entity} in {self.needs[0].month}"
         months = ", ".join(spans({need.month for need in self.needs}))

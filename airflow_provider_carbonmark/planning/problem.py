@@ -35,12 +35,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Budget:
-    """
-    What some amounts may cost together.
-
-    :param shares: which, and how much of the cost of each counts.
-    :param most: the most that is allowed.
-    """
+    """The most that some amounts may cost together, and how much of the cost of each counts."""
 
     shares: Mapping[int, Fraction]
     most: Fraction

@@ -26,13 +26,7 @@ _IN_THE_DARK = "(prefers-color-scheme: dark)"
 
 @dataclass(frozen=True)
 class Bars:
-    """
-    A pair of bars.
-
-    :param label: what stands beside it: a month, an entity.
-    :param emitted_tonnes: tonnes, None where nothing is known.
-    :param retired_tonnes: likewise.
-    """
+    """A pair of bars, None where nothing is known; and what stands beside it: a month, an entity."""
 
     label: str
     emitted_tonnes: Decimal | None
@@ -43,7 +37,6 @@ def picture(bars: Sequence[Bars], alt: str, *, lying: bool = False) -> Markup:
     """
     Draw a chart for a screen, wide or narrow, light or dark.
 
-    :param bars: what to draw, in this order.
     :param alt: what the chart shows, for those who don't see it.
     :param lying: whether the bars lie instead of stand, which leaves room for long labels.
     :return: a ``<picture>`` for any page whose content security policy has ``img-src data:``.
@@ -75,10 +68,8 @@ def svg(bars: Sequence[Bars], *, width: int = _WIDE, is_dark: bool = False, lyin
     """
     Draw a chart; the same bars give the same bytes.
 
-    :param bars: what to draw, in this order.
     :param width: pixels, 920 or 340: text stays readable.
     :param is_dark: whether it is for a dark page. The background is transparent.
-    :param lying: whether the bars lie instead of stand.
     """
     pygal = _pygal()
     is_tight = width == _NARROW and not lying and any(len(pair.label) > 3 for pair in bars)

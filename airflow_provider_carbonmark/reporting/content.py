@@ -35,11 +35,7 @@ PACKAGE: Final = "airflow-provider-carbonmark"
 
 @dataclass(frozen=True)
 class Content:
-    """
-    What there is to say of a month or a year: exact, and the same for the same records.
-
-    :param records: all that it is worked out of.
-    """
+    """What there is to say of a month or a year: exact, and the same for the same records."""
 
     records: Records
 
@@ -53,7 +49,6 @@ class Content:
 
     @cached_property
     def as_of(self) -> datetime | None:
-        """The latest time in the records; None where there are none."""
         return self.records.as_of
 
     @cached_property
@@ -125,12 +120,10 @@ class Content:
 
     @cached_property
     def esrs_e1_7(self) -> EsrsE17:
-        """The disclosure of ESRS E1-7."""
         return esrs_e1_7(self.credits, self.records.before.cancelled.in_period_tonnes, self.records.contracts)
 
     @cached_property
     def ab_1305(self) -> Ab1305:
-        """The list of AB 1305."""
         return ab_1305(self.credits, self.records.facts.company.verification)
 
     @property

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_carbonmark.ledger.values import EXACT, total
 from airflow_provider_carbonmark.reporting.countries import is_in_eu
-from airflow_provider_carbonmark.reporting.figures import less
 from airflow_provider_carbonmark.reporting.regulations import too_late_from
 
 if TYPE_CHECKING:
@@ -138,15 +137,15 @@ def cancelled_of(period: Period, cancelled: Iterable[Cancellation]) -> Cancelled
     return Cancelled(
         in_period_tonnes=in_tonnes,
         in_period_for_it_tonnes=for_it,
-        in_period_for_others_tonnes=less(for_any, for_it),
-        in_period_for_none_tonnes=less(in_tonnes, for_any),
+        in_period_for_others_tonnes=EXACT.subtract(for_any, for_it),
+        in_period_for_none_tonnes=EXACT.subtract(in_tonnes, for_any),
         in_period_late_tonnes=total(_late(each) for each in inside),
         in_period_cost_usd=total(each.cost_usd for each in inside if each.cost_usd is not None),
         in_period_fees_usd=total(fee for _, fee in fees),
         in_period_fees_told_tonnes=total(tonnes for tonnes, _ in fees),
         for_period_tonnes=for_period,
         for_period_in_it_tonnes=for_it,
-        for_period_at_other_times_tonnes=less(for_period, for_it),
+        for_period_at_other_times_tonnes=EXACT.subtract(for_period, for_it),
         for_period_late_tonnes=total(_late(each, period) for each, _, _ in within),
     )
 
@@ -207,7 +206,7 @@ def shares(amounts: Sequence[Decimal], places: int) -> list[Decimal]:
     if not whole:
         return [_ZERO.scaleb(-places) for _ in amounts]
     divided = [EXACT.divmod(EXACT.multiply(amount, steps), whole) for amount in amounts]
-    left = int(less(steps, total(down for down, _ in divided)))
+    left = int(EXACT.subtract(steps, total(down for down, _ in divided)))
     by_loss = sorted(range(len(divided)), key=lambda place: divided[place][1], reverse=True)
     rounded_up = set(by_loss[:left])
     return [
@@ -234,7 +233,7 @@ def _late(bought: Cancellation, period: Period | None = None) -> Decimal:
 def _fees(bought: Cancellation) -> Decimal | None:
     if bought.unit_price_usd is None or bought.base_unit_price_usd is None:
         return None
-    return EXACT.multiply(less(bought.unit_price_usd, bought.base_unit_price_usd), bought.tonnes)
+    return EXACT.multiply(EXACT.subtract(bought.unit_price_usd, bought.base_unit_price_usd), bought.tonnes)
 
 
 def _of_project(

@@ -114,12 +114,7 @@ class Ab1305:
 def esrs_e1_7(
     credits: Sequence[Credit], before_tonnes: Decimal, contracts: Iterable[Cancellation]
 ) -> EsrsE17:
-    """
-    Fill in the disclosure of ESRS E1-7.
-
-    :param before_tonnes: what was cancelled in the year before.
-    :param contracts: what was paid and not cancelled at the period's end.
-    """
+    """Fill in the disclosure of ESRS E1-7; contracts are what was paid and not cancelled at the period's end."""
     standards: dict[Any, str] = {
         each.registry: f"{each.standard} ({each.registry})"
         if each.standard != each.registry
@@ -193,12 +188,7 @@ def retired_where(credits: Iterable[Credit]) -> str | None:
 def _by(
     credits: Sequence[Credit], of: Callable[[Credit], Hashable], names: Mapping[Any, str]
 ) -> tuple[Share, ...]:
-    """
-    Share out what was cancelled in the period.
-
-    :param of: tells which part a credit belongs to.
-    :param names: the parts, in the order that they are told in.
-    """
+    """Share out what was cancelled in the period among the named parts, in their order; ``of`` tells which a credit belongs to."""
     sums: dict[Hashable, list[Decimal]] = {key: [] for key in names}
     for each in credits:
         sums[of(each)].append(each.cancelled_in_period_tonnes)

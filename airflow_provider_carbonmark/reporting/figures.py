@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.ledger.figures import Figures
 from airflow_provider_carbonmark.ledger.names import State
-from airflow_provider_carbonmark.ledger.values import total
+from airflow_provider_carbonmark.ledger.values import EXACT, total
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
@@ -19,18 +19,14 @@ _ZERO = Decimal(0)
 
 
 def figures_of(lines: Sequence[PurchaseLine]) -> Figures:
-    """
-    Work out the figures of an entity and month.
-
-    :param lines: its rows in the order of their numbers: the last one holds what was stated last.
-    """
+    """Work out the figures of an entity and month from its rows in the order of their numbers: the last holds what was stated last."""
     retired, to_cover = tonnes_in(lines, State.RETIRED), to_offset(lines)
     covered = min(retired, to_cover)
     return Figures(
         emitted_tonnes=lines[-1].emitted_tonnes,
         retired_tonnes=retired,
         covered_tonnes=covered,
-        open_tonnes=less(to_cover, covered),
+        open_tonnes=EXACT.subtract(to_cover, covered),
         planned_tonnes=tonnes_in(lines, State.PLANNED),
         link_made_tonnes=tonnes_in(lines, State.LINK_MADE),
         paid_tonnes=tonnes_in(lines, State.PAID),
@@ -61,8 +57,3 @@ def to_offset(lines: Sequence[PurchaseLine]) -> Decimal:
 def tonnes_in(lines: Iterable[PurchaseLine], *states: State) -> Decimal:
     """Add up what rows in some states are for."""
     return total(line.quantity_tonnes for line in lines if line.state in states)
-
-
-def less(amount: Decimal, other: Decimal) -> Decimal:
-    """Take one amount from another, to the last digit."""
-    return total((amount, other.copy_negate()))

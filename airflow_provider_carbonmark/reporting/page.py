@@ -45,11 +45,7 @@ _CENT = Decimal("0.01")
 
 
 def page(report: Content, *, is_public: bool = False) -> str:
-    """
-    Return the report as HTML.
-
-    :param is_public: whether it is to be published: then without what is for the operator only.
-    """
+    """Return the report as HTML; where it is to be published, without what is for the operator only."""
     environment = _templates()
     style = environment.get_template("report.css").render()
     all_figures = (*report.entities.values(), *report.months.values(), report.totals)

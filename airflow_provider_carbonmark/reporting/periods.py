@@ -45,12 +45,10 @@ class Period:
 
     @property
     def since(self) -> datetime:
-        """When it begins."""
         return datetime(int(self.text[:4]), int(self.months[0][5:]), 1, tzinfo=UTC)
 
     @property
     def until(self) -> datetime:
-        """When it is over."""
         years, months = divmod(int(self.months[1][5:]), 12)
         return datetime(int(self.text[:4]) + years, months + 1, 1, tzinfo=UTC)
 

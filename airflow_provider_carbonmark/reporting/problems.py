@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_carbonmark.api.inputs import QUANTITY_STEP
 from airflow_provider_carbonmark.ledger.names import COVERING, State
-from airflow_provider_carbonmark.reporting.figures import less, to_offset, tonnes_in
+from airflow_provider_carbonmark.ledger.values import EXACT
+from airflow_provider_carbonmark.reporting.figures import to_offset, tonnes_in
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
@@ -22,12 +23,7 @@ class Problem:
     What needs a person.
 
     :param kind: ``paid_twice``, ``paid_not_retired``, ``over_covered``, ``failed`` or ``declined``.
-    :param entity: whose.
-    :param month: of which month.
     :param line: the line's number within entity and month; None where it is about all lines of the month.
-    :param tonnes: tonnes that it is about.
-    :param what: what happened.
-    :param todo: what to do about it.
     :param is_settled: whether there is nothing to do any more.
     """
 
@@ -48,12 +44,8 @@ class Problem:
 
 
 def problems_of(lines: Sequence[PurchaseLine]) -> Iterator[Problem]:
-    """
-    Find what needs a person about an entity and month.
-
-    :param lines: its rows in the order of their numbers.
-    """
-    surplus = less(tonnes_in(lines, *COVERING), to_offset(lines))
+    """Find what needs a person about an entity and month in its rows, which are in the order of their numbers."""
+    surplus = EXACT.subtract(tonnes_in(lines, *COVERING), to_offset(lines))
     # Less than can be bought at all may be the rounding of an older ledger.
     if surplus >= QUANTITY_STEP:
         yield _over_covered(lines, surplus)

@@ -13,13 +13,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Regulation:
-    """
-    A rule.
-
-    :param name: what people call it.
-    :param text: where it is written, with its date.
-    :param places: which paragraphs of that.
-    """
+    """A rule: what people call it, where it is written, with its date, and which paragraphs of that."""
 
     name: str
     text: str
@@ -50,9 +44,5 @@ YEARS_TO_CANCEL: Final = 1
 
 
 def too_late_from(month: str) -> datetime:
-    """
-    Return from when on it is more than 12 months since the end of a month's year.
-
-    :param month: ``YYYY-MM``; years are those of the calendar.
-    """
+    """Return from when on it is more than 12 months since the end of the calendar's year that a month, ``YYYY-MM``, is in."""
     return datetime(int(month[:4]) + 1 + YEARS_TO_CANCEL, 1, 1, tzinfo=UTC)

@@ -134,14 +134,12 @@ def emitted_rows(content: Content) -> Iterator[dict[str, Any]]:
 
 
 def file_rows(content: Content) -> Iterator[dict[str, Any]]:
-    """Give the files that emissions were read from."""
     for file in content.files:
         names = ("month", "path", "row_count", "sha256", "read_at")
         yield {name: getattr(file, name) for name in names} | vars(file.run)
 
 
 def restatement_rows(content: Content) -> Iterator[dict[str, Any]]:
-    """Give what was stated anew."""
     for old, new in content.restatements:
         yield {
             "entity": new.entity,

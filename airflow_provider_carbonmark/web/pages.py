@@ -49,7 +49,6 @@ def ledger(view: View, deployment: str, key: bytes | None) -> str:
 
 
 def message(title: str, text: str) -> str:
-    """Return a page that only says something."""
     return _page("message.html", title=title, text=text, login=None)
 
 

@@ -40,11 +40,7 @@ _HEADERS = HEADERS | {
 
 
 def create_app(seconds: float = SECONDS) -> FastAPI:
-    """
-    Return the app, to be mounted at ``/carbonmark-offsets``.
-
-    :param seconds: how long a reader waits at most.
-    """
+    """Return the app, to be mounted at ``/carbonmark-offsets``; a reader waits so many seconds at most."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     threads = Threads(_AT_ONCE, hanging=_HANGING, seconds=seconds)
 

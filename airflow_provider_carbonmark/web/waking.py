@@ -86,13 +86,7 @@ class Waker:
 
 
 def show(task: Task, body: str) -> None:
-    """
-    Have a task's open request shown with another text.
-
-    Before Airflow 3.4, the request of a task that asks again within a try keeps the text of the first time.
-
-    :param body: the text, Markdown.
-    """
+    """Have a task's open request shown with another text, in Markdown."""
     _change_open_request(task, lambda session, request: {"body": body})
 
 

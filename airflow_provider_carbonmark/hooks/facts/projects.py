@@ -21,11 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def learn_of_projects(ledger: Ledger, hook: CarbonmarkHook, ids: Collection[str]) -> None:
-    """
-    Read and keep what the market says of projects that the ledger knows nothing of. What can't be read now, housekeeping reads later.
-
-    :param ids: of the projects, such as ``VCS-191``.
-    """
+    """Read and keep what the market says of projects that the ledger knows nothing of. What can't be read now, housekeeping reads later."""
     unknown = set(ids) - {project.project_id for project in ledger.projects(ids)}
     if not unknown:
         return

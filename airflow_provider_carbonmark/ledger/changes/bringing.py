@@ -50,8 +50,6 @@ class Brought:
     """
     What bringing a payment came to.
 
-    :param purchase: the purchase as it is now.
-    :param payment: what was brought.
     :param is_news: whether the ledger knew nothing of it before.
     :param other: the purchase whose payment it is, where it is another's.
     :param second: the two payments, where it came beside the one that counts.
@@ -81,7 +79,6 @@ class Brought:
 
     @property
     def why(self) -> str:
-        """Say what it is, for the log."""
         if self.meaning is Meaning.ANOTHERS:
             return (
                 f"{self.purchase} can't have payment {self.payment.payment_id!r}: it is that of purchase {self.other}, and one payment "

@@ -25,14 +25,7 @@ _c = source_files.c
 
 @dataclass(frozen=True)
 class FileOfRun(SourceFile):
-    """
-    A file that a run read a month's emissions from.
-
-    :param month: ``YYYY-MM``.
-    :param test_mode: whether the run was a rehearsal.
-    :param run: the run.
-    :param read_at: when what it read was planned first.
-    """
+    """A file that a run read the emissions of a month, ``YYYY-MM``, from; and when what it read was planned first."""
 
     month: str
     test_mode: bool

@@ -105,12 +105,7 @@ def write_cost(
     rule: Callable[[Purchase], transitions.Changes],
     limits: Limits | None,
 ) -> Purchase:
-    """
-    Write down what a purchase costs now.
-
-    :param rule: what that changes.
-    :raises LimitsPassedError: when with that its run would pass a limit; says which.
-    """
+    """Write down what a purchase costs now, by a rule. :raises LimitsPassedError: when with that its run would pass a limit."""
     if limits:
         # All that the run buys, so that of two that together pass a limit one sees the other. In the order of all who lock several.
         of_run = select(purchases.c.id).where(is_run(find_purchase(connection, id).run))

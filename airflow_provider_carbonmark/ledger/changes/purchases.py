@@ -39,12 +39,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Purchases:
-    """
-    The purchases in a ledger.
-
-    :param engine: as for :class:`~airflow_provider_carbonmark.ledger.book.Ledger`.
-    :param deployment: likewise.
-    """
+    """The purchases in a ledger."""
 
     def __init__(self, engine: Engine, deployment: str = "") -> None:
         self._database = Database(engine, deployment)

@@ -1,4 +1,8 @@
-"""What is cancelled, which is what regulations call it when credits are retired: by when it was, and by whose emissions it is for."""
+"""
+What is cancelled, which is what regulations call it when credits are retired: by when it was, and by whose emissions it is for.
+
+Each function is what the ledger's method of its name does.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,6 @@ class Cancellation:
     """
     A purchase whose credits are cancelled, or are paid and will be. None is a rehearsal.
 
-    :param purchase: its number.
     :param tonnes: all of it.
     :param for_months: how much of it is for the emissions of which month, ``YYYY-MM``. The rest is for none: rounding added it, or no
         plan says whom the purchase is for.
@@ -73,7 +76,6 @@ class Cancellation:
 def cancelled(
     connection: Connection, since: datetime, until: datetime, months: tuple[str, str]
 ) -> list[Cancellation]:
-    """Return what was cancelled from one time on and before another, or for the emissions of the first to the last of these months."""
     in_time = select(_p.id).select_from(_WITH_FACTS).where(_cancelled_at >= since, _cancelled_at < until)
     for_them = select(_a.purchase_id).where(_a.month.between(*months), _a.purchase_id.is_not(None))
     # Joined with what is either: asked of each purchase, one or the other keeps PostgreSQL busy for hours with a million of them.
@@ -82,7 +84,6 @@ def cancelled(
 
 
 def contracts(connection: Connection, at: datetime) -> list[Cancellation]:
-    """Return what was paid before a time, was not cancelled by then, and has not failed since."""
     later = and_(_p.state == State.RETIRED, _cancelled_at >= at)
     return _read(connection, and_(or_(_p.state == State.PAID, later), _p.paid_at < at))
 

@@ -44,7 +44,6 @@ class Scope:
     """
     Who plans what.
 
-    :param run: the planning run.
     :param months: those whose emissions are planned, ``YYYY-MM``.
     :param test_mode: purchases of the other mode are left alone.
     :param is_over: whether a run of the same DAG, which holds purchases since that time, carries nothing on any more.

@@ -1,4 +1,8 @@
-"""What is not at its end: what waits to be paid, what is paid and may be followed by nobody, what was not announced, what was paid twice."""
+"""
+What is not at its end: what waits to be paid, what is paid and may be followed by nobody, what was not announced, what was paid twice.
+
+Each function is what the ledger's method of its name does; by deployment, where that asks for its own.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,6 @@ class SecondPayment:
     """
     A payment for a purchase that was paid with another one.
 
-    :param purchase: the purchase's number.
     :param counts: the payment id that counts for it; with the address of the link that it is for.
     :param second: the other one; likewise.
     :param brought_at: when that one came to the ledger.
@@ -51,30 +54,25 @@ class SecondPayment:
 
     @property
     def what(self) -> str:
-        """Say what happened."""
         return f"Paid twice: {self.counts} ({self.counts_url}) counts, and {self.second} ({self.second_url}) came besides."
 
     @property
     def todo(self) -> str:
-        """What a person has to do."""
         return "Ask Carbonmark for the second payment's money back."
 
 
 def open_purchases(connection: Connection, deployment: str) -> list[Purchase]:
-    """Return what a deployment's runs hold that is to be paid, to be retired or to be announced, and what was paid and failed."""
     is_open = or_(_p.state.in_((State.LINK_MADE, State.PAID)), TO_ANNOUNCE, _STUCK)
     return read_purchases(connection, and_(_p.handler_deployment == deployment, is_open))
 
 
 def settled_since(connection: Connection, deployment: str, since: datetime) -> list[Purchase]:
-    """Return what tasks of a deployment waited for, and that was paid or has ended since some time."""
     awaited = select(waits.c.purchase_id).where(waits.c.deployment == deployment)
     settled = or_(*(each >= since for each in (_p.paid_at, _p.failed_at, _p.declined_at)))
     return read_purchases(connection, and_(_p.state != State.LINK_MADE, settled, _p.id.in_(awaited)))
 
 
 def waiting_since(connection: Connection, ids: Collection[int]) -> dict[int, datetime]:
-    """Return since when purchases can be paid: since their first links were made."""
     of_each = select(links.c.purchase_id, func.min(links.c.made_at)).group_by(links.c.purchase_id)
     return {
         id: since

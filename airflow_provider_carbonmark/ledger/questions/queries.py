@@ -51,10 +51,8 @@ _p = purchases.c
 @dataclass(frozen=True)
 class Rows:
     """
-    The rows that are looked at.
+    The rows that are looked at, from the first to the last of some months, ``YYYY-MM``.
 
-    :param first: the first month, ``YYYY-MM``.
-    :param last: the last one.
     :param dag_ids: those that runs of these DAGs planned; None for all.
     :param test_mode: the rehearsals, or the real ones.
     """
@@ -205,12 +203,7 @@ def links_to_pay(connection: Connection, rows: Rows, *, most: int) -> list[LinkT
 def without_plan(
     connection: Connection, dag_ids: Collection[str] | None, *, test_mode: bool, most: int, skip: int = 0
 ) -> list[Purchase]:
-    """
-    Return some of the purchases that tasks ordered without a plan, the newest first.
-
-    :param dag_ids: those of these DAGs; None for all.
-    :param test_mode: the rehearsals, or the real ones.
-    """
+    """Return some of the purchases that tasks of these DAGs, or of all, ordered without a plan, the newest first."""
     is_one = [_p.task_id.is_not(None), _p.test_mode == test_mode]
     if dag_ids is not None:
         is_one.append(_p.dag_id.in_(dag_ids))

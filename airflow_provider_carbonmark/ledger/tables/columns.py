@@ -33,10 +33,9 @@ class UnfitValueError(DontWrapMixin, LedgerError):
 
 def rounded_up(amount: Decimal) -> Decimal:
     """
-    Give an amount as the ledger holds it.
+    Give tonnes or USD as the ledger holds them, rounded up to 10^-9: of tonnes, that is a millionth of what can be bought.
 
-    :param amount: tonnes or USD, as fine as somebody else states them; a float's 17 digits are common.
-    :return: the amount, rounded up to 10^-9: of tonnes, that is a millionth of what can be bought.
+    Others state them as finely as they like; a float's 17 digits are common.
     """
     return _amount(amount.quantize(AMOUNT_STEP, ROUND_CEILING, _EXACT) if _is_amount(amount) else amount)
 

@@ -36,8 +36,9 @@ class Database:
     """
     A database that a ledger is in, or will be: the tables are made by the first write, and before it all reading gives nothing.
 
-    :param engine: of a database with transactions that enforces unique keys; the first write tries that out. It is tested with
-        PostgreSQL, SQLite and MariaDB. Every call takes a connection for its own time only.
+    Every call takes a connection for its own time only.
+
+    :param engine: as for :class:`~airflow_provider_carbonmark.ledger.book.Ledger`; the first write tries its unique keys out.
     :param deployment: the Airflow that opens it, whose rows those of a ledger of version 1 become.
     """
 
@@ -48,7 +49,6 @@ class Database:
 
     @property
     def place(self) -> str:
-        """Name it for a message; without a password."""
         return place(self._engine)
 
     @contextmanager

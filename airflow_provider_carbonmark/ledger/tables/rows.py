@@ -176,7 +176,6 @@ def change_purchase(
 
 
 def _share_cost(connection: Connection, purchase: Purchase, cost_usd: Decimal) -> None:
-    """Write down what each share costs now."""
     c = allocations.c
     one = update(allocations).where(
         c.purchase_id == purchase.id,
@@ -235,7 +234,6 @@ def in_states(states: Collection[State]) -> ColumnElement[bool]:
 
 
 def run_in(values: RowMapping, role: str = "") -> Run:
-    """Return the run that a row names."""
     return Run(*(values[f"{role}{name}"] for name in _RUN))
 
 

@@ -31,13 +31,7 @@ _LOCK_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class Identity:
-    """
-    What tells a ledger from others.
-
-    :param version: of its tables.
-    :param ledger: its id; empty before version 2.
-    :param signing_key: what the addresses that buyers come back to are signed with.
-    """
+    """What tells a ledger from others: its id and signing key, both empty before version 2; and the version of its tables."""
 
     version: int
     ledger: str = ""

@@ -82,7 +82,6 @@ class Found:
     A purchase as the ledger has it.
 
     :param project: what the market says of its project; None where nothing is known.
-    :param links: its links, by number.
     :param brought: the payments that were brought for it, in the order that they came.
     """
 
@@ -169,12 +168,7 @@ class Desk:
             raise TurnedAwayError from refusal
 
     async def check(self, conn_id: str, found: Found, payment_id: str, number: int) -> Checked:
-        """
-        Ask Carbonmark about a payment, in time.
-
-        :param conn_id: the connection that the link was made with.
-        :param number: of the link that the payment is said to be for.
-        """
+        """Ask Carbonmark, in time, about a payment that is said to be for the link of this number."""
 
         def ask() -> Checked:
             return check_payment(waking.settings_of(conn_id), payment_id, found.purchase, found.links, number)

@@ -86,7 +86,6 @@ class Sight:
     """
     What somebody gets to see.
 
-    :param project: what the market says of the credits' project; None where nothing is known.
     :param word: what came of what they said; None where nothing is to be told.
     """
 

@@ -1,9 +1,8 @@
 """
 What a buyer's return means: who may say so, what Carbonmark says of it, what gets recorded, who is woken.
 
-Runs in the API server, called by anybody. Nothing is looked up before a token's signature holds. Then the payment is checked, recorded
-in one transaction of the ledger, and only then told to anybody. A payment is recorded if Carbonmark knows it, or can't be asked: then
-the sensor's own check decides, so that no real payment is lost. Whatever hangs, a visit goes on to its end when its page has given up.
+The payment is checked, recorded in one transaction of the ledger, and only then told to anybody. It is recorded if Carbonmark knows it,
+or can't be asked: then the sensor's own check decides, so that no real payment is lost.
 """
 
 from __future__ import annotations
@@ -53,7 +52,6 @@ class Visit:
     """
     What a buyer gets to see.
 
-    :param page: which page.
     :param purchase: what it is about; None for strangers.
     :param recorded: whether the payment is recorded, for the page that says that it can't be checked.
     :param told: whether what waits for the payment knows of it.
