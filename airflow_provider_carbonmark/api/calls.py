@@ -193,7 +193,7 @@ class Calls:
         return self._exchange(request, self.reader.certificate)
 
     def _of_market(self, path: str, query: _Query | None = None) -> httpx.Request:
-        # seen: the market is public, so it doesn't get the key.
+        # seen: /prices is public. So the market doesn't get the key.
         url = f"{self._market_url}{path}"
         return httpx.Request("GET", url, params=query or None, headers=self._public_headers)
 
