@@ -129,7 +129,9 @@ class Desk:
             self._visits.add(under_way)
             under_way.add_done_callback(partial(self._ended, key))
             asyncio.get_running_loop().call_later(self.limits.stuck, self._let_go, key, under_way)
-        found: T = await asyncio.shield(under_way)
+        # Not asyncio.shield: since Python 3.14 it logs what a visit ends with when its page has given up, those turned away included.
+        await asyncio.wait((under_way,))
+        found: T = under_way.result()
         return found
 
     def _let_go(self, key: Hashable, visit: asyncio.Task[Any]) -> None:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from airflow_provider_carbonmark.web.buyers.desk import Desk, Limits, TurnedAwayError
 from airflow_provider_carbonmark.web.buyers.threads import Threads
 
 
@@ -84,3 +85,25 @@ async def test_somebody_who_leaves_while_waiting_for_a_place_takes_none():
     call.end()
     assert await first == "done"
     assert await threads.run(lambda: "free") == "free"
+
+
+async def test_who_is_turned_away_when_the_page_has_given_up_leaves_no_line_in_the_log(caplog):
+    """Whoever has a link can do that as often as they like. Python 3.14 logs what is shielded and fails when nobody waits any more."""
+    may_end = asyncio.Event()
+
+    async def visit() -> None:
+        await may_end.wait()
+        raise TurnedAwayError
+
+    desk = Desk(Limits())
+    page = asyncio.create_task(desk.to_its_end("visit", visit))
+    await settled()
+    page.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await page
+    joined = asyncio.create_task(desk.to_its_end("visit", visit))
+    may_end.set()
+    with pytest.raises(TurnedAwayError):
+        await joined
+    await settled()
+    assert not caplog.records
