@@ -138,10 +138,14 @@ class CarbonmarkRetirementSensor(BaseSensorOperator):
     def terms(self) -> WaitTerms:
         """What is waited for, checked where it enters."""
         payment_id, checkout = parse_payment_id(self.payment_id), self._checkout
+        # Before the ledger is asked, which may be out of reach.
+        quantity = (
+            parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes") if checkout else None
+        )
         since, payments = self._linked()
         asked = checkout and RetirementRequest(
             beneficiary_name=checkout["beneficiary_name"],
-            quantity_tonnes=parse_quantity(checkout["quantity_tonnes"], "checkout quantity_tonnes"),
+            quantity_tonnes=quantity,
             asset_price_source_id=checkout.get("asset_price_source_id"),
             retirement_message=checkout.get("retirement_message"),
             since=since,

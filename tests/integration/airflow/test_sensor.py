@@ -344,6 +344,10 @@ def test_the_checkout_may_be_json_text_or_missing(mode, clock, buy):
         ({"checkout": {"beneficiary_name": "A"}}, "checkout lacks quantity_tonnes"),
         ({"checkout": {"beneficiary_name": "A", "quantity_tonnes": "many"}}, "checkout quantity_tonnes"),
         (
+            {"checkout": {"purchase": 1, "beneficiary_name": "A", "quantity_tonnes": "many"}},
+            "checkout quantity_tonnes",
+        ),
+        (
             {"checkout": {"beneficiary_name": "A", "quantity_tonnes": "1", "payment_id": "pay_2"}},
             "payment_id is not the payment of this checkout, which is 'pay_2'.*'pay_1'",
         ),
