@@ -17,7 +17,7 @@ from airflow_provider_carbonmark.web import place
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
 
 def _buyers() -> FastAPI:
@@ -32,14 +32,14 @@ def _readers() -> FastAPI:
     return create_app()
 
 
-def late(create: Callable[[], FastAPI]) -> ASGIApp:
-    """Return an app that is made when it is first needed."""
-    made = cache(create)
+class LateApp:
+    """An app that is made when it is first needed. A class, since Airflow's pages name an app by its class."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await made()(scope, receive, send)
+    def __init__(self, create: Callable[[], FastAPI]) -> None:
+        self._app = cache(create)
 
-    return app
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app()(scope, receive, send)
 
 
 class CarbonmarkPlugin(AirflowPlugin):
@@ -47,7 +47,7 @@ class CarbonmarkPlugin(AirflowPlugin):
 
     name = "carbonmark"
     fastapi_apps: list[Any] = [
-        {"app": late(_buyers), "url_prefix": PREFIX, "name": "Carbonmark return URL"},
-        {"app": late(_readers), "url_prefix": place.PREFIX, "name": "Carbon offsets"},
+        {"app": LateApp(_buyers), "url_prefix": PREFIX, "name": "Carbonmark return URL"},
+        {"app": LateApp(_readers), "url_prefix": place.PREFIX, "name": "Carbon offsets"},
     ]
     external_views: list[Any] = [place.MENU_ENTRY]

@@ -90,7 +90,7 @@ class SandboxState:
         return self._time_source() + self._ahead
 
     def advance_clock(self, seconds: float) -> datetime:
-        """Put the clock forward."""
+        """Put the clock forward by some seconds; not negative."""
         with self.lock:
             self._ahead += timedelta(seconds=seconds)
             return self.now()

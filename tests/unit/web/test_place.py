@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from airflow_provider_carbonmark.web.place import MENU_ENTRY
-from airflow_provider_carbonmark.web.plugin import CarbonmarkPlugin, late
+from airflow_provider_carbonmark.web.plugin import CarbonmarkPlugin, LateApp
 
 
 async def test_an_app_is_made_once_and_when_it_is_first_needed():
@@ -21,7 +21,7 @@ async def test_an_app_is_made_once_and_when_it_is_first_needed():
 
         return app
 
-    app = late(create)
+    app = LateApp(create)
     assert made == []
     await app({"first": True}, None, None)
     await app({"first": False}, None, None)
