@@ -83,10 +83,6 @@ def test_a_connection_can_be_written_as_a_uri(read, uri, url):
     assert settings.market_url == "http://market.example.com"
 
 
-def test_the_key_is_stripped(read):
-    assert read(password=f"  {KEY}\n").settings.api_key.get_secret_value() == KEY
-
-
 @pytest.mark.parametrize(
     ("host", "port"),
     [
