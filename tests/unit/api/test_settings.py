@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import pytest
 from pydantic import SecretStr
@@ -65,11 +63,3 @@ def test_an_environment_that_cannot_be_used_is_named(client_class, name, value, 
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidInputError, match=name):
         client_class(SETTINGS)
-
-
-def test_importing_the_client_does_not_import_aiohttp_or_airflow():
-    code = "import airflow_provider_carbonmark.api.client, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    modules = {name.partition(".")[0] for name in done.stdout.split()}
-    assert "httpx" in modules
-    assert not modules & {"aiohttp", "httpx_aiohttp", "airflow"}
