@@ -7,13 +7,16 @@ from decimal import Decimal
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api.answers import Answer
 from airflow_provider_carbonmark.api.calls import Calls
+from airflow_provider_carbonmark.api.client import ClientSettings
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
 
 KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
+SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 1.0)
 PAID = b'{"status": "PAID", "quantity_tonnes": 12.345}'
 CHECKOUT = {
     "asset_price_source_id": "listing-1",

@@ -11,9 +11,8 @@ import aiohttp
 import httpx
 import pytest
 from aiohttp import http_exceptions
-from pydantic import SecretStr
 
-from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient, ClientSettings
+from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, CarbonmarkClient
 from airflow_provider_carbonmark.api.errors import (
     CarbonmarkError,
     InvalidInputError,
@@ -21,9 +20,7 @@ from airflow_provider_carbonmark.api.errors import (
     UnreadableAnswerError,
 )
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
-from tests.unit.api.conftest import CHECKOUT, KEY, Started, answer_with, make_calls
-
-SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 1.0)
+from tests.unit.api.conftest import CHECKOUT, KEY, SETTINGS, Started, answer_with, make_calls
 
 
 def family(kind):

@@ -8,14 +8,11 @@ from pydantic import SecretStr
 from airflow_provider_carbonmark.api.client import (
     AsyncCarbonmarkClient,
     CarbonmarkClient,
-    ClientSettings,
     parse_base_url,
     parse_key,
 )
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-
-KEY = "cm_api_0f0e8a0e"
-SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 30.0)
+from tests.unit.api.conftest import KEY, SETTINGS
 
 
 def test_a_base_address_loses_its_trailing_slash_or_is_refused():

@@ -40,13 +40,8 @@ def emitted(entity: str, offset: str, exact: str | None = None, month: str = "20
     return EntityEmissions(entity, month, Decimal(exact or offset), Decimal(offset))
 
 
-def restated(entity: str, exact: str) -> Restated:
-    return Restated(entity, "2026-10", Decimal(exact))
-
-
-def known(covered: str, emitted_tonnes: str | None, *, entity: str = "a") -> Coverage:
-    figure = None if emitted_tonnes is None else Decimal(emitted_tonnes)
-    return Coverage({(entity, "2026-10"): Covered(Decimal(covered), figure)})
+def known(covered: str, emitted_tonnes: str) -> Coverage:
+    return Coverage({("a", "2026-10"): Covered(Decimal(covered), Decimal(emitted_tonnes))})
 
 
 def planned(*emissions: EntityEmissions, coverage=NOTHING_KNOWN, market=MARKET, **options) -> Plan:
@@ -211,20 +206,15 @@ def test_what_the_filter_excludes_is_told_and_what_that_costs(excluded, told, ca
 
 
 class TestNeeds:
-    def test_a_month_restated_below_what_is_covered_is_reported_and_buys_nothing(self):
+    def test_a_month_restated_below_what_is_covered_is_reported_as_long_as_that_lasts_and_buys_nothing(self):
+        over = (Balance("a", "2026-10", Decimal(9), Decimal("9.001")),)
+        noted = (Restated("a", "2026-10", Decimal(9)),)
         plan = planned(emitted("a", "9"), coverage=known("9.001", "9.001"))
-        assert plan == Plan(
-            restated=(restated("a", "9"),),
-            over_covered=(Balance("a", "2026-10", Decimal(9), Decimal("9.001")),),
-        )
-
-    def test_over_coverage_is_reported_as_long_as_it_lasts(self):
-        plan = planned(emitted("a", "9"), coverage=known("9.001", "9"))
-        assert plan.restated == ()
-        assert len(plan.over_covered) == 1
+        assert plan == Plan(restated=noted, over_covered=over)
+        assert planned(emitted("a", "9"), coverage=known("9.001", "9")) == Plan(over_covered=over)
 
     def test_less_than_can_be_bought_at_all_is_no_over_coverage(self):
-        assert planned(emitted("a", "9", "8.9991"), coverage=known("9", "8.9991")).over_covered == ()
+        assert planned(emitted("a", "9", "8.9991"), coverage=known("9", "8.9991")) == Plan()
 
     def test_abandoned_lines_of_other_months_are_planned_again_with_the_rest(self):
         coverage = Coverage(abandoned=[Need("a", "2026-08", Decimal("7.5"), Decimal(2))])
