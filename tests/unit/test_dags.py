@@ -61,10 +61,6 @@ def defaults(dag: Any, **changes: Any) -> dict[str, Any]:
     return {**dag.params.dump(), **changes}
 
 
-def sample(name: str) -> str:
-    return (DAGS / "data" / name).as_uri()
-
-
 def emissions_of(module: ModuleType, interval_start: Any = None, **params: Any) -> dict[tuple[str, str], str]:
     """Return what the DAG's function finds in a run: tonnes to offset by entity and month."""
     dag = getattr(module, Path(module.__file__).stem)()
@@ -184,7 +180,8 @@ def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly_dag: Any,
 def test_each_sample_file_gives_tonnes_per_entity(
     monthly: ModuleType, file: str, columns: str, month: str, tonnes: dict[str, str]
 ) -> None:
-    found = emissions_of(monthly, emissions_file=sample(file), emissions_format=columns, month=month)
+    sample = (DAGS / "data" / file).as_uri()
+    found = emissions_of(monthly, emissions_file=sample, emissions_format=columns, month=month)
 
     assert found == {(entity, month): each for entity, each in tonnes.items()}
 
