@@ -8,19 +8,10 @@ from pydantic import SecretStr
 from airflow_provider_carbonmark.api.client import (
     AsyncCarbonmarkClient,
     CarbonmarkClient,
-    parse_base_url,
     parse_key,
 )
 from airflow_provider_carbonmark.api.errors import InvalidInputError
 from tests.unit.api.conftest import KEY, SETTINGS
-
-
-def test_a_base_address_loses_its_trailing_slash_or_is_refused():
-    assert parse_base_url(" https://example.com/base/ ", "host") == "https://example.com/base"
-    wrong = ("", None, "checkout.example.com", "ftp://a.example", "https://a.example?x=1")
-    for url in (*wrong, "https://☃.example", "https://a..b"):
-        with pytest.raises(InvalidInputError, match="host"):
-            parse_base_url(url, "host")
 
 
 @pytest.mark.parametrize(("key", "kept"), [(f" \t{KEY}\r\n", SecretStr(KEY)), ("", None), ("  \n", None)])
