@@ -13,12 +13,11 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_carbonmark.emissions import GOOGLE_CLOUD, Constant, EmissionsError, Scope
-from tests.unit.emissions.conftest import OWN, problem, read, row, tonnes
+from tests.unit.emissions.conftest import OWN, parquet_of, problem, read, row, tonnes
 
 ROWS = [row(mass="1.1"), row(mass="2.2"), row(when="2026-09", who="b", mass="5")]
 ALL = {"a": "0.0033"}
@@ -32,12 +31,6 @@ def csv_of(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
 
 def json_of(rows: list[dict[str, object]]) -> bytes:
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-
-
-def parquet_of(table: pa.Table | list[dict[str, object]]) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pylist(table), file)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

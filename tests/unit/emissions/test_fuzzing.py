@@ -19,8 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from airflow_provider_carbonmark import emissions
 from airflow_provider_carbonmark.emissions import CODECARBON, EmissionsError
-from tests.unit.emissions.conftest import OWN
-from tests.unit.emissions.test_formats import parquet_of
+from tests.unit.emissions.conftest import OWN, parquet_of
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 SAMPLES, CASES = Path(__file__).parents[3] / "dags" / "data", Path(__file__).parent / "cases"
