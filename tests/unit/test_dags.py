@@ -61,10 +61,6 @@ def defaults(dag: Any, **changes: Any) -> dict[str, Any]:
     return {**dag.params.dump(), **changes}
 
 
-def sample(name: str) -> str:
-    return (DAGS / "data" / name).as_uri()
-
-
 def emissions_of(module: ModuleType, interval_start: Any = None, **params: Any) -> dict[tuple[str, str], str]:
     """Return what the DAG's function finds in a run: tonnes to offset by entity and month."""
     dag = getattr(module, Path(module.__file__).stem)()
@@ -184,7 +180,8 @@ def test_a_month_that_is_none_is_refused_before_the_run_starts(monthly_dag: Any,
 def test_each_sample_file_gives_tonnes_per_entity(
     monthly: ModuleType, file: str, columns: str, month: str, tonnes: dict[str, str]
 ) -> None:
-    found = emissions_of(monthly, emissions_file=sample(file), emissions_format=columns, month=month)
+    sample = (DAGS / "data" / file).as_uri()
+    found = emissions_of(monthly, emissions_file=sample, emissions_format=columns, month=month)
 
     assert found == {(entity, month): each for entity, each in tonnes.items()}
 
@@ -207,9 +204,8 @@ def test_the_files_of_a_month_may_be_several_with_the_month_in_their_path(
     for number, row in enumerate(rows):
         (tmp_path / "2026-10" / f"{number}.csv").write_text(f"{header}\n{row}\n")
     whole = emissions_of(monthly, month="2026-10")
-    for where in ("{month}", "{year}-{month_number}/*.csv", ["{month}/*"]):
-        places = [f"{tmp_path.as_uri()}/{each}" for each in ([where] if isinstance(where, str) else where)]
-        files = places[0] if isinstance(where, str) else places
+    folder = f"{tmp_path.as_uri()}/{{month}}"
+    for files in (folder, [f"{folder}/*.csv"]):
         assert emissions_of(monthly, month="2026-10", emissions_file=files) == whole
 
 

@@ -19,22 +19,14 @@ from airflow_provider_carbonmark.api.client import AsyncCarbonmarkClient, Carbon
 from airflow_provider_carbonmark.api.retries import NO_RETRIES, RetryPolicy
 from airflow_provider_carbonmark.sandbox import SandboxServer
 from airflow_provider_carbonmark.sandbox.world.retirements import has_provenance
-
-KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
-
-
-@pytest.fixture(scope="session")
-def running_sandbox():
-    with SandboxServer(port=0) as sandbox:
-        yield sandbox
+from tests.integration.conftest import KEY
 
 
 @pytest.fixture
-def sandbox(running_sandbox):
-    """Return the sandbox as new; retirements are instantaneous."""
-    running_sandbox.state.reset()
-    running_sandbox.state.change_switches(retirement_seconds=0.0)
-    return running_sandbox
+def sandbox(sandbox):
+    """The sandbox, whose retirements are instantaneous."""
+    sandbox.state.change_switches(retirement_seconds=0.0)
+    return sandbox
 
 
 @pytest.fixture
@@ -102,12 +94,6 @@ def order(sandbox):
         "success_url": f"{sandbox.url}/returned",
         "cancel_url": f"{sandbox.url}/cancelled",
     }
-
-
-@pytest.fixture
-def pay(sandbox):
-    """Return a function that pays a checkout, and gives the payment's id back."""
-    return sandbox.pay
 
 
 class Servers:
@@ -185,5 +171,5 @@ def no_proxies(monkeypatch):
 @pytest.fixture
 def tls_sandbox(certificate):
     cert, key = certificate
-    with SandboxServer(port=0, ssl_certfile=str(cert), ssl_keyfile=str(key)) as sandbox:
+    with SandboxServer(ssl_certfile=str(cert), ssl_keyfile=str(key)) as sandbox:
         yield sandbox

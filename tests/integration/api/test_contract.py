@@ -30,7 +30,7 @@ def schema_of(value):
 
 
 @pytest.fixture
-def answered(sandbox, order, pay):
+def answered(sandbox, order):
     """Return a function that gives the sandbox's document, with its answers' layout as switches have it."""
 
     def answer(**switches):
@@ -38,7 +38,7 @@ def answered(sandbox, order, pay):
         content = read_document(f"{sandbox.url}/openapi.json").content
         sent = {**order, "quantity_tonnes": 12.345}
         with httpx.Client(base_url=sandbox.url, trust_env=False) as http:
-            payment_id = pay(http.post("/checkout", json=sent).json()["url"])
+            payment_id = sandbox.pay(http.post("/checkout", json=sent).json()["url"])
             transaction = sandbox.state.checkout_of(payment_id).transaction
             names = {"payment_id": payment_id, "retirement_id": transaction.retirement_id}
             for path, method in CALLS.items():

@@ -12,9 +12,9 @@ from airflow_provider_carbonmark.api.retirement import retirement_id_in
 
 
 @pytest.fixture
-def retired(call, sandbox, order, pay):
+def retired(call, sandbox, order):
     """The id of a retirement, as the address of its certificate's page tells it, and the payment for it."""
-    payment = call("get_payment", pay(call("create_checkout", **order).url))
+    payment = call("get_payment", sandbox.pay(call("create_checkout", **order).url))
     sandbox.state.requests.clear()
     return retirement_id_in(payment.certificate_url), payment
 

@@ -14,7 +14,7 @@ pytestmark = ONE_CLIENT
 
 
 @pytest.fixture
-def buy(call, order, pay, sandbox):
+def buy(call, order, sandbox):
     """Return a function that buys with a card, and gives the payment and the verdict on it."""
     asked = RetirementRequest(
         beneficiary_name="Acme GmbH",
@@ -25,7 +25,7 @@ def buy(call, order, pay, sandbox):
 
     def buy(card="4242424242424242", **layout):
         sandbox.state.change_switches(**layout)
-        payment = call("get_payment", pay(call("create_checkout", **order).url, card))
+        payment = call("get_payment", sandbox.pay(call("create_checkout", **order).url, card))
         return payment, judge(payment, asked, test_mode=False).outcome
 
     return buy

@@ -30,6 +30,7 @@ def names(monkeypatch, no_proxies):
     ("asked", "url", "says"),
     [
         ("checkout", "https://checkout.example.com", f"No host 'checkout.example.com' can be .* {HOST}"),
+        ("checkout", "http://127.0.0.1:1", f"Check the network and the proxy, and {HOST}"),
         ("checkout", "http://127.0.0.1:{tls}", f"https:// is right instead of http://. Check {HOST}"),
         ("checkout", "https://127.0.0.1:{plain}", f"http:// instead of https:// may be .* {HOST}"),
         ("market", "https://127.0.0.1:{tls}", f"SSL_CERT_FILE; else check {MARKET_URL}"),

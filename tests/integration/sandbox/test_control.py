@@ -75,13 +75,26 @@ def test_patching_switches_keeps_the_others_and_putting_them_does_not(shopper):
     assert (put["latency"], put["proof_at"], put["bought_at"]) == (0, "beside", "order")
 
 
-@pytest.mark.parametrize("changes", [{"latncy": 1}, {"latency": -1}, {"bought_at": "nowhere"}, {"faults": 1}])
-def test_a_switch_that_does_not_exist_or_fit_is_refused(shopper, changes):
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        *(
+            (each, next(iter(each)))
+            for each in ({"latncy": 1}, {"latency": -1}, {"bought_at": "nowhere"}, {"faults": 1})
+        ),
+        *(
+            ({"faults": [{"kind": "error"} | each]}, f"faults/0/{next(iter(each))}")
+            for each in ({"kind": "other"}, {"rate": 2}, {"next": 0}, {"status": 200}, {"often": True})
+        ),
+    ],
+    ids=str,
+)
+def test_a_switch_that_does_not_exist_or_fit_is_refused(shopper, changes, place):
     before = shopper.http.get("/sandbox/switches").json()
     answer = shopper.http.patch("/sandbox/switches", json=changes)
 
     assert answer.status_code == 400
-    assert next(iter(changes)) in answer.json()["message"]
+    assert place in answer.json()["message"]
     assert shopper.http.get("/sandbox/switches").json() == before
 
 

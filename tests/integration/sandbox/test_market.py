@@ -6,7 +6,6 @@ import statistics
 from collections import Counter
 from decimal import Decimal
 
-import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.integration.sandbox.conftest import NOW
@@ -37,14 +36,6 @@ def test_prices_can_be_asked_for_by_project_price_and_supply(shopper):
     assert {entry["listing"]["creditId"]["projectId"] for entry in entries} == {"ICR-112", "PUR-4411"}
     assert all(entry["purchasePrice"] >= 3.78 and entry["supply"] >= 19.361 for entry in entries)
     assert len(entries) < len(shopper.http.get("/prices", params={"projectIds": query["projectIds"]}).json())
-
-
-@pytest.mark.parametrize(
-    ("query", "kind"), [({}, "listing"), ({"assetPriceType": "klimaprotocol"}, "klimaprotocol")]
-)
-def test_klimaprotocol_entries_come_only_when_asked_for(shopper, query, kind):
-    entries = shopper.http.get("/prices", params=query).json()
-    assert {(entry["type"], "listing" in entry) for entry in entries} == {(kind, kind == "listing")}
 
 
 def test_a_query_that_makes_no_sense_is_refused(shopper):

@@ -19,8 +19,7 @@ def retire(shopper: Shopper, **order: Any) -> str:
 
 def retire_icr(shopper: Shopper, **order: Any) -> str:
     """Return the id of a retirement of credits of a known project."""
-    source = shopper.liquid_listing(tonnes=19, project_id="ICR-112")["sourceId"]
-    return f"137-{retire(shopper, asset_price_source_id=source, **order)}-0"
+    return f"137-{retire(shopper, project_id='ICR-112', **order)}-0"
 
 
 def test_a_retirement_is_found_by_its_id_and_by_its_transaction(shopper: Shopper) -> None:
@@ -66,8 +65,7 @@ def test_the_serial_numbers_are_on_the_record_of_origination(shopper: Shopper) -
 
 
 def test_credits_without_provenance_say_so(shopper: Shopper) -> None:
-    source = shopper.liquid_listing(tonnes=2, project_id="CMARK-3")["sourceId"]
-    path = f"/retirements/137-{retire(shopper, asset_price_source_id=source)}-0"
+    path = f"/retirements/137-{retire(shopper, project_id='CMARK-3')}-0"
 
     assert shopper.http.get(path).json()["hasProvenanceDetails"] is False
     assert shopper.http.get(f"{path}/provenance").status_code == 404

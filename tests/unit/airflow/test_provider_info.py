@@ -24,7 +24,6 @@ from airflow_provider_carbonmark.hooks.shared_client import DEFAULT_CONCURRENT_P
 from airflow_provider_carbonmark.web.place import MENU_ENTRY
 
 INFO = get_provider_info()
-AIRFLOW = Path(airflow.__file__).parent
 PACKAGE = Path(airflow_provider_carbonmark.__file__).parent
 LABELS = {
     "market_url": "Market API URL",
@@ -33,17 +32,14 @@ LABELS = {
 }
 
 
-def schema(name: str) -> dict:
-    return json.loads((AIRFLOW / f"{name}.schema.json").read_text())
-
-
 def named(text: str) -> object:
     module, name = text.rsplit(".", 1)
     return getattr(importlib.import_module(module), name)
 
 
 def test_the_metadata_passes_the_schema_of_this_airflow():
-    jsonschema.validate(INFO, schema("provider_info"))
+    schema = Path(airflow.__file__).with_name("provider_info.schema.json")
+    jsonschema.validate(INFO, json.loads(schema.read_text()))
     json.dumps(INFO)
 
 

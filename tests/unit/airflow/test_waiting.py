@@ -8,16 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, strategies as st
 
-from airflow_provider_carbonmark.api.errors import (
-    AccessDeniedError,
-    InvalidInputError,
-    NotFoundError,
-    RateLimitedError,
-    RequestRefusedError,
-    ServiceError,
-    TransportError,
-    UnreadableAnswerError,
-)
+from airflow_provider_carbonmark.api.errors import AccessDeniedError, NotFoundError, TransportError
 from airflow_provider_carbonmark.api.models import Payment
 from airflow_provider_carbonmark.api.retirement import Outcome, RetirementRequest
 from airflow_provider_carbonmark.api.waiting import (
@@ -84,18 +75,11 @@ def test_waits_that_began_together_do_not_stay_together():
 @pytest.mark.parametrize(
     ("answer", "waited", "outcome"),
     [
+        # Which is which: tests/unit/api/test_retries.py.
         (TransportError("reset"), 1e9, Outcome.WAITING),
-        (UnreadableAnswerError("HTML"), 1e9, Outcome.WAITING),
-        (RateLimitedError("429", status=429, retry_after=7), 1e9, Outcome.WAITING),
-        (ServiceError("503", status=503), 1e9, Outcome.WAITING),
-        (ServiceError("501", status=501), 1e9, Outcome.WAITING),
-        (RequestRefusedError("408", status=408), 1e9, Outcome.WAITING),
         (NotFoundError("404", status=404), NOT_FOUND_GRACE - 0.1, Outcome.WAITING),
         (NotFoundError("404", status=404), NOT_FOUND_GRACE, Outcome.UNTOLD),
         (AccessDeniedError("401", status=401), 0, Outcome.UNTOLD),
-        (AccessDeniedError("403", status=403), 0, Outcome.UNTOLD),
-        (RequestRefusedError("400", status=400), 0, Outcome.UNTOLD),
-        (InvalidInputError("host", "is wrong", remedy="Mend it"), 0, Outcome.UNTOLD),
         (Payment(payment_status="PAID"), 0, Outcome.WAITING),
         (Payment(payment_status="REFUNDED"), 0, Outcome.PAYMENT_FAILED),
     ],

@@ -7,14 +7,16 @@ from decimal import Decimal
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from airflow_provider_carbonmark.api.answers import Answer
 from airflow_provider_carbonmark.api.calls import Calls
+from airflow_provider_carbonmark.api.client import ClientSettings
 from airflow_provider_carbonmark.api.errors import CarbonmarkError
 from airflow_provider_carbonmark.api.retries import NO_RETRIES
 
 KEY = "cm_api_0f0e8a0e-9f0a-4d3e-8c49-8f0a3b1e2d3c"
-PAID = b'{"status": "PAID", "quantity_tonnes": 12.345}'
+SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 1.0)
 CHECKOUT = {
     "asset_price_source_id": "listing-1",
     "quantity_tonnes": Decimal("12.345"),
@@ -35,24 +37,12 @@ def make_calls(retries=NO_RETRIES, api_key=KEY):
     )
 
 
-def answer_with(exchange, status=200, body=PAID, **headers):
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return exchange.send(Answer(exchange.request, status, httpx.Headers(headers), body))
-
-
 def outcome(exchange, body, status=200, **headers):
     """Return what a call comes to when the service answers so: what it returns, or the error."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    answer = Answer(next(exchange), status, headers, body)
     with pytest.raises((StopIteration, CarbonmarkError)) as caught:
-        answer_with(Started(exchange), status, body, **headers)
+        exchange.send(answer)
     assert KEY not in str(caught.value)
     return caught.value.value if isinstance(caught.value, StopIteration) else caught.value
-
-
-class Started:
-    """An exchange whose first request is out."""
-
-    def __init__(self, exchange):
-        self._exchange = exchange
-        self.request = next(exchange)
-        self.send = exchange.send

@@ -9,12 +9,15 @@ import re
 import zlib
 from decimal import Decimal
 
+import httpx
 import pytest
 
 from airflow_provider_carbonmark.api import calls as calls_module, errors
-from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES
+from airflow_provider_carbonmark.api.answers import MAX_BODY_BYTES, Answer
 from airflow_provider_carbonmark.api.retries import DEFAULT_RETRIES, RetryPolicy
-from tests.unit.api.conftest import CHECKOUT, KEY, PAID, Started, answer_with, make_calls, outcome
+from tests.unit.api.conftest import CHECKOUT, KEY, make_calls, outcome
+
+PAID = b'{"status": "PAID", "quantity_tonnes": 12.345}'
 
 
 def ask(status=200, body=PAID, **headers):
@@ -90,10 +93,11 @@ def test_each_checkout_has_an_idempotency_key_of_its_own():
 
 
 def test_a_retry_is_logged_with_reason_and_delay_and_without_the_key(caplog):
-    exchange = Started(make_calls(DEFAULT_RETRIES).get_payment("pay_1"))
+    exchange = make_calls(DEFAULT_RETRIES).get_payment("pay_1")
     body = json.dumps({"message": f"slow down, {KEY}"}).encode()
+    answer = Answer(next(exchange), 429, httpx.Headers({"retry-after": "17"}), body)
     with caplog.at_level(logging.INFO):
-        assert answer_with(exchange, 429, body, retry_after="17") == 17.0
+        assert exchange.send(answer) == 17.0
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert "Attempt 1 of 4" in record.getMessage()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import pytest
 from pydantic import SecretStr
@@ -10,22 +8,10 @@ from pydantic import SecretStr
 from airflow_provider_carbonmark.api.client import (
     AsyncCarbonmarkClient,
     CarbonmarkClient,
-    ClientSettings,
-    parse_base_url,
     parse_key,
 )
 from airflow_provider_carbonmark.api.errors import InvalidInputError
-
-KEY = "cm_api_0f0e8a0e"
-SETTINGS = ClientSettings("https://checkout.example.com", "https://market.example.com", SecretStr(KEY), 30.0)
-
-
-def test_a_base_address_loses_its_trailing_slash_or_is_refused():
-    assert parse_base_url(" https://example.com/base/ ", "host") == "https://example.com/base"
-    wrong = ("", None, "checkout.example.com", "ftp://a.example", "https://a.example?x=1")
-    for url in (*wrong, "https://☃.example", "https://a..b"):
-        with pytest.raises(InvalidInputError, match="host"):
-            parse_base_url(url, "host")
+from tests.unit.api.conftest import KEY, SETTINGS
 
 
 @pytest.mark.parametrize(("key", "kept"), [(f" \t{KEY}\r\n", SecretStr(KEY)), ("", None), ("  \n", None)])
@@ -65,11 +51,3 @@ def test_an_environment_that_cannot_be_used_is_named(client_class, name, value, 
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidInputError, match=name):
         client_class(SETTINGS)
-
-
-def test_importing_the_client_does_not_import_aiohttp_or_airflow():
-    code = "import airflow_provider_carbonmark.api.client, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    modules = {name.partition(".")[0] for name in done.stdout.split()}
-    assert "httpx" in modules
-    assert not modules & {"aiohttp", "httpx_aiohttp", "airflow"}

@@ -6,6 +6,8 @@ import io
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_carbonmark.emissions import (
@@ -20,6 +22,12 @@ OWN = EmissionsColumns(period="when", entity="who", amount="mass", unit="kg")
 
 def row(**changes: Any) -> dict[str, Any]:
     return {"when": "2026-10", "who": "a", "mass": 1} | changes
+
+
+def parquet_of(table: pa.Table | list[dict[str, object]]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pylist(table), file)
+    return file.getvalue()
 
 
 def read(

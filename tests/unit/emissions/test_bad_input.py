@@ -13,8 +13,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_carbonmark.emissions import EmissionsError, emissions_of_month
-from tests.unit.emissions.conftest import OWN, problem, read, row, tonnes
-from tests.unit.emissions.test_formats import parquet_of
+from tests.unit.emissions.conftest import OWN, parquet_of, problem, read, row, tonnes
 
 HEADER = b"when,who,mass,note\n"
 GOOD = b"2026-10,a,1,fine\n"

@@ -64,7 +64,6 @@ BLANKS = 'blank="zero".*blank="skip_row"'
             {NO_PROJECT: "0.00031", "checkout-prod": "1.84115", "search-prod": "0.33795"},
         ),
         ("ccf-by-day.csv", CCF, {}, "2026-09", {"(no entity)": "0.001"}),
-        ("european.csv", OWN, {"delimiter": ";", "decimal": ","}, "2026-10", {"a": "0.0055"}),
         ("ccf-by-day.csv", BY_DAY, {"leave_out": ("Total",)}, "2026-09", {"Example Corp": "0.001"}),
         ("ovh-blank-total.csv", OVH, {"blank": "skip_row"}, "2026-08", {"ns1.example.net": "0.02714"}),
         (
@@ -85,7 +84,6 @@ def test_a_case_gives_its_tonnes(file, columns, changes, month, expected):
         ("aws-two-model-versions.csv", AWS, {"version": None}, "2025-09", "v2.1.0', 'v3.0.0'.*newest"),
         ("aws-null-value.csv", AWS, {}, "2025-09", f"line 3: .*{BLANKS}"),
         ("ccf-by-day.csv", BY_DAY, {}, "2026-09", r"line 4: column 'Date \(UTC\)' is 'Total'.*leave_out"),
-        ("european.csv", OWN, {}, "2026-10", "separated by ';'"),
         ("ovh-blank-total.csv", OVH, {}, "2026-08", f"line 3: .*{BLANKS}"),
     ],
 )

@@ -9,17 +9,15 @@ import io
 import json
 import sqlite3
 import sys
-import zipfile
 from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_carbonmark.emissions import GOOGLE_CLOUD, Constant, EmissionsError, Scope
-from tests.unit.emissions.conftest import OWN, problem, read, row, tonnes
+from tests.unit.emissions.conftest import OWN, parquet_of, problem, read, row, tonnes
 
 ROWS = [row(mass="1.1"), row(mass="2.2"), row(when="2026-09", who="b", mass="5")]
 ALL = {"a": "0.0033"}
@@ -33,12 +31,6 @@ def csv_of(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
 
 def json_of(rows: list[dict[str, object]]) -> bytes:
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-
-
-def parquet_of(table: pa.Table | list[dict[str, object]]) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pylist(table), file)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -63,19 +55,12 @@ def test_several_files_of_any_kind_are_one_table_but_not_one_twice():
     assert "byte for byte, and its rows would count twice" in problem([*files(), files()[0]])
 
 
-def xlsx() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as book:
-        book.writestr("xl/workbook.xml", "<workbook/>")
-    return file.getvalue()
-
-
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"Obj\x01\x04\x14avro.codec", f"is Avro, {NOT_KNOWN}; read it with its own library"),
-        (xlsx(), f"is XLSX or another ZIP, {NOT_KNOWN}; save the sheet as CSV"),
+        (b"PK\x03\x04\x14xl/workbook.xml", f"is XLSX or another ZIP, {NOT_KNOWN}; save the sheet as CSV"),
         *(
             (start + json_of(ROWS[:1]).strip() + b"]", f"is JSON in one piece, {NOT_KNOWN}; write JSON")
             for start in (b"[", b"\xef\xbb\xbf\n [")

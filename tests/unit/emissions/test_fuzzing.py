@@ -15,13 +15,11 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from airflow_provider_carbonmark import emissions
 from airflow_provider_carbonmark.emissions import CODECARBON, EmissionsError
-from tests.unit.emissions.conftest import OWN
+from tests.unit.emissions.conftest import OWN, parquet_of
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 SAMPLES, CASES = Path(__file__).parents[3] / "dags" / "data", Path(__file__).parent / "cases"
@@ -35,19 +33,13 @@ COLUMNS = [
 ]
 
 
-def parquet() -> bytes:
-    rows = [
-        {"usage_month": "2026-10-01", "project": of, "carbon_footprint_total_kgCO2e": {"market_based": mass}}
-        for of, mass in (({"id": "a"}, 1.5), (None, None))
-    ]
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), file)
-    return file.getvalue()
-
-
+NESTED = [
+    {"usage_month": "2026-10-01", "project": of, "carbon_footprint_total_kgCO2e": {"market_based": mass}}
+    for of, mass in (({"id": "a"}, 1.5), (None, None))
+]
 FILES = [
     *(path.read_bytes() for folder in (SAMPLES, CASES) for path in sorted(folder.iterdir())),
-    parquet(),
+    parquet_of(NESTED),
     b"month;who;mass\n2026-10;a;5,5\n",
     "month,who,mass\n2026-10,a,5\n".encode("utf-16"),
     b"month,who,mass,run,version\n202610,a,5,r,v1\n202610,a,6,r,v2\n",

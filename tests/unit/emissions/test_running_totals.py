@@ -106,23 +106,10 @@ def test_a_total_that_falls_is_refused_in_any_order_of_rows(totals, chance):
         assert "the running total of meter 'm' falls from" in problem(*rows)
 
 
-@pytest.mark.parametrize(
-    ("month", "expected"), [("2026-09", "0.1"), ("2026-10", "0.25"), ("2026-11", "0.05")]
-)
-def test_a_run_over_the_ends_of_months_counts_in_each_by_what_it_grew(month, expected):
-    rows = ["2026-09-30T23:59:59,a,m,100,", "2026-10-01T00:00:00,a,m,200,", "2026-10-31T23:59:59,a,m,350,"]
-    assert tonnes(*rows, "2026-11-02T00:00:00,a,m,400,", month=month) == {"a": expected}
-
-
 def test_a_run_that_falls_over_the_end_of_a_month_is_refused_in_the_later_one():
     rows = ["2026-09-30T23:00:00,a,m,300,", "2026-10-01T01:00:00,a,m,100,"]
     assert "falls from 0.300 t to 0.100 t" in problem(*rows)
     assert tonnes(*rows, month="2026-09") == {"a": "0.3"}
-
-
-def test_of_totals_at_one_moment_the_largest_is_the_last():
-    rows = ["2026-10-01T00:00:00,a,m,310,", "2026-10-01T00:00:00,a,m,300,", "2026-10-01T00:00:01,a,m,310,"]
-    assert tonnes(*rows) == tonnes(*rows[::-1]) == {"a": "0.31"}
 
 
 def test_times_with_zones_are_put_in_order_by_the_zone_and_never_mixed_with_others():

@@ -177,21 +177,6 @@ def test_of_versions_that_have_no_order_none_is_chosen(pair):
     assert tonnes(found, AWS, version=pair[0]) == {"a": "1"}
 
 
-@pytest.mark.parametrize(
-    ("amounts", "offset"),
-    [
-        (["0.0001"] * 10, "0.001"),
-        (["0.0001"] * 11, "0.002"),
-        (["1.0000000000000000000000000000000000000001"], "1.001"),
-        (["1e-300"], "0.001"),
-        (["1e20", "1e-20"], "100000000000000000000.001"),
-    ],
-)
-def test_the_total_is_rounded_up_once_to_the_kilogram(amounts, offset):
-    (only,) = read([row(mass=amount) for amount in amounts], TONNES)
-    assert str(only.offset_tonnes) == offset
-
-
 @pytest.mark.parametrize("amounts", [["-1"], ["0"], ["0.5", "-0.5"], ["-0"]])
 def test_a_total_that_is_not_positive_buys_nothing_and_says_so(caplog, amounts):
     caplog.set_level(logging.INFO)

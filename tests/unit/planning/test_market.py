@@ -114,16 +114,20 @@ def test_a_refusal_says_what_fits_together_and_what_came_closest():
     message = refusal(
         offer("a", "1", "5"),
         offer("b", "2", "4.5"),
-        offer("c", "3", "100", "50"),
+        offer("coarser", "2", "100", "51"),
+        offer("coarse", "3", "100", "50"),
         listing("d", is_ex_ante=True),
         listing("e", liquid_supply=Decimal(0)),
         offer("f", "4", "0.5", "0.6"),
+        offer("dear", "11", "5"),
+        offer("dearer", "12", "5"),
         max_price_usd=Decimal(10),
     )
     assert message == (
-        "No listing for 12.345 t; of 6 on the market, 1 ex-ante, 1 with a higher minimum fill, "
+        "No listing for 12.345 t; of 9 on the market, 2 with a higher minimum fill, 2 above the highest price, 1 ex-ante, "
         "1 with less left than the minimum fill, 1 sold out, 2 fit and have 9.5 t together. Lowest minimum fill that fits "
-        "otherwise: 50 t of c (VCS-191, 2019) at 3 USD per tonne. Ask for another quantity, or loosen the filters"
+        "otherwise: 50 t of coarse (VCS-191, 2019) at 3 USD per tonne. Cheapest that fits otherwise: dear (VCS-191, 2019) at "
+        "11 USD per tonne. Ask for another quantity, or loosen the filters"
     )
 
 
@@ -216,21 +220,6 @@ def test_a_listing_is_counted_once_at_the_first_condition_it_fails():
         listing("d", liquid_supply=Decimal(0)),
     )
     assert "of 4 on the market, 2 sold out, 1 not of type listing, 1 ex-ante." in message
-
-
-def test_what_came_closest_is_named_with_its_price():
-    message = refusal(
-        listing("coarse", min_fill_amount=Decimal(100)),
-        listing("coarser", min_fill_amount=Decimal(200)),
-        listing("dear", purchase_price=Decimal(8)),
-        listing("dearer", purchase_price=Decimal(9)),
-        max_price_usd=Decimal(5),
-    )
-    assert (
-        "Lowest minimum fill that fits otherwise: 100 t of coarse (VCS-191, 2019) at 3.78 USD per tonne."
-        in message
-    )
-    assert "Cheapest that fits otherwise: dear (VCS-191, 2019) at 8 USD per tonne." in message
 
 
 @pytest.mark.parametrize(

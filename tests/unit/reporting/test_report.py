@@ -20,16 +20,10 @@ from tests.unit.reporting.sample import PLANNED_AT, RUN, a_line, report_on
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.ledger.purchase import PurchaseLine
-    from airflow_provider_carbonmark.reporting.problems import Problem
 
 
 def totals(*lines: PurchaseLine) -> Figures:
     return report_on(lines).totals
-
-
-def the_problem(*lines: PurchaseLine) -> Problem:
-    (problem,) = report_on(lines).problems
-    return problem
 
 
 def test_what_is_retired_of_a_purchase_in_parts_is_covered_and_costs_what_it_cost() -> None:
@@ -143,7 +137,7 @@ def test_a_failure_after_payment_is_the_most_urgent() -> None:
 @pytest.mark.parametrize("state", [State.FAILED, State.DECLINED])
 @pytest.mark.parametrize("again", [State.PLANNED, State.RETIRED])
 def test_what_was_bought_again_since_is_settled(state: State, again: State) -> None:
-    problem = the_problem(a_line(state), a_line(again, line=2))
+    (problem,) = report_on([a_line(state), a_line(again, line=2)]).problems
     assert (problem.is_settled, problem.todo) == (True, "Nothing: other lines cover the month.")
 
 
