@@ -27,6 +27,8 @@ KINDS = ["sqlite", "postgresql"]
 #: Those that the tests of the ledger itself run with.
 LEDGER_KINDS = [*KINDS, "mariadb"]
 
+#: Where nothing listens.
+NOWHERE = "http://127.0.0.1:9"
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 
 _numbers = count()

@@ -14,6 +14,7 @@ from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
 from tests.integration.airflow.model import answer, body, declined
 from tests.integration.airflow.parts import make_context, sqlite_only
 from tests.integration.airflow.test_ledger_next_link import expire
+from tests.integration.conftest import NOWHERE
 
 pytestmark = sqlite_only
 
@@ -93,7 +94,7 @@ def test_what_is_sold_out_ends_and_is_planned_anew(dag_run, parked, ledger, sand
 
 def test_while_carbonmark_is_away_it_says_so_and_parks_again(dag_run, parked, ledger, connect):
     expire(ledger, parked["purchase"])
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     dag_run.park(event=new_link)
     assert "There is no new link." in body(dag_run)
     connect()

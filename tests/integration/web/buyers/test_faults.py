@@ -9,6 +9,7 @@ from airflow.configuration import conf
 from airflow_provider_carbonmark.hooks.return_url import Token, sign
 from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.web.buyers import desk, visits
+from tests.integration.conftest import NOWHERE
 from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     ALREADY,
@@ -21,9 +22,6 @@ from tests.integration.web.buyers.parts import (
     id_of,
 )
 from tests.integration.web.serving import title
-
-NOWHERE = "http://127.0.0.1:9"
-
 
 # --- Carbonmark can't be asked
 

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_carbonmark.ledger.names import Source, State
+from tests.integration.conftest import NOWHERE
 from tests.integration.web.buyers.parts import WaitingTask, errors, id_of
 from tests.integration.web.buyers.test_pay import IS_IT_PAID, NOTED, PAID, SOMEBODY, TO_PAY, declined
 from tests.integration.web.readers.parts import token_of
 from tests.integration.web.serving import title
-
-NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.mark.parametrize("can_be_paid", [True, False])
