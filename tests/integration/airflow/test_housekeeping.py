@@ -6,17 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from airflow_provider_carbonmark.hooks import api_server
 from airflow_provider_carbonmark.ledger.names import Source
-from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.operators.notices import MAIL_SUBJECT
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.model import SOLD_OUT_CARD, housekeeper, make_operator, stated
 from tests.integration.airflow.parts import Told, sqlite_only
-from tests.integration.airflow.test_ledger_next_link import expire
+from tests.integration.ledger.parts import expire
 
 START = datetime.now(UTC)
 
@@ -142,8 +140,7 @@ def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_b
     parked, ledger, review, told_to_server
 ):
     number = parked["purchase"]
-    with ledger.reading() as connection:
-        connection.execute(update(links).values(expires_at=START + timedelta(days=50)))
+    expire(ledger, number, START + timedelta(days=50))
     after = timedelta(days=45)
     for days, arguments in ((60, {}), (44, {"give_up_after": after}), (46, {"give_up_after": after})):
         review(days, **arguments)

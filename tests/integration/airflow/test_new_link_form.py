@@ -13,8 +13,8 @@ from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
 from tests.integration.airflow.model import answer, body, declined
 from tests.integration.airflow.parts import make_context, sqlite_only
-from tests.integration.airflow.test_ledger_next_link import expire
 from tests.integration.conftest import NOWHERE
+from tests.integration.ledger.parts import expire
 
 pytestmark = sqlite_only
 

@@ -20,6 +20,7 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
+from tests.integration.airflow.parts import make_context
 from tests.integration.ledger import parts as planning
 from tests.integration.web.buyers.parts import (
     DAG_ID,
@@ -28,7 +29,6 @@ from tests.integration.web.buyers.parts import (
     Buyer,
     Link,
     buyers,
-    context_of,
     forget_all,
 )
 from tests.integration.web.serving import serving
@@ -113,7 +113,8 @@ def make_link(
             "retirement_message": "Cloud emissions of July 2026",
         }
         operator = CarbonmarkCreateCheckoutOperator(**arguments | changes)
-        return Link(operator.execute(context_of("checkout", map_index, run_id)), ledger)
+        context = make_context(run_id=run_id, task_id="checkout", map_index=map_index)
+        return Link(operator.execute(context), ledger)
 
     yield make_link
     forget_all()
@@ -141,7 +142,7 @@ def follow(planned: Link) -> Callable[..., Link]:
         operator = CarbonmarkCheckoutPurchaseOperator(
             task_id="checkout", purchase=planned.purchase.to_json(), **terms
         )
-        return Link(operator.execute(context_of()), planned.ledger)
+        return Link(operator.execute(make_context(run_id=RUN_ID, task_id="checkout")), planned.ledger)
 
     return follow
 
