@@ -64,16 +64,6 @@ def test_what_can_not_be_checked_is_recorded_and_passed_on_and_the_next_look_ver
     assert link.brought == {id_of(url): True}
 
 
-def test_an_unverified_payment_gives_way_to_a_verified_one(link, buyer, connect):
-    url = buyer.pay(link)
-    base, _, payment_id = url.rpartition("/")
-    connect(host=NOWHERE)
-    buyer.go(f"{base}/pay_made_up")
-    connect()
-    assert title(buyer.go(url)) == PAID_PAGE
-    assert link.paid_with == payment_id
-
-
 def test_an_unverified_payment_that_proves_genuine_stays_the_first(link, buyer, connect, caplog):
     first, second = buyer.pay_twice(link)
     connect(host=NOWHERE)

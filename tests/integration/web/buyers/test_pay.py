@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_carbonmark.ledger.names import Run, Source, State
 from airflow_provider_carbonmark.planning import Limits
-from tests.integration.ledger import parts as planning, version_1
+from tests.integration.ledger import version_1
 from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     DAG_ID,
@@ -283,7 +283,7 @@ def test_it_speaks_its_reader_s_language_also_when_it_refuses(make_link, buyer, 
 @pytest.mark.parametrize(
     ("trouble", "says"), [("sold out", "not for sale any more"), ("too cheap", "less than can be paid")]
 )
-def test_what_can_not_be_bought_any_more_fails_wakes_who_waits_and_is_planned_anew(
+def test_what_can_not_be_bought_any_more_fails_and_wakes_who_waits(
     follow, buyer, sandbox, listing, monkeypatch, trouble, says
 ):
     link = follow()
@@ -297,9 +297,6 @@ def test_what_can_not_be_bought_any_more_fails_wakes_who_waits_and_is_planned_an
     assert says in page.text
     assert (link.purchase.state, made(sandbox)) == (State.FAILED, 1)
     assert waiting.answer.form == {"payment_id": None}
-    wants = planning.Buyer({"web": "1.234"})
-    (anew,) = planning.plan(link.ledger, wants, planning.SECOND, is_over=planning.everybody)
-    assert (anew.state, anew.quantity_tonnes) == (State.PLANNED, Decimal("1.234"))
 
 
 # --- late money
