@@ -54,6 +54,11 @@ def test_a_working_connection_says_what_it_is(connect, sandbox, key, environment
     connect(key, environment=environment)
     works, message = check()
     assert works
+    # It buys nothing, and gives the key to the Checkout Service only.
+    assert [(each["method"], each["path"], each["has_key"]) for each in sandbox.state.requests] == [
+        ("GET", "/payments/airflow-connection-test", True),
+        ("GET", "/prices", False),
+    ]
     assert "accepts the API key" in message
     assert mode in message
     assert f"{len(CarbonmarkHook().list_prices())} price sources" in message
@@ -149,12 +154,3 @@ def test_airflow_itself_can_test_the_connection(connect, sandbox):
     works, message = connection.test_connection()
     assert works, message
     assert "test mode" not in message
-
-
-def test_the_connection_test_buys_nothing_and_gives_the_key_to_the_checkout_service_only(connect, sandbox):
-    check()
-    assert sandbox.state.checkouts == {}
-    assert {(each["method"], each["path"], each["has_key"]) for each in sandbox.state.requests} == {
-        ("GET", "/payments/airflow-connection-test", True),
-        ("GET", "/prices", False),
-    }

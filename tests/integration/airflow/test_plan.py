@@ -38,15 +38,6 @@ def tables(url):
 # --- what it plans
 
 
-def test_the_price_without_fees_is_kept_as_it_was_when_it_was_planned(dag_run, ledger, sandbox):
-    (first,) = dag_run.plan()
-    listing = sandbox.state.listings[first["asset_price_source_id"]]
-    kept = ledger.purchase(first["purchase"])
-    assert kept.base_unit_price_usd == listing.as_price()["baseUnitPrice"] < kept.unit_price_usd
-    (line,) = ledger.lines()
-    assert line.base_unit_price_usd == kept.base_unit_price_usd
-
-
 @each_database
 def test_what_is_planned_is_returned_as_plain_json_and_planned_once(dag_run, second, ledger):
     first = dag_run.plan(BOTH)
@@ -275,17 +266,6 @@ def test_a_preview_says_what_would_be_planned_and_writes_nothing(
 
 
 # --- other runs
-
-
-def test_a_run_that_is_queued_or_running_is_left_its_purchases_and_one_that_is_gone_is_over(
-    dag_run, second, airflow
-):
-    dag_run.plan()
-    for state in ("queued", "running"):
-        dag_run.end(state)
-        assert second.plan() == []
-    airflow.runs.clear()
-    assert len(second.plan()) == 1
 
 
 @pytest.mark.parametrize(("catch_up", "months"), [(True, ["2026-09", MONTH]), (" false ", [MONTH])])
