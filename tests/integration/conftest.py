@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -21,6 +21,9 @@ from airflow_provider_carbonmark.sandbox import SandboxServer
 from tests.certificates import make_certificate
 from tests.e2e.postgresql import postgresql
 from tests.integration.mariadb import mariadb
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.world.market import Listing
 
 #: The databases that all tests of something that asks the ledger run with.
 KINDS = ["sqlite", "postgresql"]
@@ -105,6 +108,16 @@ def sandbox(_sandbox: SandboxServer) -> SandboxServer:
     """The sandbox, with nothing in its memory."""
     _sandbox.state.reset()
     return _sandbox
+
+
+@pytest.fixture
+def listing(sandbox: SandboxServer) -> Listing:
+    """A listing with a few hundred kilograms to sell at least."""
+    return next(
+        each
+        for each in sandbox.state.listings.values()
+        if each.type == "listing" and each.liquid_supply > 10 and each.step < 1 and not each.is_ex_ante
+    )
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from tests.integration.web.serving import serving
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox import SandboxServer
+    from airflow_provider_carbonmark.sandbox.world.market import Listing
 
 
 @pytest.fixture
@@ -77,15 +78,6 @@ def api_server(_api_server: ApiServer) -> ApiServer:
 
 
 @pytest.fixture
-def listing(sandbox: SandboxServer) -> str:
-    return next(
-        each.source_id
-        for each in sandbox.state.listings.values()
-        if each.type == "listing" and each.liquid_supply > 100 and each.step < 1 and not each.is_ex_ante
-    )
-
-
-@pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ledger:
     """The ledger that this Airflow is configured with, read past it."""
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "ledger.db"))
@@ -98,7 +90,7 @@ def make_link(
     api_server: ApiServer,
     connect: Callable[..., None],
     ledger: Ledger,
-    listing: str,
+    listing: Listing,
 ) -> Iterator[Callable[..., Link]]:
     """Return a function that lets the operator make a link in a task of its own."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", api_server.url)
@@ -107,7 +99,7 @@ def make_link(
     def make_link(map_index: int = -1, run_id: str = RUN_ID, **changes: Any) -> Link:
         arguments = {
             "task_id": "checkout",
-            "asset_price_source_id": listing,
+            "asset_price_source_id": listing.source_id,
             "quantity_tonnes": "1.234",
             "beneficiary_name": "Acme GmbH",
             "retirement_message": "Cloud emissions of July 2026",
@@ -127,9 +119,9 @@ def link(make_link: Callable[..., Link]) -> Link:
 
 
 @pytest.fixture
-def planned(ledger: Ledger, make_link: Callable[..., Link], listing: str) -> Link:
+def planned(ledger: Ledger, make_link: Callable[..., Link], listing: Listing) -> Link:
     """A purchase that is planned, and has no link yet."""
-    line = planning.line(tonnes="1.234", asset_price_source_id=listing)
+    line = planning.line(tonnes="1.234", asset_price_source_id=listing.source_id)
     (purchase,) = planning.plan(ledger, planning.buying(line), run=Run(DAG_ID, RUN_ID))
     return Link({"purchase": purchase.id}, ledger)
 

@@ -178,9 +178,9 @@ def test_a_link_of_version_1_is_followed_by_one_of_today(
     make_link, ledger, listing, buyer, connect, tmp_path, engines
 ):
     row = next(each for each in version_1.rows() if each["entity"] == "linked")
-    asked = row["link_request"] | {"asset_price_source_id": listing}
+    asked = row["link_request"] | {"asset_price_source_id": listing.source_id}
     engine = engines(f"sqlite:///{tmp_path}/ledger.db")
-    version_1.make(engine, held=[row | {"asset_price_source_id": listing, "link_request": asked}])
+    version_1.make(engine, held=[row | {"asset_price_source_id": listing.source_id, "link_request": asked}])
     connect(conn_id=asked["carbonmark_conn_id"])
     link = Link({"purchase": row["id"]}, ledger).expired()
     assert buyer.nobody_paid(link).headers["location"] == link.current
@@ -241,24 +241,20 @@ def test_a_stale_page_makes_no_link_after_the_next(link, buyer, sandbox):
 
 def test_the_next_link_costs_what_it_costs_now(make_link, buyer, sandbox, listing):
     link = make_link(max_cost="100000")
-    dearer(sandbox, listing)
+    listing.purchase_price *= 2
     buyer.nobody_paid(link.expired())
     first, second = link.ledger.links(link.number)
     assert second.cost_usd == link.purchase.cost_usd == 2 * first.cost_usd
     assert f"{second.cost_usd:f} USD" in buyer.look(link).text
 
 
-def dearer(sandbox, listing):
-    sandbox.state.listings[listing].purchase_price *= 2
-
-
 @pytest.mark.parametrize("limit", ["max_cost", "max_cost_per_run_usd", "max_cost_per_entity_usd"])
 def test_over_a_limit_it_says_so_and_makes_nothing(follow, buyer, sandbox, listing, limit):
-    price = sandbox.state.listings[listing].purchase_price
+    price = listing.purchase_price
     most = price * Decimal("1.234") * Decimal("1.5")
     link = follow(**({limit: most} if limit == "max_cost" else {"limits": Limits(**{limit: most})}))
     cost = link.purchase.cost_usd
-    dearer(sandbox, listing)
+    listing.purchase_price *= 2
     page = buyer.nobody_paid(link.expired())
     assert title(page) == IS_IT_PAID
     assert re.search("It would cost [0-9.]+ USD now", page.text)
@@ -266,13 +262,13 @@ def test_over_a_limit_it_says_so_and_makes_nothing(follow, buyer, sandbox, listi
     assert (link.purchase.cost_usd, made(sandbox)) == (cost, 1)
     assert len(link.ledger.links(link.number)) == 1
     # Cheap again, it goes on.
-    sandbox.state.listings[listing].purchase_price = price
+    listing.purchase_price = price
     assert buyer.nobody_paid(link).status_code == 303
 
 
 def test_it_speaks_its_reader_s_language_also_when_it_refuses(make_link, buyer, sandbox, listing):
     link = make_link(max_cost="12.5")
-    dearer(sandbox, listing)
+    listing.purchase_price *= 10
     buyer.browser.headers["accept-language"] = "de-AT,de;q=0.9,en;q=0.8"
     page = buyer.nobody_paid(link.expired())
     assert title(page) == "Hat schon jemand bezahlt?"
@@ -289,7 +285,7 @@ def test_what_can_not_be_bought_any_more_fails_and_wakes_who_waits(
     link = follow()
     waiting = WaitingTask(link).ask().park()
     if trouble == "sold out":
-        sandbox.state.listings[listing].liquid_supply = Decimal(0)
+        listing.liquid_supply = Decimal(0)
     else:
         monkeypatch.setenv("AIRFLOW__CARBONMARK__MINIMUM_PAYMENT_USD", "5000")
     page = buyer.nobody_paid(link.expired())

@@ -46,7 +46,7 @@ def test_while_carbonmark_makes_none_the_page_says_so_and_the_next_press_makes_i
 ):
     link = make_link(max_cost="100000")
     cost = link.purchase.cost_usd
-    sandbox.state.listings[listing].purchase_price *= 2
+    listing.purchase_price *= 2
     if change is None:
         monkeypatch.delenv("AIRFLOW_CONN_CARBONMARK_DEFAULT")
     else:
