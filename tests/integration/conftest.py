@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -141,6 +142,13 @@ def connect(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer) -> Callable
 
     connect()
     return connect
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a socket that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+        yield listening.getsockname()[1]
 
 
 @pytest.fixture

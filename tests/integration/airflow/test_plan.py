@@ -160,20 +160,12 @@ def test_other_bad_input_fails_without_a_retry_and_plans_nothing(dag_run, ledger
 # --- what it may cost
 
 
-@pytest.mark.parametrize(
-    ("limits", "figures"),
-    [
-        (
-            Limits(max_cost_per_entity_usd=Decimal("0.1")),
-            "api 0.1234 USD, where max_cost_per_entity_usd is 0.1 USD",
-        ),
-        (
-            Limits(max_cost_per_run_usd=Decimal("0.17")),
-            "all together 0.1734 USD, where max_cost_per_run_usd is 0.17 USD",
-        ),
-    ],
-)
-def test_a_limit_stops_the_plan_with_figures_and_writes_nothing(dag_run, ledger, limits, figures):
+def test_limits_stop_the_plan_with_figures_and_write_nothing(dag_run, ledger):
+    limits = Limits(max_cost_per_entity_usd=Decimal("0.1"), max_cost_per_run_usd=Decimal("0.17"))
+    figures = (
+        "api 0.1234 USD, where max_cost_per_entity_usd is 0.1 USD; "
+        "all together 0.1734 USD, where max_cost_per_run_usd is 0.17 USD"
+    )
     for given in (limits, lambda context: limits):
         with pytest.raises(AirflowFailException, match=figures):
             dag_run.plan(BOTH, limits=given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -159,13 +158,6 @@ def buyer(sandbox: SandboxServer) -> Iterator[Buyer]:
 @pytest.fixture
 def addresses(api_server: ApiServer) -> str:
     return api_server.url + PREFIX
-
-
-@pytest.fixture
-def silent() -> Iterator[int]:
-    """The port of a socket that accepts and says nothing."""
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
-        yield listening.getsockname()[1]
 
 
 @pytest.fixture
