@@ -271,20 +271,6 @@ def test_what_an_earlier_month_lacks_is_planned_unless_told_otherwise(dag_run, s
     assert sorted(month for each in planned for month in each["months"]) == months
 
 
-def test_rehearsals_and_purchases_keep_apart(dag_run, second, ledger, connect, buyer):
-    dag_run.plan()
-    connect("cm_api_sandbox_1", environment=None)
-    (rehearsed,) = second.plan()
-    assert rehearsed["test_mode"] is True
-    buyer.pay(second.link())
-    for step in ("payment", "retirement", "record"):
-        second.run(step, **({"allow_test_mode": True} if step == "retirement" else {}))
-    assert [(line.test_mode, line.state.value) for line in ledger.lines()] == [
-        (False, "planned"),
-        (True, "retired"),
-    ]
-
-
 @pytest.mark.parametrize("planned_in_test_mode", [True, False])
 def test_a_purchase_is_not_made_in_the_other_mode(dag_run, ledger, connect, sandbox, planned_in_test_mode):
     in_test_mode = {"key": "cm_api_sandbox_1", "environment": None}

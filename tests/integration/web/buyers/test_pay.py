@@ -132,7 +132,9 @@ def test_it_is_good_as_long_as_the_purchase_is_open_and_then_as_a_link_would_be(
 def test_the_button_leads_to_the_payment_page(link, buyer, sandbox):
     before = everything(link.ledger)
     led = buyer.say(link, "pay")
-    assert (led.status_code, led.headers["location"]) == (303, link.current)
+    assert (led.status_code, led.headers["location"], led.text) == (303, link.current, "")
+    # The way there tells the payment page nothing.
+    assert (led.headers["referrer-policy"], led.headers["cache-control"]) == ("same-origin", "no-store")
     assert everything(link.ledger) == before
     assert title(buyer.go(buyer.pay(link, led.headers["location"]))).startswith("Thank you")
     assert title(buyer.look(link)) == PAID

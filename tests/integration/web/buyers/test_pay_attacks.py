@@ -252,13 +252,6 @@ def test_the_pages_are_locked_down_and_say_nothing_of_the_deployment(link, buyer
         assert word not in shown
 
 
-def test_the_way_to_the_payment_page_tells_it_nothing(link, buyer):
-    led = buyer.say(link, "pay")
-    assert led.headers["referrer-policy"] == "same-origin"
-    assert led.headers["cache-control"] == "no-store"
-    assert led.text == ""
-
-
 def test_names_and_messages_are_escaped(make_link, buyer):
     odd = "<img src=x onerror=alert(1)> & Söhne {{ 7*7 }} \u202e"
     link = make_link(beneficiary_name=odd, retirement_message=f"'\"</dd><script>{odd}")
