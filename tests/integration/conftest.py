@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -22,11 +23,16 @@ from tests.certificates import make_certificate
 from tests.e2e.postgresql import postgresql
 from tests.integration.mariadb import mariadb
 
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.sandbox.world.market import Listing
+
 #: The databases that all tests of something that asks the ledger run with.
 KINDS = ["sqlite", "postgresql"]
 #: Those that the tests of the ledger itself run with.
 LEDGER_KINDS = [*KINDS, "mariadb"]
 
+#: Where nothing listens.
+NOWHERE = "http://127.0.0.1:9"
 KEY = "cm_api_11111111-2222-3333-4444-555555555555"
 
 _numbers = count()
@@ -106,6 +112,16 @@ def sandbox(_sandbox: SandboxServer) -> SandboxServer:
 
 
 @pytest.fixture
+def listing(sandbox: SandboxServer) -> Listing:
+    """A listing with a few hundred kilograms to sell at least."""
+    return next(
+        each
+        for each in sandbox.state.listings.values()
+        if each.type == "listing" and each.liquid_supply > 10 and each.step < 1 and not each.is_ex_ante
+    )
+
+
+@pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer) -> Callable[..., None]:
     """Return a function that writes a connection, by default one that says that the sandbox is production; the default one is there already."""
 
@@ -126,6 +142,13 @@ def connect(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer) -> Callable
 
     connect()
     return connect
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a socket that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+        yield listening.getsockname()[1]
 
 
 @pytest.fixture

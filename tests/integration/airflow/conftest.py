@@ -64,16 +64,6 @@ def mode(request):
     return request.param
 
 
-@pytest.fixture
-def listing(sandbox):
-    """A listing with a few hundred kilograms to sell at least."""
-    return next(
-        each
-        for each in sandbox.state.listings.values()
-        if each.type == "listing" and each.liquid_supply > 10 and each.step < 1 and not each.is_ex_ante
-    )
-
-
 @pytest.fixture(scope="session")
 def _empty_ledger(tmp_path_factory):
     """A ledger's file with its tables and nothing in them, which takes longer to make than to copy."""

@@ -123,7 +123,7 @@ class Airflow:
         return [task for task in waiting if task in self.requests]
 
 
-def answer(option: str, payment_id: str | None = None) -> dict[str, Any]:
+def answer(option: str, payment_id: object = None) -> dict[str, Any]:
     """Return what Airflow hands to a task that a person, or the return URL, has answered."""
     return {
         "chosen_options": [option],
@@ -134,8 +134,10 @@ def answer(option: str, payment_id: str | None = None) -> dict[str, Any]:
     }
 
 
+#: What the form sends where nothing was entered.
+FIELD = {"value": None, "description": "Only if…", "schema": {"type": ["null", "string"]}}
 paid = answer(PAID)
-declined = answer(DECLINE)
+declined = answer(DECLINE, FIELD)
 
 
 class Worker:
@@ -207,7 +209,7 @@ class Worker:
     def _asking_people(self) -> Iterator[None]:
         def upsert(*, ti_id: str, **request: Any) -> None:
             assert ti_id == self.task.key
-            self.ask("ask", {name: request[name] for name in ("subject", "body", "options")})
+            self.ask("ask", request)
 
         def show(ledger: object, purchase: object, task: Task, body: str) -> None:
             self.ask("show", body)

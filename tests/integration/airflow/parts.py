@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import BaseNotifier, TaskDeferred
 from airflow.sdk.bases.sensor import AirflowRescheduleException
 
 from airflow_provider_carbonmark.links import RetirementLink
@@ -73,18 +73,36 @@ class Clock:
 
 
 def make_context(
-    *, run_id: str = "2026-07", map_index: int = -1, first_reschedule: datetime | None = None
+    *,
+    run_id: str = "2026-07",
+    task_id: str = "link",
+    map_index: int = -1,
+    first_reschedule: datetime | None = None,
 ) -> dict[str, Any]:
     """Return what a task sees of Airflow."""
     ti = SimpleNamespace(
         dag_id="offset",
         run_id=run_id,
-        task_id="link",
+        task_id=task_id,
         map_index=map_index,
         start_date=datetime.now(UTC),
         get_first_reschedule_date=lambda context: first_reschedule,
     )
     return {"ti": ti}
+
+
+class Told(BaseNotifier):
+    """A notifier that keeps what it told, which is a template."""
+
+    template_fields = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.told: list[str] = []
+
+    def notify(self, context: Any) -> None:
+        self.told.append(self.text)
 
 
 @contextmanager

@@ -38,6 +38,11 @@ def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledge
     assert (planned["entity"], planned["months"], planned["state"]) == ("web", [MONTH], "planned")
     assert planned["quantity_tonnes"] == "1.234"
     number = planned["purchase"]
+    # As it was when it was planned.
+    base_price = sandbox.state.listings[planned["asset_price_source_id"]].as_price()["baseUnitPrice"]
+    (line,) = ledger.lines()
+    assert line.base_unit_price_usd == ledger.purchase(number).base_unit_price_usd == base_price
+    assert base_price < line.unit_price_usd
 
     checkout = dag_run.run("checkout")
     assert ledger.purchase(number).cost_usd > 0
@@ -64,19 +69,14 @@ def test_a_purchase_goes_from_its_plan_to_its_recorded_retirement(dag_run, ledge
     assert recorded == made.to_json()
     assert made.certificate_url == retirement["certificate_url"]
     assert made.transaction_hash == retirement["transaction_hash"]
-
-
-def test_each_recorded_retirement_is_an_asset_event_that_says_what_it_is(dag_run, airflow, buyer):
-    dag_run.plan()
-    recorded = buyer.buy(dag_run)
-    assert airflow.events == [
+    assert dag_run.airflow.events == [
         {
             "for_whom": f"web, {MONTH}",
             "entities": 1,
             "months": [MONTH],
             "allocations": [{"entity": "web", "month": MONTH, "quantity_tonnes": "1.234"}],
             "quantity_tonnes": "1.234",
-            "payment_id": recorded["payment_id"],
+            "payment_id": payment_id,
             "test_mode": False,
         }
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -11,13 +10,12 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.api.errors import CarbonmarkError, NotFoundError, TransportError
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
-from airflow_provider_carbonmark.ledger.names import Source, State
+from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.links import CheckoutLink
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD
 from tests.integration.airflow.parts import asked, ledger_and_keys, make_context
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
 
-NOW = datetime(2026, 8, 20, 9, tzinfo=UTC)
 TO_AIRFLOW = {"success_url": None, "cancel_url": None}
 
 
@@ -50,19 +48,12 @@ def sent(sandbox):
     return asked(sandbox, "/checkout")
 
 
-def bring(ledger, checkout, payment_id="pay_1", *, verified):
-    """Do what the return URL does when a buyer comes back."""
-    return ledger.bring(
-        checkout["purchase"], 1, payment_id, source=Source.RETURNED, verified=verified, now=NOW
-    )
-
-
-def test_a_retry_and_a_clear_get_the_same_link_paid_or_not(run, ledger, sandbox, logged):
+def test_a_retry_and_a_clear_get_the_same_link_paid_or_not(run, airflow, sandbox, logged):
     first = run()
     logged()
     assert run() == first
     assert first["pay_url"] in logged()
-    bring(ledger, first, verified=True)
+    airflow.come_back(first, "pay_1")
     assert run() == first
     assert "It is paid: pay_1" in logged()
     assert len(sent(sandbox)) == len(live(sandbox)) == 1
@@ -155,7 +146,7 @@ def test_changed_input_is_refused_where_nobody_can_tell_whether_the_old_link_is_
     ],
 )
 def test_changed_input_makes_a_new_link_while_the_old_one_is_unpaid_and_says_so(
-    run, ledger, sandbox, caplog, changes, told, expired
+    run, airflow, ledger, sandbox, caplog, changes, told, expired
 ):
     sandbox.state.change_switches(checkout_seconds=60)
     old = run()
@@ -170,7 +161,8 @@ def test_changed_input_makes_a_new_link_while_the_old_one_is_unpaid_and_says_so(
     assert run(**changes) == new
     # Should somebody pay it all the same, it is recorded.
     assert ledger.purchase(old["purchase"]).state is State.DECLINED
-    assert bring(ledger, old, verified=True).purchase.state is State.PAID
+    airflow.come_back(old, "pay_1")
+    assert ledger.purchase(old["purchase"]).state is State.PAID
 
 
 @pytest.mark.usefixtures("tells_payments")
@@ -198,8 +190,8 @@ def test_changed_input_is_refused_while_the_old_link_is_paid_or_in_doubt(run, sa
 
 @pytest.mark.usefixtures("tells_payments")
 @pytest.mark.parametrize("verified", [True, False])
-def test_changed_input_is_refused_once_a_buyer_came_back(run, ledger, sandbox, verified):
-    bring(ledger, run(), verified=verified)
+def test_changed_input_is_refused_once_a_buyer_came_back(run, airflow, sandbox, verified):
+    airflow.come_back(run(), "pay_1", verified=verified)
     with pytest.raises(
         AirflowFailException, match=r"because (it is paid with|somebody brought) payment 'pay_1'"
     ):
@@ -208,12 +200,12 @@ def test_changed_input_is_refused_once_a_buyer_came_back(run, ledger, sandbox, v
 
 
 @pytest.mark.usefixtures("tells_payments")
-def test_changed_input_is_refused_when_a_buyer_comes_back_in_that_moment(run, ledger, sandbox):
+def test_changed_input_is_refused_when_a_buyer_comes_back_in_that_moment(run, airflow):
     old = run()
 
     def come_back(point):
         if point.startswith("GET /payments/") and point.endswith("answered"):
-            bring(ledger, old, verified=False)
+            airflow.come_back(old, "pay_1", verified=False)
 
     with pytest.raises(AirflowFailException, match="somebody brought payment 'pay_1' for it meanwhile"):
         run(quantity_tonnes="2", reach=come_back)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from decimal import Decimal
 
 import pytest
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from tests.integration.airflow.parts import stranger
-from tests.integration.conftest import KEY
-
-
-def refused_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+from tests.integration.conftest import KEY, NOWHERE
 
 
 def test_the_market_is_asked_as_told_and_a_payment_is_the_same_without_blocking(listing, sandbox, buy):
@@ -54,6 +48,11 @@ def test_a_working_connection_says_what_it_is(connect, sandbox, key, environment
     connect(key, environment=environment)
     works, message = check()
     assert works
+    # It buys nothing, and gives the key to the Checkout Service only.
+    assert [(each["method"], each["path"], each["has_key"]) for each in sandbox.state.requests] == [
+        ("GET", "/payments/airflow-connection-test", True),
+        ("GET", "/prices", False),
+    ]
     assert "accepts the API key" in message
     assert mode in message
     assert f"{len(CarbonmarkHook().list_prices())} price sources" in message
@@ -100,7 +99,7 @@ def test_a_stranger_at_the_host_is_recognised(connect, status, content_type, bod
 
 
 def test_a_host_where_nothing_listens(connect):
-    connect(host=refused_address())
+    connect(host=NOWHERE)
     works, message = check()
     assert not works
     assert "connection's host" in message
@@ -118,7 +117,7 @@ def test_a_service_in_trouble_is_asked_once_and_says_so(connect, sandbox, fault)
 @pytest.mark.parametrize("market", ["refused", "stranger"])
 def test_a_wrong_market_api_is_told_from_a_wrong_checkout_service(connect, market):
     with stranger(200) as url:
-        connect(market_url=url if market == "stranger" else refused_address())
+        connect(market_url=url if market == "stranger" else NOWHERE)
         works, message = check()
     assert not works
     assert "The Checkout Service answers, but the market API" in message
@@ -149,12 +148,3 @@ def test_airflow_itself_can_test_the_connection(connect, sandbox):
     works, message = connection.test_connection()
     assert works, message
     assert "test mode" not in message
-
-
-def test_the_connection_test_buys_nothing_and_gives_the_key_to_the_checkout_service_only(connect, sandbox):
-    check()
-    assert sandbox.state.checkouts == {}
-    assert {(each["method"], each["path"], each["has_key"]) for each in sandbox.state.requests} == {
-        ("GET", "/payments/airflow-connection-test", True),
-        ("GET", "/prices", False),
-    }

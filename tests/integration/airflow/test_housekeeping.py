@@ -6,34 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseNotifier
-from sqlalchemy import update
 
 from airflow_provider_carbonmark.hooks import api_server
 from airflow_provider_carbonmark.ledger.names import Source
-from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.housekeeping import CarbonmarkHousekeepingOperator
 from airflow_provider_carbonmark.operators.notices import MAIL_SUBJECT
 from airflow_provider_carbonmark.sensors.carbonmark import CarbonmarkRetirementSensor
 from tests.integration.airflow.model import SOLD_OUT_CARD, housekeeper, make_operator, stated
-from tests.integration.airflow.parts import sqlite_only
-from tests.integration.airflow.test_ledger_next_link import expire
+from tests.integration.airflow.parts import Told, sqlite_only
+from tests.integration.ledger.parts import expire
 
 START = datetime.now(UTC)
-
-
-class Told(BaseNotifier):
-    """A notifier that keeps what it told."""
-
-    template_fields = ("subject",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.subject = MAIL_SUBJECT
-        self.told: list[str] = []
-
-    def notify(self, context: Any) -> None:
-        self.told.append(self.subject)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +34,7 @@ def test_what_waits_is_reminded_of_once_for_each_length_of_time(dag_run, review)
     dag_run.plan([stated("1.234", "api"), stated("1", "web")])
     for index in (0, 1):
         dag_run.link(index)
-    notifier = Told()
+    notifier = Told(MAIL_SUBJECT)
     for days in (1, 6.9, 7.1, 8, 13, 21, 22, 40, 41):
         assert review(days, notifiers=notifier) == []
     assert sorted(notifier.told) == [
@@ -71,8 +54,8 @@ def test_a_reminder_that_fails_keeps_nothing_from_being_followed_and_is_made_aga
     dag_run.link(0)
     buyer.pay(dag_run.link(1))
     dag_run.end()
-    assert len(review(8, notifiers=Broken())) == 1
-    notifier = Told()
+    assert len(review(8, notifiers=Broken(MAIL_SUBJECT))) == 1
+    notifier = Told(MAIL_SUBJECT)
     review(8.5, notifiers=[notifier])
     assert len(notifier.told) == 1
 
@@ -86,7 +69,7 @@ def test_what_nobody_could_confirm_is_asked_about_again_and_not_given_up_meanwhi
     payment_id = buyer.pay(parked, comes_back=False)
     ledger.bring(number, 1, payment_id, source=source, verified=False, now=START)
     sandbox.state.change_switches(bought_at="untold")
-    notifier = Told()
+    notifier = Told(MAIL_SUBJECT)
     review(30, give_up_after=timedelta(days=1), notifiers=notifier)
     assert f"Payment {payment_id} was brought for it" in logged()
     # Its pay address leads nobody to pay once more.
@@ -157,8 +140,7 @@ def test_nothing_is_given_up_unless_it_is_said_after_how_long_nor_while_it_can_b
     parked, ledger, review, told_to_server
 ):
     number = parked["purchase"]
-    with ledger.reading() as connection:
-        connection.execute(update(links).values(expires_at=START + timedelta(days=50)))
+    expire(ledger, number, START + timedelta(days=50))
     after = timedelta(days=45)
     for days, arguments in ((60, {}), (44, {"give_up_after": after}), (46, {"give_up_after": after})):
         review(days, **arguments)

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from airflow_provider_carbonmark.hooks.carbonmark import CarbonmarkHook
 from airflow_provider_carbonmark.hooks.checkout import checkout_of
 from airflow_provider_carbonmark.hooks.next_link import make_next_link
 from airflow_provider_carbonmark.ledger.names import NoNextLinkError, Source, State
-from airflow_provider_carbonmark.ledger.tables.schema import links
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
 from tests.integration.airflow.model import answer, body, stated
 from tests.integration.airflow.parts import asked, each_database
 from tests.integration.airflow.points import KillAt, Killed, OvertakeAt, watching
+from tests.integration.ledger.parts import expire
 
 EACH, MANY = "0.01", 100
 
 Make = Callable[..., str]
-
-
-def expire(ledger, id: int) -> None:
-    """Let the current link of a purchase have come to its end."""
-    ended = {"expires_at": datetime.now(UTC) - timedelta(minutes=1)}
-    with ledger.reading() as connection:
-        connection.execute(update(links).where(links.c.current_of == id).values(ended))
-        connection.commit()
 
 
 def settings_of(conn_id: str) -> Any:

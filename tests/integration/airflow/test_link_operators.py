@@ -75,13 +75,6 @@ def test_a_checkout_is_plain_json_with_exactly_these_keys(ledger, checkout_opera
     assert purchase.link.expires_at - purchase.link.made_at == timedelta(hours=24)
 
 
-def test_the_payment_id_is_passed_on_when_the_service_tells_it(run, sandbox):
-    sandbox.state.change_switches(checkout_layout="rich")
-    result = run(CHECKOUT)
-    (checkout,) = sandbox.state.checkouts.values()
-    assert result["payment_id"] == checkout.payment_id
-
-
 @each_operator
 @pytest.mark.parametrize(("key", "environment"), [("cm_api_sandbox_1", None), (KEY, "test")])
 def test_what_a_test_connection_makes_says_so(run, connect, path, key, environment):

@@ -13,7 +13,8 @@ from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.operators.payment import NEW_LINK, PARKING
 from tests.integration.airflow.model import answer, body, declined
 from tests.integration.airflow.parts import make_context, sqlite_only
-from tests.integration.airflow.test_ledger_next_link import expire
+from tests.integration.conftest import NOWHERE
+from tests.integration.ledger.parts import expire
 
 pytestmark = sqlite_only
 
@@ -34,7 +35,7 @@ def test_while_the_link_can_be_paid_it_says_until_when_and_parks_again(dag_run, 
     assert len(sandbox.state.checkouts) == 1
 
 
-def test_after_its_end_it_parks_again_with_the_new_link_and_its_end(dag_run, parked, ledger, sandbox, buyer):
+def test_after_its_end_it_parks_again_with_the_new_link_and_its_end(dag_run, parked, ledger):
     expire(ledger, parked["purchase"])
     dag_run.park(event=new_link)
     first, second = ledger.links(parked["purchase"])
@@ -42,10 +43,6 @@ def test_after_its_end_it_parks_again_with_the_new_link_and_its_end(dag_run, par
     assert body(dag_run).startswith("**There is a new payment page.**\n")
     assert parked["pay_url"] in body(dag_run)
     assert until(ledger, parked["purchase"]) in body(dag_run)
-    payment_id = buyer.pay({**parked, "checkout_url": second.url})
-    assert dag_run.run("payment") == payment_id
-    dag_run.run("retirement")
-    assert dag_run.run("record")["state"] == "retired"
 
 
 def test_where_airflow_s_address_is_not_known_it_shows_the_new_link_itself(
@@ -80,20 +77,18 @@ def test_once_it_is_paid_the_payment_goes_on(dag_run, parked, ledger, buyer, san
     assert len(sandbox.state.checkouts) == 1
 
 
-def test_what_is_sold_out_ends_and_is_planned_anew(dag_run, parked, ledger, sandbox):
+def test_what_is_sold_out_ends(dag_run, parked, ledger, sandbox):
     source = ledger.purchase(parked["purchase"]).asset_price_source_id
     sandbox.state.listings[source].liquid_supply = Decimal(0)
     expire(ledger, parked["purchase"])
     with pytest.raises(AirflowSkipException, match="Nobody paid it, and it can't be bought any more"):
         dag_run.run("payment", event=new_link)
     assert ledger.purchase(parked["purchase"]).state is State.FAILED
-    failed, anew = dag_run.plan()
-    assert (failed["state"], anew["state"], anew["quantity_tonnes"]) == ("failed", "planned", "1.234")
 
 
 def test_while_carbonmark_is_away_it_says_so_and_parks_again(dag_run, parked, ledger, connect):
     expire(ledger, parked["purchase"])
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     dag_run.park(event=new_link)
     assert "There is no new link." in body(dag_run)
     connect()

@@ -10,7 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.operators.payment import PAID
-from tests.integration.airflow.model import FAILING_CARD, answer, body, declined, stated, states
+from tests.integration.airflow.model import FAILING_CARD, FIELD, answer, body, declined, stated, states
+from tests.integration.conftest import NOWHERE
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
@@ -19,20 +20,24 @@ def entering(payment_id):
     return answer(PAID, payment_id)
 
 
+UNUSABLE = "ada has paid but gave no usable payment id, so it is asked for again"
+
+
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "told", "said"),
     [
-        ("pay_typo", "Carbonmark knows of no payment pay_typo that is paid."),
-        ("see mail", "“see mail” is no payment id."),
-        ("", "Enter the payment id, too."),
+        ("pay_typo", "Carbonmark knows of no payment pay_typo that is paid.", "is not this link's"),
+        ("see mail", "“see mail” is no payment id.", UNUSABLE),
+        *((nothing, "Enter the payment id, too.", UNUSABLE) for nothing in (None, " ", FIELD)),
     ],
 )
 def test_an_id_that_was_typed_wrong_is_said_to_be_wrong_and_leaves_nothing(
-    dag_run, parked, ledger, buyer, typed, told
+    dag_run, parked, ledger, buyer, logged, typed, told, said
 ):
     payment_id = buyer.pay(parked, comes_back=False)
     dag_run.park(event=entering(typed))
-    assert told in body(dag_run)
+    assert body(dag_run).startswith(f"**{told}")
+    assert said in logged()
     # Or whoever opens the pay address would be told not to pay.
     assert ledger.payments(parked["purchase"]) == []
     dag_run.run("payment", event=entering(payment_id))
@@ -59,7 +64,7 @@ def test_the_id_of_another_purchases_payment_is_refused_though_carbonmark_cannot
     other = buyer.pay(dag_run.link(1))
     dag_run.link()
     dag_run.park()
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     dag_run.park(event=entering(other))
     assert states(ledger) == ["link_made", "paid"]
 
@@ -68,14 +73,14 @@ def test_an_id_that_was_entered_is_followed_by_the_next_run_if_its_own_died(
     dag_run, parked, second, ledger, buyer, connect
 ):
     payment_id = buyer.pay(parked, comes_back=False)
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     assert dag_run.run("payment", event=entering(payment_id)) == payment_id
     dag_run.end()
     assert states(ledger) == ["link_made"]
     # Nobody is asked to pay once more, whether Carbonmark can be asked by now or not.
     connect()
     second.plan()
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     second.link()
     assert second.run("payment") == payment_id
     connect()
@@ -139,7 +144,7 @@ def test_it_is_passed_on_while_carbonmark_cannot_be_asked_and_goes_before_what_w
     dag_run, parked, ledger, buyer, connect
 ):
     payment_id = buyer.pay(parked, comes_back=False)
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     assert dag_run.run("payment", event=entering("pay_typed")) == "pay_typed"
     come_back(dag_run, payment_id)
     assert dag_run.run("payment") == payment_id
@@ -169,7 +174,7 @@ def test_what_carbonmark_rules_out_is_not_passed_on(dag_run, ledger, buyer, reac
 
 
 def test_of_ids_that_were_typed_the_last_is_followed(dag_run, parked, ledger, connect):
-    connect(host="http://127.0.0.1:9")
+    connect(host=NOWHERE)
     for typed in ("pay_typo", "pay_right"):
         assert dag_run.run("payment", event=entering(typed)) == typed
     assert dag_run.run("payment") == "pay_right"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
-from sqlalchemy import create_engine, text
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_carbonmark.ledger.names import Run, State
 from tests.integration.airflow.model import DAG_ID, SOMETHING_ELSE_CARD, DagRun, declined, paid
@@ -182,31 +179,6 @@ def test_a_payment_that_no_ledger_knows_of_is_followed_all_the_same(dag_run, lin
 
 
 # --- the ledger itself
-
-
-def test_a_ledger_that_another_version_made_fails_without_a_retry(dag_run, link, url):
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE carbonmark_ledger_version SET version = 9"))
-    engine.dispose()
-    given = {"plan": {"emissions": []}, "checkout": {"purchase": link}, "payment": {"checkout": link}}
-    for step, inputs in given.items():
-        with pytest.raises(AirflowFailException, match="says 9 where .*: install the version"):
-            dag_run.run(step, **inputs)
-
-
-@pytest.mark.parametrize(
-    ("connection", "problem"),
-    [
-        ({"conn_type": "http", "host": "example.com"}, "'books', which is no database|Unknown hook type"),
-        ({"conn_type": "carbonmark"}, "'books', which is no database \\(CarbonmarkHook\\)"),
-    ],
-)
-def test_a_ledger_connection_to_no_database_says_so(dag_run, airflow, monkeypatch, connection, problem):
-    monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_CONN_ID", "books")
-    monkeypatch.setenv("AIRFLOW_CONN_BOOKS", json.dumps(connection))
-    with pytest.raises(AirflowException, match=problem):
-        dag_run.plan()
 
 
 @pytest.mark.parametrize("is_empty", [True, False])

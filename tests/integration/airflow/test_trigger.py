@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -133,13 +132,12 @@ async def test_a_deadline_that_passed_while_no_triggerer_ran_still_gets_a_last_p
     assert (await fire(make_trigger(payment_id)))["outcome"] == "retired"
 
 
-async def test_waits_whose_polls_all_hang_end_in_time_although_they_queue(connect, monkeypatch):
+async def test_waits_whose_polls_all_hang_end_in_time_although_they_queue(connect, silent, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CARBONMARK__MAX_CONCURRENT_POLLS", "1")
     started, most = datetime.now(UTC), timedelta(seconds=20)
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
-        connect(host=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
-        waits = [make_trigger("pay_1", started=started, seconds=1) for _ in range(40)]
-        events = await fire_all(waits)
+    connect(host=f"http://127.0.0.1:{silent}", timeout=1)
+    waits = [make_trigger("pay_1", started=started, seconds=1) for _ in range(40)]
+    events = await fire_all(waits)
     assert {event["outcome"] for event in events} == {"timeout"}
     assert datetime.now(UTC) - started < most
 

@@ -10,6 +10,7 @@ from airflow_provider_carbonmark.ledger.names import Source
 from airflow_provider_carbonmark.operators.payment import PAID
 from tests.integration.airflow.model import FAILING_CARD, GOOD_CARD, DagRun, answer, stated, states
 from tests.integration.airflow.parts import sqlite_only
+from tests.integration.conftest import NOWHERE
 
 pytestmark = sqlite_only
 
@@ -27,7 +28,7 @@ def october(dag_run, airflow, connect, sandbox, buyer, monkeypatch):
         payment_id = buyer.pay(dag_run.result("checkout"), card, comes_back=False)
         october.park()
         if trouble == "away":
-            connect(host="http://127.0.0.1:9")
+            connect(host=NOWHERE)
         else:
             sandbox.state.change_switches(bought_at="untold")
         assert october.run("payment", event=answer(PAID, payment_id)) == payment_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from threading import Event
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 
 from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run, Source, Task
 from airflow_provider_carbonmark.ledger.purchase import Link, Order, Purchase
 from airflow_provider_carbonmark.ledger.questions.coverage import Scope
+from airflow_provider_carbonmark.ledger.tables import schema
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
 
 if TYPE_CHECKING:
@@ -194,6 +195,14 @@ def link(ledger: Ledger, of: Purchase, run: Run = FIRST, *, now: datetime = NOW)
     """Make a purchase's link, as a task does."""
     asked = ask(ledger, of, run, now=now)
     return ledger.link_made(of.id, run, asked, url=page(of), now=now)
+
+
+def expire(ledger: Ledger, id: int, end: datetime | None = None) -> None:
+    """Let a purchase's current link come to its end then, or have come to it a minute ago."""
+    ended = {"expires_at": end or datetime.now(UTC) - timedelta(minutes=1)}
+    with ledger.reading() as connection:
+        connection.execute(update(schema.links).where(schema.links.c.current_of == id).values(ended))
+        connection.commit()
 
 
 def links(ledger: Ledger, *names: str, run: Run = FIRST) -> list[Purchase]:

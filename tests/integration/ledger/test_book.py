@@ -147,7 +147,7 @@ def test_numbers_are_whole_in_sqlite(engine: Engine, planned: Purchase) -> None:
     [
         (
             f"UPDATE carbonmark_ledger_version SET version = {LATEST + 1}",
-            f"says {LATEST + 1} where .* knows up to {LATEST}",
+            f"says {LATEST + 1} where .* knows up to {LATEST}: install the version",
         ),
         ("UPDATE carbonmark_ledger_version SET version = 0", f"says 0 where .* knows up to {LATEST}"),
         ("DELETE FROM carbonmark_ledger_version", "is empty and carbonmark_purchases is not"),

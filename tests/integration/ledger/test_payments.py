@@ -148,7 +148,8 @@ def test_ids_that_nobody_confirms_are_kept_up_to_a_bound_and_a_confirmed_one_alw
     ledger: Ledger, linked: Purchase
 ) -> None:
     for number in range(MOST_UNVERIFIED):
-        assert bring(ledger, linked, f"made-up-{number}", verified=False).is_news
+        source = (Source.RETURNED, Source.ENTERED)[number % 2]
+        assert bring(ledger, linked, f"made-up-{number}", verified=False, source=source).is_news
     over = bring(ledger, linked, "pay-1", verified=False)
     assert (over.meaning, over.is_news, over.is_its_own) == (Meaning.TOO_MANY, False, False)
     assert len(ledger.payments(linked.id)) == MOST_UNVERIFIED

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_carbonmark.emissions.sums import entity_emissions
 from airflow_provider_carbonmark.ledger.questions import queries
 from airflow_provider_carbonmark.ledger.questions.queries import Rows
 from airflow_provider_carbonmark.ledger.values import Coverage, Plan, PlannedPurchase, Restated, Share
-from airflow_provider_carbonmark.planning import plan_purchases
-from airflow_provider_carbonmark.planning.dedication import Dedication
 from tests.integration.ledger.parts import (
     FIRST,
     MONTH,
@@ -22,7 +19,6 @@ from tests.integration.ledger.parts import (
     SECOND,
     THIRD,
     Buyer,
-    Make,
     become,
     buying,
     everybody,
@@ -30,6 +26,7 @@ from tests.integration.ledger.parts import (
     link,
     plan,
 )
+from tests.integration.ledger.test_with_market import Stated
 from tests.unit.planning.market import offer
 from tests.unit.reporting.sample import report_on
 
@@ -172,21 +169,10 @@ def test_why_nothing_is_bought_for_a_figure_is_kept_and_told_to_planners(ledger:
     assert "carried over: too little" in report.to_html()
 
 
-def stating_at(price: str, month: str, *emitted: tuple[str, str]) -> Make:
-    """Return a plan's maker for a market of one price, on which 0.50 USD is the least that can be paid."""
-    emissions = [entity_emissions(entity, month, Decimal(tonnes)) for entity, tonnes in emitted]
-
-    def make(coverage: Coverage) -> Plan:
-        return plan_purchases(
-            emissions,
-            coverage,
-            [offer("0xonly", price, "1000")],
-            dedication=Dedication("Example Corp", "Emissions of {months}"),
-            minimum_payment_usd=Decimal("0.5"),
-            now=NOW,
-        )
-
-    return make
+def stating_at(price: str, month: str, *emitted: tuple[str, str]) -> Stated:
+    """Return a plan's maker for a market of one price, on which 0.50 USD is the least that can be paid, that buys for all together."""
+    market = [offer("0xonly", price, "1000")]
+    return Stated(dict(emitted), month, market, "Emissions of {months}", Decimal("0.5"))
 
 
 def test_what_is_carried_over_is_written_once_whatever_it_would_cost_and_bought_when_it_is_enough(
@@ -234,14 +220,9 @@ def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_decl
 ) -> None:
     (pooled,) = plan(ledger, stating_at("2.5", MONTH, ("web", "3"), ("api", "2")))
     become(ledger, pooled, became)
-    told: list[Plan] = []
     make = stating_at("2.5", MONTH, *restated.items())
-
-    def keeping(coverage: Coverage) -> Plan:
-        told.append(make(coverage))
-        return told[-1]
-
-    bought = plan(ledger, keeping, SECOND)
+    bought = plan(ledger, make, SECOND)
+    planned = make.plans[-1]
 
     wanted = if_declined if became == "declined" else if_it_stands
     shares = {share.entity: share.quantity_tonnes for each in bought for share in each.allocations}
@@ -249,9 +230,9 @@ def test_a_share_that_is_restated_tops_up_what_stands_and_replaces_what_was_decl
     assert len(bought) == bool(wanted)
     rounding = Decimal("0.0009") if "4.5001" in restated.values() else Decimal(0)
     assert sum(each.quantity_tonnes for each in bought) == sum(shares.values()) + rounding
-    kept = [(f"{one.emitted_tonnes:f}", f"{one.covered_tonnes:f}") for one in told[-1].over_covered]
+    kept = [(f"{one.emitted_tonnes:f}", f"{one.covered_tonnes:f}") for one in planned.over_covered]
     assert kept == ([over] if over and became != "declined" else [])
-    assert tuple(one.entity for one in told[-1].unstated) == gone
+    assert tuple(one.entity for one in planned.unstated) == gone
     assert plan(ledger, make, THIRD) == []
     # Nor does a later month catch up with what goes by another name now.
     assert plan(ledger, stating_at("2.5", "2026-11"), THIRD, months=["2026-11"]) == []

@@ -42,9 +42,18 @@ PURO = [offer("0xpuro", "150", "1000", project_id="PUR-1")]
 class Stated:
     """A plan's maker for what was stated, which keeps the plans."""
 
-    def __init__(self, emitted: Mapping[str, str], month: str = MONTH, market: list = MARKET) -> None:
+    def __init__(
+        self,
+        emitted: Mapping[str, str],
+        month: str = MONTH,
+        market: list = MARKET,
+        message: str = "Emissions of {entity} in {month}",
+        minimum_payment_usd: Decimal = Decimal(0),
+    ) -> None:
         self._emissions = [entity_emissions(name, month, Decimal(tonnes)) for name, tonnes in emitted.items()]
         self._market = market
+        self._dedication = Dedication("Example Corp", message)
+        self._minimum_payment_usd = minimum_payment_usd
         self.plans: list[Plan] = []
 
     def __call__(self, coverage: Coverage) -> Plan:
@@ -52,8 +61,9 @@ class Stated:
             self._emissions,
             coverage,
             self._market,
-            dedication=Dedication("Example Corp", "Emissions of {entity} in {month}"),
+            dedication=self._dedication,
             filters=ListingFilter(registries=["VCS", "PUR"]),
+            minimum_payment_usd=self._minimum_payment_usd,
             now=NOW,
         )
         self.plans.append(made)

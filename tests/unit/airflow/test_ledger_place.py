@@ -6,7 +6,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    BaseHook,
+)
 
 from airflow_provider_carbonmark.hooks.ledger import (
     DEFAULT_FILE,
@@ -108,6 +113,8 @@ def test_a_connection_that_is_named_is_taken_on_several_machines_too(
 @pytest.mark.parametrize(
     ("option", "value", "error", "says"),
     [
+        ("CONN_ID", "web", AirflowException, "'web', which is no database|Unknown hook type"),
+        ("CONN_ID", "market", AirflowException, "'market', which is no database .CarbonmarkHook."),
         ("CONN_ID", "nobody", AirflowNotFoundException, "ledger_conn_id names the connection 'nobody'"),
         (
             "CONN_ID",
@@ -129,6 +136,8 @@ def test_what_cannot_be_used_is_named_with_its_option_and_may_be_tried_again_whe
         monkeypatch.setattr(BaseHook, "get_connection", Mock(side_effect=AirflowNotFoundException))
     (home / "text.db").write_text("This is no database. " * 100)
     monkeypatch.setenv("AIRFLOW_CONN_BOOKS", f"sqlite:///{home}/text.db/books.db")
+    monkeypatch.setenv("AIRFLOW_CONN_WEB", "http://example.com")
+    monkeypatch.setenv("AIRFLOW_CONN_MARKET", "carbonmark://")
     monkeypatch.setenv(f"AIRFLOW__CARBONMARK__LEDGER_{option}", value.format(home=home))
     with pytest.raises(error, match=says), keeping_books() as ledger:
         ledger.upgrade()

@@ -10,9 +10,8 @@ from decimal import Decimal
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_carbonmark.ledger import purchase
 from airflow_provider_carbonmark.operators.payment import DECLINE, PAID
 from tests.integration.airflow.disturbed.worker import AWAITING, FAILED, RETRY, SKIPPED, SUCCESS, Order, run
 from tests.integration.airflow.model import (
@@ -20,13 +19,16 @@ from tests.integration.airflow.model import (
     DAG_ID,
     FAILING_CARD,
     GOOD_CARD,
-    RESULT,
     SOMETHING_ELSE_CARD,
     Airflow,
+    DagRun,
     answer,
     charge,
     stated,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_carbonmark.ledger import names
 
 NEW, RUNNING = "new", "running"
 TRIES = 3
@@ -43,7 +45,7 @@ Place = tuple[str, int]  # a step and a map index
 class Task:
     """A task instance. ``event`` is what resumes it, if anything does."""
 
-    key: purchase.Task
+    key: names.Task
     state: str = NEW
     tries: int = 0
     event: dict[str, Any] | None = None
@@ -53,16 +55,13 @@ class Task:
 class Run:
     """A run of the DAG, for some months; with certificates for all together, or for each entity and month."""
 
-    run_id: str
+    of: DagRun
     months: list[Month]
     pooled: bool = False
     tasks: dict[Place, Task] = field(default_factory=dict)
 
-    def task(self, step: str, index: int) -> Task:
-        place = (step, -1 if step == "plan" else index)
-        if place not in self.tasks:
-            self.tasks[place] = Task(purchase.Task(purchase.Run(DAG_ID, self.run_id), *place))
-        return self.tasks[place]
+    def task(self, step: str, index: int = -1) -> Task:
+        return self.tasks.setdefault((step, index), Task(self.of.task(step, index)))
 
 
 @dataclass
@@ -105,15 +104,14 @@ class Deployment:
     # --- the scheduler
 
     def start_run(self, months: list[Month], *, pooled: bool = False) -> Run:
-        made = Run(f"run-{len(self.runs)}", months, pooled)
-        made.task("plan", -1)
+        made = Run(DagRun(self.airflow, f"run-{len(self.runs)}"), months, pooled)
+        made.task("plan")
         self.runs.append(made)
-        self.airflow.runs[DAG_ID, made.run_id] = RUNNING
         self.count["run"] += 1
         return made
 
     def is_active(self, a_run: Run) -> bool:
-        return self.airflow.runs[DAG_ID, a_run.run_id] == RUNNING
+        return self.airflow.runs[DAG_ID, a_run.of.run_id] == RUNNING
 
     def schedule(self, *, mortal: bool) -> bool:
         """Start a task in each free slot; tell whether anything is running."""
@@ -125,13 +123,13 @@ class Deployment:
 
     def _ready(self, a_run: Run) -> list[Task]:
         """Return what can start, and end the run when nothing is left."""
-        plan = a_run.task("plan", -1)
+        plan = a_run.task("plan")
         if plan.state != SUCCESS:
             if plan.state == FAILED:
-                self._end(a_run, FAILED)
+                a_run.of.end(FAILED)
             return [plan] if plan.state == NEW else []
         ready, open_tasks = [], 0
-        for index in range(len(self._purchases(a_run))):
+        for index in range(len(a_run.of.result("plan"))):
             before = SUCCESS
             for step in CHAIN:
                 task = a_run.task(step, index)
@@ -143,15 +141,8 @@ class Deployment:
                 before = task.state
         if not open_tasks:
             states = {task.state for task in a_run.tasks.values()}
-            self._end(a_run, FAILED if FAILED in states else SUCCESS)
+            a_run.of.end(FAILED if FAILED in states else SUCCESS)
         return ready
-
-    def _purchases(self, a_run: Run) -> list[dict[str, Any]]:
-        planned: list[dict[str, Any]] = self.airflow.pull(a_run.task("plan", -1).key, RESULT)
-        return planned
-
-    def _end(self, a_run: Run, state: str) -> None:
-        self.airflow.runs[DAG_ID, a_run.run_id] = state
 
     def _start(self, task: Task, kill_at: int | None) -> None:
         order = Order(
@@ -172,28 +163,19 @@ class Deployment:
         self.count[task.key.task_id] += 1
 
     def _arguments(self, task: Task) -> dict[str, Any]:
-        a_run = next(each for each in self.runs if each.run_id == task.key.run.run_id)
-
-        def result(step: str) -> Any:
-            return self.airflow.pull(a_run.task(step, task.key.map_index).key, RESULT)
-
-        match task.key.task_id:
-            case "plan":
-                emissions = [
-                    stated(f"{tonnes_of(milligrams):f}", entity, month)
-                    for (entity, month), milligrams in self.emitted.items()
-                    if month in a_run.months
-                ]
-                return {"emissions": emissions} | (POOLED if a_run.pooled else {})
-            case "checkout":
-                return {"purchase": self._purchases(a_run)[task.key.map_index]}
-            case "payment":
-                checkout = result("checkout")
-                self.links[checkout["checkout_url"]] = checkout
-                return {"checkout": checkout}
-            case "retirement":
-                return {"payment_id": result("payment"), "checkout": result("checkout"), "deferrable": True}
-        return {"retirement": result("retirement"), "checkout": result("checkout")}
+        step = task.key.task_id
+        a_run = next(each for each in self.runs if each.of.run_id == task.key.run.run_id)
+        arguments = a_run.of.inputs(step, task.key.map_index)
+        if step == "plan":
+            emissions = [
+                stated(f"{tonnes_of(milligrams):f}", entity, month)
+                for (entity, month), milligrams in self.emitted.items()
+                if month in a_run.months
+            ]
+            return {"emissions": emissions} | (POOLED if a_run.pooled else {})
+        if step == "payment":
+            self.links[arguments["checkout"]["checkout_url"]] = arguments["checkout"]
+        return arguments
 
     def settle(self) -> None:
         """Serve the workers until one is done, if any is at work."""
@@ -256,7 +238,7 @@ class Deployment:
             self._kill(task)
             task.state, task.tries, task.event = NEW, 0, None
             self.airflow.requests.pop(task.key, None)
-        self.airflow.runs[DAG_ID, a_run.run_id] = RUNNING
+        a_run.of.go_on()
         self.count["clear"] += 1
 
     def clear_any(self) -> None:
@@ -272,7 +254,7 @@ class Deployment:
                     self._kill(task)
                     task.state = FAILED
                     self.airflow.requests.pop(task.key, None)
-            self._end(a_run, FAILED)
+            a_run.of.end(FAILED)
             self.count["ended"] += 1
 
     def _kill(self, task: Task) -> None:

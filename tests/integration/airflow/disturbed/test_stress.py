@@ -99,7 +99,7 @@ def come_to_rest(deployment, ledger):
         finish(deployment)
         assert deployment.errors == []
         states = {line.state for line in ledger.lines()}
-        purchases = deployment.airflow.pull(last.task("plan", -1).key, "return_value")
+        purchases = last.of.result("plan")
         if not states & {State.PLANNED, State.LINK_MADE} and not unknown_payments(deployment, ledger):
             if all(each["state"] == "paid" for each in purchases):
                 return

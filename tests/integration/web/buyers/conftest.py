@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from airflow_provider_carbonmark.ledger import Ledger
 from airflow_provider_carbonmark.ledger.names import Run
 from airflow_provider_carbonmark.operators.carbonmark import CarbonmarkCreateCheckoutOperator
 from airflow_provider_carbonmark.operators.ledger import CarbonmarkCheckoutPurchaseOperator
+from tests.integration.airflow.parts import make_context
 from tests.integration.ledger import parts as planning
 from tests.integration.web.buyers.parts import (
     DAG_ID,
@@ -28,13 +28,13 @@ from tests.integration.web.buyers.parts import (
     Buyer,
     Link,
     buyers,
-    context_of,
     forget_all,
 )
 from tests.integration.web.serving import serving
 
 if TYPE_CHECKING:
     from airflow_provider_carbonmark.sandbox import SandboxServer
+    from airflow_provider_carbonmark.sandbox.world.market import Listing
 
 
 @pytest.fixture
@@ -77,15 +77,6 @@ def api_server(_api_server: ApiServer) -> ApiServer:
 
 
 @pytest.fixture
-def listing(sandbox: SandboxServer) -> str:
-    return next(
-        each.source_id
-        for each in sandbox.state.listings.values()
-        if each.type == "listing" and each.liquid_supply > 100 and each.step < 1 and not each.is_ex_ante
-    )
-
-
-@pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ledger:
     """The ledger that this Airflow is configured with, read past it."""
     monkeypatch.setenv("AIRFLOW__CARBONMARK__LEDGER_PATH", str(tmp_path / "ledger.db"))
@@ -98,7 +89,7 @@ def make_link(
     api_server: ApiServer,
     connect: Callable[..., None],
     ledger: Ledger,
-    listing: str,
+    listing: Listing,
 ) -> Iterator[Callable[..., Link]]:
     """Return a function that lets the operator make a link in a task of its own."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", api_server.url)
@@ -107,13 +98,14 @@ def make_link(
     def make_link(map_index: int = -1, run_id: str = RUN_ID, **changes: Any) -> Link:
         arguments = {
             "task_id": "checkout",
-            "asset_price_source_id": listing,
+            "asset_price_source_id": listing.source_id,
             "quantity_tonnes": "1.234",
             "beneficiary_name": "Acme GmbH",
             "retirement_message": "Cloud emissions of July 2026",
         }
         operator = CarbonmarkCreateCheckoutOperator(**arguments | changes)
-        return Link(operator.execute(context_of("checkout", map_index, run_id)), ledger)
+        context = make_context(run_id=run_id, task_id="checkout", map_index=map_index)
+        return Link(operator.execute(context), ledger)
 
     yield make_link
     forget_all()
@@ -126,9 +118,9 @@ def link(make_link: Callable[..., Link]) -> Link:
 
 
 @pytest.fixture
-def planned(ledger: Ledger, make_link: Callable[..., Link], listing: str) -> Link:
+def planned(ledger: Ledger, make_link: Callable[..., Link], listing: Listing) -> Link:
     """A purchase that is planned, and has no link yet."""
-    line = planning.line(tonnes="1.234", asset_price_source_id=listing)
+    line = planning.line(tonnes="1.234", asset_price_source_id=listing.source_id)
     (purchase,) = planning.plan(ledger, planning.buying(line), run=Run(DAG_ID, RUN_ID))
     return Link({"purchase": purchase.id}, ledger)
 
@@ -141,7 +133,7 @@ def follow(planned: Link) -> Callable[..., Link]:
         operator = CarbonmarkCheckoutPurchaseOperator(
             task_id="checkout", purchase=planned.purchase.to_json(), **terms
         )
-        return Link(operator.execute(context_of()), planned.ledger)
+        return Link(operator.execute(make_context(run_id=RUN_ID, task_id="checkout")), planned.ledger)
 
     return follow
 
@@ -166,13 +158,6 @@ def buyer(sandbox: SandboxServer) -> Iterator[Buyer]:
 @pytest.fixture
 def addresses(api_server: ApiServer) -> str:
     return api_server.url + PREFIX
-
-
-@pytest.fixture
-def silent() -> Iterator[int]:
-    """The port of a socket that accepts and says nothing."""
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
-        yield listening.getsockname()[1]
 
 
 @pytest.fixture

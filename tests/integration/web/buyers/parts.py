@@ -178,11 +178,6 @@ class Link:
         return {each.payment_id: each.verified_at is not None for each in self.ledger.payments(self.number)}
 
 
-def context_of(task_id: str = "checkout", map_index: int = -1, run_id: str = RUN_ID) -> dict[str, Any]:
-    """Return what a task sees of Airflow when it runs."""
-    return {"ti": SimpleNamespace(dag_id=DAG_ID, run_id=run_id, task_id=task_id, map_index=map_index)}
-
-
 class WaitingTask:
     """
     A task instance in Airflow's database that waits for the payment of a link, or is on its way to.
@@ -293,19 +288,9 @@ class Buyer:
 
     def pay_twice(self, link: Link) -> tuple[str, str]:
         """Make two genuine payments for one link, as two browser tabs might, and return where each buyer goes."""
-        order = self.order_of(link)
-        first = self.pay(link)
-        twin = {
-            "asset_price_source_id": order.asset_price_source_id,
-            "quantity_tonnes": order.quantity_tonnes,
-            "metadata": order.metadata.model_dump(),
-            "success_url": order.success_url,
-            "cancel_url": order.cancel_url,
-        }
-        page = self.browser.post(
-            f"{self.sandbox.url}/checkout", json=twin, headers={"authorization": "Bearer cm_api_1"}
-        )
-        return first, self.browser.post(page.json()["url"], data=GOOD_CARD).headers["location"]
+        first, order = self.pay(link), self.order_of(link)
+        twin = self.sandbox.state.open_checkout(order, key="cm_api_1", idempotency_key=None, sent=b"")
+        return first, self.pay(link, f"{self.sandbox.url}/pay/{twin.id}")
 
     def order_of(self, link: Link) -> Any:
         """Return what the sandbox was asked for."""

@@ -202,13 +202,6 @@ def test_the_pages_are_locked_down(link, buyer, addresses, address):
             assert word not in page.text.partition("</style>")[2].lower()
 
 
-def test_names_are_escaped(make_link, buyer):
-    link = make_link(beneficiary_name="<img src=x onerror=alert(1)> & Söhne {{ 7*7 }}")
-    _, page = buyer.come_back(link)
-    assert "&lt;img src=x onerror=alert(1)&gt; &amp; Söhne {{ 7*7 }}" in page.text
-    assert "<img" not in page.text
-
-
 def forgeries(known: str, number: int, count: int) -> Iterator[str]:
     """Make up tokens of all kinds, out of one that is good and for the same purchase."""
     rng = random.Random(11)

@@ -9,6 +9,7 @@ from airflow.configuration import conf
 from airflow_provider_carbonmark.hooks.return_url import Token, sign
 from airflow_provider_carbonmark.ledger.names import Source, State
 from airflow_provider_carbonmark.web.buyers import desk, visits
+from tests.integration.conftest import NOWHERE
 from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     ALREADY,
@@ -21,9 +22,6 @@ from tests.integration.web.buyers.parts import (
     id_of,
 )
 from tests.integration.web.serving import title
-
-NOWHERE = "http://127.0.0.1:9"
-
 
 # --- Carbonmark can't be asked
 
@@ -64,16 +62,6 @@ def test_what_can_not_be_checked_is_recorded_and_passed_on_and_the_next_look_ver
     sandbox.state.change_switches(faults=[])
     assert [title(buyer.go(url)), title(buyer.go(url))] == [PAID_PAGE, ALREADY]
     assert link.brought == {id_of(url): True}
-
-
-def test_an_unverified_payment_gives_way_to_a_verified_one(link, buyer, connect):
-    url = buyer.pay(link)
-    base, _, payment_id = url.rpartition("/")
-    connect(host=NOWHERE)
-    buyer.go(f"{base}/pay_made_up")
-    connect()
-    assert title(buyer.go(url)) == PAID_PAGE
-    assert link.paid_with == payment_id
 
 
 def test_an_unverified_payment_that_proves_genuine_stays_the_first(link, buyer, connect, caplog):

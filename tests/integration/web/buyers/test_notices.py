@@ -13,16 +13,16 @@ from email.message import EmailMessage
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import BaseServer, StreamRequestHandler, TCPServer
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseNotifier
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
 from airflow_provider_carbonmark.operators.notices import MAIL_HTML, MAIL_SUBJECT, SLACK_TEXT
-from airflow_provider_carbonmark.operators.payment import PARKING, CarbonmarkAwaitPaymentOperator
-from tests.integration.web.buyers.parts import Buyer, Link, context_of
+from airflow_provider_carbonmark.operators.payment import PARKING
+from tests.integration.airflow.model import Airflow, DagRun
+from tests.integration.airflow.parts import Told
+from tests.integration.web.buyers.parts import RUN_ID, Buyer, Link
 from tests.integration.web.buyers.test_pay import TO_PAY
 from tests.integration.web.serving import title
 
@@ -93,22 +93,10 @@ def posts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str,
         yield taken
 
 
-@pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that awaits a link's payment, and tells people so."""
-    monkeypatch.setattr(
-        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **request: None
-    )
-
-    def ask(link: Link, *notifiers: BaseNotifier) -> None:
-        ti = SimpleNamespace(id="ti", **vars(context_of("payment")["ti"]))
-        task = CarbonmarkAwaitPaymentOperator(
-            task_id="payment", checkout=link.checkout, notifiers=list(notifiers)
-        )
-        with pytest.raises(PARKING):
-            task.execute({"ti": ti, "task_instance": ti})
-
-    return ask
+def ask(link: Link, *notifiers: Any) -> None:
+    """Await a link's payment, and tell people so."""
+    with pytest.raises(PARKING):
+        DagRun(Airflow(), RUN_ID).run("payment", checkout=link.checkout, notifiers=list(notifiers))
 
 
 def mail_to(*people: str) -> SmtpNotifier:
@@ -129,7 +117,7 @@ def until(link: Link) -> str:
 
 
 def test_a_mail_says_what_is_bought_and_its_link_can_be_paid(
-    follow: Callable[..., Link], ask: Callable[..., None], mails: list[EmailMessage], buyer: Buyer
+    follow: Callable[..., Link], mails: list[EmailMessage], buyer: Buyer
 ) -> None:
     link = follow()
     ask(link, mail_to("finance@example.com", "esg@example.com"))
@@ -149,9 +137,7 @@ def test_a_mail_says_what_is_bought_and_its_link_can_be_paid(
     assert link.paid_with
 
 
-def test_slack_gets_the_same(
-    follow: Callable[..., Link], ask: Callable[..., None], posts: list[tuple[str, dict[str, Any]]]
-) -> None:
+def test_slack_gets_the_same(follow: Callable[..., Link], posts: list[tuple[str, dict[str, Any]]]) -> None:
     slack = pytest.importorskip(
         "airflow.providers.slack.notifications.slack", reason="the environment of Airflow's image has it"
     )
@@ -170,28 +156,13 @@ def test_slack_gets_the_same(
     ]
 
 
-class Chat(BaseNotifier):
-    """Keeps what Slack would be sent."""
-
-    template_fields = ("text",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = SLACK_TEXT
-        self.told: list[str] = []
-
-    def notify(self, context: Any) -> None:
-        self.told.append(self.text)
-
-
 def test_what_is_written_in_a_name_is_shown_and_does_nothing(
     make_link: Callable[..., Link],
-    ask: Callable[..., None],
     mails: list[EmailMessage],
     connect: Callable[..., None],
 ) -> None:
     connect(environment="test")
-    chat = Chat()
+    chat = Told(SLACK_TEXT)
     link = make_link(beneficiary_name="A&B <!channel>\nBcc: eve@example.com").ends_at(None)
     ask(link, mail_to("finance@example.com"), chat)
 

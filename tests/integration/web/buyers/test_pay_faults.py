@@ -12,12 +12,12 @@ import pytest
 from airflow_provider_carbonmark.ledger.names import State
 from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.buyers import desk, paying
+from tests.integration.conftest import NOWHERE
 from tests.integration.web.buyers.parts import buyers, id_of
 from tests.integration.web.buyers.test_hangs import LIMITS, SOON
 from tests.integration.web.buyers.test_pay import CLOSED, IS_IT_PAID, NOTED, PAID, TO_PAY, declined
 from tests.integration.web.serving import title
 
-NOWHERE = "http://127.0.0.1:9"
 LATER = "This takes longer than usual"
 
 
@@ -46,7 +46,7 @@ def test_while_carbonmark_makes_none_the_page_says_so_and_the_next_press_makes_i
 ):
     link = make_link(max_cost="100000")
     cost = link.purchase.cost_usd
-    sandbox.state.listings[listing].purchase_price *= 2
+    listing.purchase_price *= 2
     if change is None:
         monkeypatch.delenv("AIRFLOW_CONN_CARBONMARK_DEFAULT")
     else:

@@ -13,7 +13,7 @@ from airflow.utils.session import create_session
 
 from airflow_provider_carbonmark.ledger.names import Run, Source, State
 from tests.integration.conftest import KEY
-from tests.integration.ledger import parts as planning
+from tests.integration.ledger.parts import NOW
 from tests.integration.web.buyers.parts import (
     ALREADY,
     CANCELLED,
@@ -47,16 +47,29 @@ def test_the_payment_is_in_the_ledger_and_the_page_says_what_was_bought(link, bu
 # --- who is woken
 
 
-@pytest.mark.parametrize("assigned", [None, [{"id": "7", "name": "Zoë"}, {"id": "8", "name": "Max"}]])
+@pytest.mark.parametrize(
+    ("is_parked", "about"),
+    [
+        (True, {}),
+        (True, {"assigned": [{"id": "7", "name": "Zoë"}, {"id": "8", "name": "Max"}]}),
+        # Of dag.test() that shares this Airflow's database.
+        (True, {"deployment": "(test a-laptop 4711)"}),
+        (False, {}),
+    ],
+    ids=str,
+)
 def test_the_task_that_waits_is_answered_by_a_buyer_whoever_it_is_assigned_to_and_goes_on(
-    link, buyer, assigned
+    link, buyer, is_parked, about
 ):
-    waiting = WaitingTask(link, assigned=assigned).ask().park()
+    waiting = WaitingTask(link, **about).ask()
+    if is_parked:
+        waiting.park()
     payment_id, _ = buyer.come_back(link)
     assert (waiting.answer.options, waiting.answer.form) == (["I have paid"], {"payment_id": payment_id})
     assert waiting.answer.by == BUYER
     # Before 3.3 a trigger watches for the answer.
-    assert waiting.state == ("scheduled" if PARKED == "awaiting_input" else "deferred")
+    goes_on = "scheduled" if PARKED == "awaiting_input" else "deferred"
+    assert waiting.state == (goes_on if is_parked else "success")
 
 
 def test_tasks_of_other_runs_that_wait_for_the_same_link_are_answered_too(link, buyer):
@@ -71,18 +84,6 @@ def test_tasks_of_another_airflow_on_the_same_ledger_are_left_to_it(link, buyer)
     _, page = buyer.come_back(link)
     assert title(page) == PAID_PAGE
     assert theirs.answer is None
-
-
-def test_a_task_of_dag_test_that_shares_this_airflow_s_database_is_answered(link, buyer):
-    waiting = WaitingTask(link, deployment="(test a-laptop 4711)").ask().park()
-    payment_id, _ = buyer.come_back(link)
-    assert waiting.answered_with == payment_id
-
-
-def test_a_request_made_but_not_parked_yet_is_answered(link, buyer):
-    waiting = WaitingTask(link).ask()
-    payment_id, _ = buyer.come_back(link)
-    assert (waiting.answered_with, waiting.state) == (payment_id, "success")
 
 
 def test_the_same_return_again_changes_nothing_but_wakes_who_asked_since(link, buyer, sandbox):
@@ -187,17 +188,13 @@ def test_a_rehearsal_is_recorded_though_its_retirement_is_the_placeholder(make_l
     assert waiting.answered_with == payment_id
 
 
-def test_a_link_that_is_paid_after_it_was_declined_covers_its_tonnes_again(follow, buyer, caplog):
+def test_a_link_that_is_paid_after_it_was_declined_is_paid(follow, buyer, caplog):
     planned = follow()
-    planned.ledger.declined(planned.number, Run(DAG_ID, RUN_ID), "too dear", now=planning.NOW)
+    planned.ledger.declined(planned.number, Run(DAG_ID, RUN_ID), "too dear", now=NOW)
     assert "href" not in buyer.leave(planned).text
     payment_id, page = buyer.come_back(planned)
     assert title(page) == PAID_PAGE
     assert (planned.purchase.state, planned.paid_with) == (State.PAID, payment_id)
-    # The next run carries it on to its retirement, and buys nothing.
-    wants = planning.Buyer({"web": "1.234"})
-    (taken,) = planning.plan(planned.ledger, wants, planning.SECOND, is_over=planning.everybody)
-    assert (taken.id, taken.state, taken.handler) == (planned.number, State.PAID, planning.SECOND)
     assert errors(caplog) == []
 
 

@@ -16,6 +16,7 @@ from airflow_provider_carbonmark.hooks.return_url import sign_text
 from airflow_provider_carbonmark.ledger.names import Source
 from airflow_provider_carbonmark.web import waking
 from airflow_provider_carbonmark.web.buyers import visits
+from tests.integration.conftest import NOWHERE
 from tests.integration.web.buyers.parts import (
     ALREADY,
     PAID_PAGE,
@@ -147,7 +148,7 @@ def test_the_server_is_told_where_it_can_be_reached(link, api_server, monkeypatc
     declined(link)
     addresses = {"CORE__EXECUTION_API_SERVER_URL": "for tasks", "API__BASE_URL": "for people"}
     for name, whose in addresses.items():
-        url = api_server.url if whose == reachable else "http://127.0.0.1:9"
+        url = api_server.url if whose == reachable else NOWHERE
         monkeypatch.setenv(f"AIRFLOW__{name}", f"{url}/execution/" if whose == "for tasks" else url)
     tell_server(link.ledger, link.purchase)
     assert (waiting.answer is None) is (reachable == "neither")
