@@ -210,11 +210,11 @@ def test_names_that_a_database_takes_for_the_same_are_not() -> None:
 @DATES
 def test_a_query_may_bind_dates_add_up_by_itself_and_name_columns_as_it_likes() -> None:
     query = """
-        SELECT entity AS who, SUM(amount) AS amount, 'v2' AS version FROM emissions
+        SELECT entity AS who_name, SUM(amount) AS amount, 'v2' AS version FROM emissions
         WHERE period >= :first_day AND period < :next_month AND unit = 'kg' GROUP BY entity;
     """
     columns = EmissionsColumns(
-        period="month", entity="who", amount="amount", unit="kg", version_column="version"
+        period="month", entity="who.name", amount="amount", unit="kg", version_column="version"
     )
     (a, b) = emissions_in_database("warehouse", query, columns, ["2025-01"])
     assert [(one.entity, one.version, f"{one.emitted_tonnes.normalize():f}") for one in (a, b)] == [
